@@ -1,0 +1,74 @@
+"""The result type of every model: the people of one picture as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Persons:
+    """N people with K keypoints each, best score first, in pixels of the original picture.
+
+    Attributes:
+        keypoints: (N, K, 3) float32 of x, y, score; x and y are NaN where a keypoint is not given.
+        scores: (N,) float32, confidence of each person, 0..1.
+        boxes: (N, 4) float32 of x, y, width, height, (x, y) being the top left corner.
+        track_ids: (N,) int32, the same number for the same person over time, -1 where untracked.
+        ages: (N,) int32, number of pictures since the person was first seen, 0 at the first.
+        skeleton: name of the keypoint layout, see `pave_ros.skeletons`.
+    """
+
+    keypoints: Floats
+    scores: Floats
+    boxes: Floats
+    track_ids: Ints
+    ages: Ints
+    skeleton: str
+
+    @classmethod
+    def from_keypoints(
+        cls, keypoints: npt.ArrayLike, scores: npt.ArrayLike, skeleton: str, boxes: npt.ArrayLike | None = None
+    ) -> Persons:
+        """People from keypoints (N, K, 3) and scores (N,); without boxes, the extent of the keypoints is taken."""
+        points = np.asarray(keypoints, np.float32)
+        n = len(points)
+        return cls(
+            keypoints=points,
+            scores=np.asarray(scores, np.float32).reshape(n),
+            boxes=boxes_of(points) if boxes is None else np.asarray(boxes, np.float32).reshape(n, 4),
+            track_ids=np.full(n, -1, np.int32),
+            ages=np.zeros(n, np.int32),
+            skeleton=skeleton,
+        )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer] | slice) -> Persons:
+        """The chosen people, as `Persons`; the index is a mask, an integer array or a slice."""
+        return replace(
+            self,
+            keypoints=self.keypoints[index],
+            scores=self.scores[index],
+            boxes=self.boxes[index],
+            track_ids=self.track_ids[index],
+            ages=self.ages[index],
+        )
+
+
+def boxes_of(keypoints: Floats) -> Floats:
+    """(N, 4) extents x, y, width, height of keypoints (N, K, 2 or 3); NaN keypoints are left out, none gives NaN."""
+    if not len(keypoints):
+        return np.zeros((0, 4), np.float32)
+    xy = keypoints[..., :2]
+    missing = np.isnan(xy)
+    low = np.where(missing, np.inf, xy).min(axis=1)
+    high = np.where(missing, -np.inf, xy).max(axis=1)
+    boxes = np.concatenate([low, high - low], axis=1)
+    return np.where(np.isfinite(boxes), boxes, np.nan).astype(np.float32)

@@ -1,0 +1,94 @@
+"""Keypoint layouts as data: names, limbs, left/right mirror and OKS sigmas.
+
+Sources: COCO keypoint evaluation (sigmas k_i / 2), CrowdPose's evaluation code, PoseTrack 2017 and 2018.
+PoseTrack publishes no sigmas; the head takes the values that its common tools use (nose .026, neck and
+head top .079), the rest are COCO's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """One keypoint layout of K keypoints.
+
+    Attributes:
+        name: short unique name, e.g. ``coco17``.
+        keypoints: K names in the order of the arrays, ``left_*`` and ``right_*`` from the person's view.
+        edges: limbs to draw, as pairs of keypoint indices.
+        sigmas: K per-keypoint OKS standard deviations, relative to the square root of the person's area.
+    """
+
+    name: str
+    keypoints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    sigmas: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def index(self, keypoint: str) -> int:
+        """Index of a keypoint name; KeyError lists the names when it is unknown."""
+        try:
+            return self.keypoints.index(keypoint)
+        except ValueError:
+            raise KeyError(f"{self.name} has no keypoint {keypoint!r}; it has {', '.join(self.keypoints)}") from None
+
+    @cached_property
+    def mirror(self) -> tuple[int, ...]:
+        """For every keypoint the index that it takes in a left/right flipped picture."""
+        swap = {"left": "right", "right": "left"}
+        flipped = []
+        for name in self.keypoints:
+            side, _, part = name.partition("_")
+            flipped.append(self.index(f"{swap[side]}_{part}") if side in swap else self.index(name))
+        return tuple(flipped)
+
+
+_SIGMA = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
+    "knee": 0.087, "ankle": 0.089, "neck": 0.079, "head_bottom": 0.079, "head_top": 0.079, "top_head": 0.079,
+}  # fmt: skip
+
+_LIMBS = (
+    "nose-left_eye", "nose-right_eye", "left_eye-left_ear", "right_eye-right_ear",
+    "head_top-nose", "nose-head_bottom", "top_head-neck",
+    "head_bottom-left_shoulder", "head_bottom-right_shoulder", "neck-left_shoulder", "neck-right_shoulder",
+    "left_ear-left_shoulder", "right_ear-right_shoulder", "left_shoulder-right_shoulder",
+    "left_shoulder-left_elbow", "left_elbow-left_wrist", "right_shoulder-right_elbow", "right_elbow-right_wrist",
+    "left_shoulder-left_hip", "right_shoulder-right_hip", "left_hip-right_hip",
+    "left_hip-left_knee", "left_knee-left_ankle", "right_hip-right_knee", "right_knee-right_ankle",
+)  # fmt: skip
+
+
+def _skeleton(name: str, names: str) -> Skeleton:
+    """The layout of space separated keypoint names; a part named ``~x`` stands for ``left_x right_x``."""
+    keypoints: list[str] = []
+    for word in names.split():
+        keypoints += [f"left_{word[1:]}", f"right_{word[1:]}"] if word[0] == "~" else [word]
+    pairs = (limb.split("-") for limb in _LIMBS)
+    edges = tuple((keypoints.index(a), keypoints.index(b)) for a, b in pairs if a in keypoints and b in keypoints)
+    sigmas = tuple(_SIGMA[k.removeprefix("left_").removeprefix("right_")] for k in keypoints)
+    return Skeleton(name, tuple(keypoints), edges, sigmas)
+
+
+SKELETONS: dict[str, Skeleton] = {
+    skeleton.name: skeleton
+    for skeleton in (
+        _skeleton("coco17", "nose ~eye ~ear ~shoulder ~elbow ~wrist ~hip ~knee ~ankle"),
+        _skeleton("posetrack15", "nose head_bottom head_top ~shoulder ~elbow ~wrist ~hip ~knee ~ankle"),
+        _skeleton("posetrack17", "nose head_bottom head_top ~ear ~shoulder ~elbow ~wrist ~hip ~knee ~ankle"),
+        _skeleton("crowdpose14", "~shoulder ~elbow ~wrist ~hip ~knee ~ankle top_head neck"),
+    )
+}
+
+
+def get(name: str) -> Skeleton:
+    """The skeleton of this name; KeyError lists the known ones."""
+    try:
+        return SKELETONS[name]
+    except KeyError:
+        raise KeyError(f"unknown skeleton {name!r}; known: {', '.join(SKELETONS)}") from None
