@@ -1,0 +1,121 @@
+"""Published checkpoint file <-> network. Files are untrusted: nothing is unpickled but tensors."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pave_ros import models, skeletons
+from pave_ros.checkpoints.layout import Layout, State, published_state, unwrap
+from pave_ros.models.base import PoseModel
+
+
+class CheckpointError(ValueError):
+    """A file that is no checkpoint of the wanted model; the message names the file and the first wrong key."""
+
+
+def read(path: Path | str) -> State:
+    """The tensors of a ``.pth``, ``.pt`` or ``.safetensors`` file, under the names they have there.
+
+    Of a training checkpoint (``{'model', 'ema': ...}``) the averaged weights are taken. FileNotFoundError when there
+    is no such file, `CheckpointError` when it cannot be read or holds something else than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such checkpoint file: {path}")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, because it holds more than tensors and unpickling that could run code ({_first(error)})"
+        ) from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({_first(error)})") from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
+    state = unwrap(content)
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
+    return dict(state)  # type: ignore[arg-type]
+
+
+def _first(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def layout_of(model: PoseModel) -> Layout:
+    """The published key layout of a network."""
+    layout: Layout = import_module(f"pave_ros.checkpoints.{model.info.system}").LAYOUT
+    return layout
+
+
+def load(model: PoseModel, path: Path | str) -> None:
+    """Fill a network from a published checkpoint file.
+
+    `CheckpointError` names the first key that is missing, superfluous or of another shape; the network is then
+    unchanged.
+    """
+    fill(model, read(path), source=str(path))
+
+
+def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
+    """Fill a network from tensors under their published names; `source` is named in errors."""
+    layout = layout_of(model)
+    derived = layout.derived(model)
+    ours = {layout.to_ours(key): (key, value) for key, value in state.items() if key not in derived}
+    wanted = model.state_dict()
+    what = f"{model.info.name} with {model.info.skeleton}"
+    for key, tensor in wanted.items():
+        if key not in ours:
+            raise CheckpointError(f"{source}: key {layout.to_published(key)!r} is missing, which {what} needs")
+        published, value = ours[key]
+        if value.shape != tensor.shape and not value.numel() == tensor.numel() == 1:  # A scalar is a scalar.
+            raise CheckpointError(
+                f"{source}: key {published!r} has shape {tuple(value.shape)}, but {what} has {tuple(tensor.shape)}"
+            )
+    for key, (published, _) in ours.items():
+        if key not in wanted:
+            raise CheckpointError(f"{source}: key {published!r} is superfluous, {what} has no such tensor")
+    model.load_state_dict({key: ours[key][1].reshape(tensor.shape) for key, tensor in wanted.items()})
+
+
+def open_model(name: str, path: Path | str) -> PoseModel:
+    """The network `name` with the weights of a file; the file tells the keypoint layout of its head."""
+    state = read(path)
+    model = models.create(name)
+    count = state.get(layout_of(model).keypoints, torch.empty(len(skeletons.get(model.info.skeleton)))).shape[0]
+    if count != len(skeletons.get(model.info.skeleton)):
+        model = models.create(name, skeleton=_skeleton_of(count, path))
+    fill(model, state, source=str(path))
+    return model
+
+
+# Which layout a head of so many keypoints has in the published checkpoints.
+_BY_COUNT = {14: "crowdpose14", 15: "posetrack15", 17: "coco17"}
+
+
+def _skeleton_of(count: int, path: Path | str) -> str:
+    if count not in _BY_COUNT:
+        raise CheckpointError(f"{path}: made for {count} keypoints; known are {', '.join(map(str, _BY_COUNT))}")
+    return _BY_COUNT[count]
+
+
+def save(model: PoseModel, path: Path | str) -> None:
+    """Write a network as a checkpoint in the published layout, which the authors' tools read.
+
+    ``.safetensors`` holds the tensors, any other ending ``{'model': tensors}`` as torch saves it.
+    """
+    path = Path(path)
+    state = {k: v.detach().cpu().contiguous() for k, v in published_state(model, layout_of(model)).items()}
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"model": state}, path)

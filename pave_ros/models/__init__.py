@@ -1,0 +1,51 @@
+"""The published systems as plain torch modules, one file each.
+
+Importing this package is cheap; torch and timm load with the first model.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pave_ros.models.base import PoseModel
+
+# System -> its variants, the default one first. Each system is the module of that name, whose function
+# `build(variant, skeleton)` makes the network.
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "detrpose": ("n", "s", "m", "l", "x"),
+}
+
+
+def names() -> list[str]:
+    """All models by name, ``system_variant``."""
+    return [f"{system}_{variant}" for system, variants in SYSTEMS.items() for variant in variants]
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """(system, variant) of a model name such as ``detrpose_s`` or ``detrpose`` (its default variant).
+
+    ValueError lists the known models when there is no such model.
+    """
+    system, _, variant = name.lower().replace("-", "_").partition("_")
+    variants = SYSTEMS.get(system, ())
+    if variants and not variant:
+        variant = variants[0]
+    if variant not in variants:
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(names())}")
+    return system, variant
+
+
+def create(system: str, variant: str = "", skeleton: str = "coco17") -> PoseModel:
+    """A network in evaluation mode with fresh (untrained) weights.
+
+    Args:
+        system: e.g. ``"detrpose"``; the name of a model, such as ``"detrpose_s"``, does as well.
+        variant: e.g. ``"s"``; empty for the one in the name, or the default one.
+        skeleton: keypoint layout of its head, see `pave_ros.skeletons`.
+    """
+    system, variant = split_name(f"{system}_{variant}" if variant else system)
+    module = import_module(f"pave_ros.models.{system}")
+    model: PoseModel = module.build(variant, skeleton)
+    return model.eval()

@@ -1,0 +1,31 @@
+"""What every network of the package offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pave_ros.models.info import ModelInfo
+
+Features = tuple[Tensor, ...]
+
+
+class PoseModel(nn.Module, ABC):
+    """A pose network in two parts, so that a frame is encoded once however many windows it is in."""
+
+    info: ModelInfo
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Features:
+        """Features of single frames, from normalised RGB pictures (B, 3, H, W)."""
+
+    @abstractmethod
+    def decode(self, window: Sequence[Features]) -> dict[str, Tensor]:
+        """The raw outputs for a window of `info.window` frames, oldest first."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The raw outputs for pictures (B, 3, H, W), each on its own, or clips (B, T, 3, H, W)."""
+        frames = images.unbind(1) if images.dim() == 5 else [images]
+        return self.decode([self.encode(frame) for frame in frames])

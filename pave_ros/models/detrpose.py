@@ -1,0 +1,466 @@
+"""DETRPose: real-time end-to-end multi-person pose estimation (Janampa and Pattichis, 2025).
+
+A picture becomes feature maps (HGNetv2 and a hybrid encoder as in RT-DETR and D-FINE); the 60 best cells of
+the maps become queries, each made of one instance token and one token per keypoint; decoder layers refine the
+keypoints as distributions over offsets (D-FINE's fine-grained distribution refinement, here of joints).
+No boxes, no cropping, no NMS.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import timm
+import torch
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from pave_ros import skeletons
+from pave_ros.models.base import Features, PoseModel
+from pave_ros.models.info import ModelInfo
+from pave_ros.models.layers import MLP, deformable_attention, inverse_sigmoid, sine_encoding
+
+HEADS = 8
+QUERIES = 60
+CLASSES = 2  # Label 1 is the person, label 0 is never assigned.
+BINS = 33  # Bins of each offset distribution.
+LQE_CHANNELS = 4  # Strongest feature channels at a joint that the quality estimate looks at.
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the family (published configurations)."""
+
+    backbone: str
+    levels: tuple[int, ...]  # Backbone stages used; stage i has stride 4 * 2 ** i.
+    hidden: int
+    encoder_ffn: int
+    depth_mult: float
+    expansion: float
+    decoder_layers: int
+    decoder_ffn: int
+    points: int
+    reg_scale: int
+
+
+VARIANTS = {
+    "n": Variant("hgnetv2_b0", (2, 3), 128, 512, 0.5, 0.34, 3, 512, 6, 4),
+    "s": Variant("hgnetv2_b0", (1, 2, 3), 256, 1024, 0.34, 0.5, 3, 1024, 4, 4),
+    "m": Variant("hgnetv2_b2", (1, 2, 3), 256, 1024, 0.67, 1.0, 4, 1024, 4, 4),
+    "l": Variant("hgnetv2_b4", (1, 2, 3), 256, 1024, 1.0, 1.0, 6, 1024, 4, 4),
+    "x": Variant("hgnetv2_b5", (1, 2, 3), 384, 2048, 1.0, 1.0, 6, 1024, 4, 8),
+}
+
+
+def build(variant: str, skeleton: str = "coco17") -> DETRPose:
+    """The network of one variant with untrained weights."""
+    info = ModelInfo(
+        system="detrpose",
+        variant=variant,
+        skeleton=skeleton,
+        input_size=(640, 640),
+        stride=32,
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+    return DETRPose(VARIANTS[variant], info)
+
+
+class DETRPose(PoseModel):
+    """The network. Keypoints come out relative to the input picture, so any input size serves."""
+
+    def __init__(self, variant: Variant, info: ModelInfo) -> None:
+        super().__init__()
+        self.info = info
+        joints = len(skeletons.get(info.skeleton))
+        backbone = timm.create_model(variant.backbone, features_only=True, out_indices=variant.levels)
+        self.backbone = freeze_batch_norm_2d(backbone)
+        self.encoder = HybridEncoder(backbone.feature_info.channels(), variant)
+        self.selection = QuerySelection(variant.hidden, joints)
+        self.decoder = PoseDecoder(variant, joints)
+        self.denoising = DenoisingEmbedding(variant.hidden, joints)
+
+    def encode(self, images: Tensor) -> Features:
+        """Feature maps (B, C, H / s, W / s) for each stride s, from RGB pictures (B, 3, H, W) in 0..1."""
+        return tuple(self.encoder(self.backbone(images)))
+
+    def decode(self, window: Sequence[Features]) -> dict[str, Tensor]:
+        """People in the newest frame of the window.
+
+        Returns:
+            ``pred_logits`` (B, 60, 2) before the sigmoid and ``pred_keypoints`` (B, 60, 2 K) of x, y pairs
+            relative to the input picture.
+        """
+        features = window[-1]
+        tokens, references = self.selection(features)
+        logits, keypoints = self.decoder(tokens, references, features)
+        return {"pred_logits": logits, "pred_keypoints": keypoints.flatten(2)}
+
+    def fuse(self) -> DETRPose:
+        """Fold normalisation and parallel branches into single convolutions; the outputs stay the same."""
+        for module in self.modules():
+            if isinstance(module, (ConvNorm, RepConv)):
+                module.fuse()
+        return self
+
+
+# --- hybrid encoder -----------------------------------------------------------------------------------------------
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm, activation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+        self.norm: nn.Module = nn.BatchNorm2d(outputs)
+        self.act = nn.SiLU() if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(x)))
+
+    def fused_weights(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """Weight and bias of the one convolution that does both steps."""
+        norm = self.norm
+        return fuse_conv_bn_weights(
+            self.conv.weight, self.conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+
+    def fuse(self) -> None:
+        if not isinstance(self.norm, nn.Identity):
+            self.conv.weight, self.conv.bias = self.fused_weights()
+            self.norm = nn.Identity()
+
+
+class RepConv(nn.Module):
+    """3x3 and 1x1 convolutions side by side, which fold into one 3x3 (RepVGG)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(channels, channels, 3)
+        self.conv2: ConvNorm | None = ConvNorm(channels, channels, 1)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(x)
+        return self.act(y if self.conv2 is None else y + self.conv2(x))
+
+    def fuse(self) -> None:
+        if self.conv2 is not None:
+            self.conv1.fuse()
+            self.conv2.fuse()
+            with torch.no_grad():
+                self.conv1.conv.weight += F.pad(self.conv2.conv.weight, [1, 1, 1, 1])
+                self.conv1.conv.bias += self.conv2.conv.bias
+            self.conv2 = None
+
+
+class CSPLayer(nn.Module):
+    """Cross-stage partial layer: a chain of `RepConv` beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, depth: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(inputs, outputs, 1, act=True)
+        self.conv2 = ConvNorm(inputs, outputs, 1, act=True)
+        self.bottlenecks = nn.Sequential(*(RepConv(outputs) for _ in range(depth)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bottlenecks(self.conv1(x)) + self.conv2(x)
+
+
+class RepNCSPELAN4(nn.Module):
+    """Fusion block of YOLOv9 and D-FINE: every intermediate result goes into the last convolution."""
+
+    def __init__(self, inputs: int, outputs: int, middle: int, inner: int, depth: int) -> None:
+        super().__init__()
+        self.cv1 = ConvNorm(inputs, middle, 1, act=True)
+        self.cv2 = nn.Sequential(CSPLayer(middle // 2, inner, depth), ConvNorm(inner, inner, 3, act=True))
+        self.cv3 = nn.Sequential(CSPLayer(inner, inner, depth), ConvNorm(inner, inner, 3, act=True))
+        self.cv4 = ConvNorm(middle + 2 * inner, outputs, 1, act=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.cv1(x).chunk(2, 1)
+        third = self.cv2(second)
+        return self.cv4(torch.cat((first, second, third, self.cv3(third)), 1))
+
+
+class EncoderLayer(nn.Module):
+    """Transformer encoder layer, normalised after each part, with positions added to queries and keys only."""
+
+    def __init__(self, hidden: int, ffn: int) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
+        self.linear1 = nn.Linear(hidden, ffn)
+        self.linear2 = nn.Linear(ffn, hidden)
+        self.norm1 = nn.LayerNorm(hidden)
+        self.norm2 = nn.LayerNorm(hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
+        height, width = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        q = k = tokens + self.positions(height, width, tokens)
+        tokens = self.norm1(tokens + self.self_attn(q, k, tokens, need_weights=False)[0])
+        tokens = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+    @staticmethod
+    def positions(height: int, width: int, tokens: Tensor) -> Tensor:
+        """(H * W, C) sine encoding of the cells, counted from 1; made in float32 as published."""
+        y = torch.arange(1, height + 1, dtype=torch.float32, device=tokens.device) / (height + 1e-6)
+        x = torch.arange(1, width + 1, dtype=torch.float32, device=tokens.device) / (width + 1e-6)
+        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+        cells = torch.stack((grid_x, grid_y), -1).flatten(0, 1)
+        return sine_encoding(cells, tokens.shape[-1], temperature=20).to(tokens.dtype)
+
+
+class HybridEncoder(nn.Module):
+    """Attention on the coarsest map, then fusion of all maps top-down and bottom-up (RT-DETR, D-FINE)."""
+
+    def __init__(self, channels: Sequence[int], variant: Variant) -> None:
+        super().__init__()
+        self.hidden = hidden = variant.hidden
+        inner = round(variant.expansion * hidden // 2)
+        depth = round(3 * variant.depth_mult)
+        steps = range(len(channels) - 1)
+        self.input_proj = nn.ModuleList(ConvNorm(c, hidden, 1) for c in channels)
+        self.attention = EncoderLayer(hidden, variant.encoder_ffn)
+        self.lateral_convs = nn.ModuleList(ConvNorm(hidden, hidden, 1, act=True) for _ in steps)
+        self.fpn_blocks = nn.ModuleList(RepNCSPELAN4(2 * hidden, hidden, 2 * hidden, inner, depth) for _ in steps)
+        self.downsample_convs = nn.ModuleList(
+            nn.Sequential(ConvNorm(hidden, hidden, 1), ConvNorm(hidden, hidden, 3, stride=2, groups=hidden))
+            for _ in steps
+        )
+        self.pan_blocks = nn.ModuleList(RepNCSPELAN4(2 * hidden, hidden, 2 * hidden, inner, depth) for _ in steps)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, C_l, H_l, W_l), fine to coarse -> maps (B, hidden, H_l, W_l)"""
+        maps = [project(feature) for project, feature in zip(self.input_proj, features)]
+        top = self.attention(maps.pop())
+        lateral = []  # Coarse to fine.
+        for conv, block in zip(self.lateral_convs, self.fpn_blocks):
+            lateral.append(conv(top))
+            top = block(torch.cat((F.interpolate(lateral[-1], scale_factor=2.0, mode="nearest"), maps.pop()), 1))
+        out = [top]
+        for conv, block in zip(self.downsample_convs, self.pan_blocks):
+            out.append(block(torch.cat((conv(out[-1]), lateral.pop()), 1)))
+        return out
+
+
+# --- query selection ----------------------------------------------------------------------------------------------
+
+
+class QuerySelection(nn.Module):
+    """First stage: the best cells of all maps become people with rough keypoints."""
+
+    def __init__(self, hidden: int, joints: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.class_head = nn.Linear(hidden, CLASSES)
+        self.pose_head = MLP(hidden, 2 * hidden, 2 * joints, 4)
+        self.query_embedding = nn.Embedding(QUERIES, hidden)
+        self.keypoint_embedding = nn.Embedding(joints, hidden)
+        self.instance_embedding = nn.Embedding(1, hidden)
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Maps (B, C, H_l, W_l) -> tokens (B, 60, 1 + K, C) and their points (B, 60, 1 + K, 2) in 0..1,
+        the person's token and centre first."""
+        batch = features[0].shape[0]
+        anchors, valid = self.anchors(features)
+        memory = torch.cat([f.flatten(2).transpose(1, 2) for f in features], 1)
+        memory = self.norm(self.project(memory * valid.to(memory.dtype)))
+        best = self.class_head(memory).amax(-1).topk(QUERIES, dim=1).indices.unsqueeze(-1)
+        memory = memory.gather(1, best.expand(-1, -1, memory.shape[-1]))
+        anchors = anchors.expand(batch, -1, -1).gather(1, best.expand(-1, -1, 2))
+        joints = torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(2))
+        return self.tokens().expand(batch, -1, -1, -1), with_centre(joints)
+
+    def tokens(self) -> Tensor:
+        """(1, 60, 1 + K, C) learned content of the queries."""
+        joints = self.keypoint_embedding.weight + self.query_embedding.weight.unsqueeze(1)
+        instance = self.instance_embedding.weight.expand(QUERIES, 1, -1)
+        return torch.cat((instance, joints), 1).unsqueeze(0)
+
+    @staticmethod
+    def anchors(features: Features) -> tuple[Tensor, Tensor]:
+        """Cell centres before the sigmoid (1, S, 2) and which of them do not lie at the border (1, S, 1).
+
+        In float32 whatever the model computes in: the published checkpoints hold them so, and half precision
+        is too coarse for coordinates.
+        """
+        device = features[0].device
+        centres = []
+        for height, width in (f.shape[-2:] for f in features):
+            y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+            x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+            grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+            centres.append(torch.stack((grid_x, grid_y), -1).flatten(0, 1))
+        points = torch.cat(centres).unsqueeze(0)
+        valid = ((points > 0.01) & (points < 0.99)).all(-1, keepdim=True)
+        return torch.log(points / (1 - points)), valid
+
+
+def with_centre(joints: Tensor) -> Tensor:
+    """(B, Q, K, 2) -> (B, Q, 1 + K, 2), the mean of the joints first."""
+    return torch.cat((joints.mean(2, keepdim=True), joints), 2)
+
+
+# --- decoder ------------------------------------------------------------------------------------------------------
+
+
+class DeformableAttention(nn.Module):
+    """Deformable attention straight on the raw maps: neither the values nor the result are projected."""
+
+    def __init__(self, hidden: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.levels, self.points = levels, points
+        self.sampling_offsets = nn.Linear(hidden, HEADS * levels * points * 2)
+        self.attention_weights = nn.Linear(hidden, HEADS * levels * points)
+
+    def forward(self, queries: Tensor, references: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """queries (B, N, C), references (B, N, 2), values L maps (B * heads, C / heads, H, W) -> (B, N, C)"""
+        shape = (HEADS, self.levels, self.points)
+        sizes = torch.tensor([v.shape[:1:-1] for v in values], dtype=queries.dtype, device=queries.device)
+        offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2)) / sizes[:, None]
+        weights = self.attention_weights(queries).unflatten(-1, (HEADS, -1)).softmax(-1).unflatten(-1, shape[1:])
+        return deformable_attention(values, references[:, :, None, None, None] + offsets, weights).to(queries.dtype)
+
+
+class Gate(nn.Module):
+    """Learned mixture of two inputs, in place of a residual sum."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(2 * hidden, 2 * hidden)
+        self.norm = nn.LayerNorm(hidden)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        gate_a, gate_b = torch.sigmoid(self.gate(torch.cat((a, b), -1))).chunk(2, -1)
+        return self.norm(gate_a * a + gate_b * b)
+
+
+class DecoderLayer(nn.Module):
+    """Attention among the tokens of a person, among people for each token, and into the maps."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        hidden, ffn = variant.hidden, variant.decoder_ffn
+        self.within_attn = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
+        self.within_norm = nn.LayerNorm(hidden)
+        self.across_attn = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
+        self.across_norm = nn.LayerNorm(hidden)
+        self.cross_attn = DeformableAttention(hidden, len(variant.levels), variant.points)
+        self.gateway = Gate(hidden)
+        self.linear1 = nn.Linear(hidden, ffn)
+        self.linear2 = nn.Linear(ffn, hidden)
+        self.norm2 = nn.LayerNorm(hidden)
+
+    def forward(self, tokens: Tensor, positions: Tensor, references: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """One refinement of the tokens (B, Q, 1 + K, C).
+
+        The published code adds the positions in place. So they are part of queries, keys, values and residuals
+        alike, and the trained weights expect that: `tokens` comes with `positions` already added.
+        """
+        batch, queries, size, _ = tokens.shape
+        x = tokens.flatten(0, 1)
+        x = self.within_norm(x + self.within_attn(x, x, x, need_weights=False)[0])
+        x = x.unflatten(0, (batch, queries)).transpose(1, 2).flatten(0, 1)  # (B * (1 + K), Q, C)
+        x = self.across_norm(x + self.across_attn(x, x, x, need_weights=False)[0])
+        x = x.unflatten(0, (batch, size)).transpose(1, 2) + positions
+        seen = self.cross_attn(x.flatten(1, 2), references.flatten(1, 2), values).unflatten(1, (queries, size))
+        x = self.gateway(x, seen)
+        # The clamp is the published guard against float16 overflow.
+        return self.norm2((x + self.linear2(F.relu(self.linear1(x)))).clamp(-65504, 65504))
+
+
+class QualityEstimate(nn.Module):
+    """Corrects a person's score by what the finest map shows at the predicted joints (D-FINE's LQE)."""
+
+    def __init__(self, joints: int) -> None:
+        super().__init__()
+        self.reg_conf = MLP(joints * (LQE_CHANNELS + 1), 256, 1, 2)
+
+    def forward(self, keypoints: Tensor, feature: Tensor) -> Tensor:
+        """keypoints (B, Q, K, 2), feature (B, C, H, W) -> (B, Q, 1), to be added to the logits"""
+        sampled = F.grid_sample(feature.to(keypoints.dtype), 2 * keypoints - 1, align_corners=False)
+        top = sampled.to(feature.dtype).permute(0, 2, 3, 1).topk(LQE_CHANNELS, dim=-1).values
+        return self.reg_conf(torch.cat((top, top.mean(-1, keepdim=True)), -1).flatten(2))
+
+
+class PoseDecoder(nn.Module):
+    """Second stage: refines the joints of every query layer by layer."""
+
+    def __init__(self, variant: Variant, joints: int) -> None:
+        super().__init__()
+        hidden, depth = variant.hidden, variant.decoder_layers
+        self.layers = nn.ModuleList(DecoderLayer(variant) for _ in range(depth))
+        self.position_head = MLP(hidden, hidden, hidden, 2)
+        self.initial_pose_head = MLP(hidden, hidden, 2, 3)
+        self.pose_heads = nn.ModuleList(MLP(hidden, hidden, 2 * BINS, 3) for _ in range(depth))
+        self.class_heads = nn.ModuleList(nn.Linear(hidden, CLASSES) for _ in range(depth))
+        self.quality_heads = nn.ModuleList(QualityEstimate(joints) for _ in range(depth))
+        # Curvature and reach of the bins; the published checkpoints carry both.
+        self.register_buffer("reg_scale", torch.tensor([float(variant.reg_scale)]))
+        self.register_buffer("up", torch.tensor([0.5]))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Start as published: joints do not move, people are unlikely."""
+        for head in (self.initial_pose_head, *self.pose_heads, *(q.reg_conf for q in self.quality_heads)):
+            nn.init.zeros_(head.layers[-1].weight)
+            nn.init.zeros_(head.layers[-1].bias)
+        for head in self.class_heads:
+            nn.init.constant_(head.bias, -math.log(99))
+
+    def forward(self, tokens: Tensor, points: Tensor, features: Features) -> tuple[Tensor, Tensor]:
+        """tokens (B, Q, 1 + K, C), points (B, Q, 1 + K, 2) -> logits (B, Q, 2), keypoints (B, Q, K, 2)
+
+        Points keep their own precision (at least float32) when the rest computes in half.
+        """
+        values = [f.to(points.dtype).unflatten(1, (HEADS, -1)).flatten(0, 1) for f in features]
+        bins = self.bin_values().to(points.dtype)
+        corners: Tensor | float = 0.0
+        for index, layer in enumerate(self.layers):
+            positions = sine_encoding(points[:, :, 1:], tokens.shape[-1], temperature=10000).to(tokens.dtype)
+            positions = F.pad(self.position_head(positions), (0, 0, 1, 0))  # The person's own token has none.
+            tokens = tokens + positions
+            before = tokens[:, :, 1:]
+            tokens = layer(tokens, positions, points, values)
+            joints = tokens[:, :, 1:]
+            if index == 0:
+                logits = inverse_sigmoid(points[:, :, 1:], eps=1e-3)
+                initial = torch.sigmoid(self.initial_pose_head(joints) + logits)
+                before = torch.zeros_like(before)
+            corners = self.pose_heads[index](joints + before) + corners
+            offsets = (corners.unflatten(-1, (2, BINS)).to(points.dtype).softmax(-1) * bins).sum(-1)
+            keypoints = initial + offsets / self.reg_scale
+            points = with_centre(keypoints)
+        scores = self.class_heads[-1](tokens[:, :, 0])
+        return scores + self.quality_heads[-1](keypoints, features[0]), keypoints
+
+    def bin_values(self) -> Tensor:
+        """(33,) offsets that the bins stand for: dense around zero, far apart at the ends (D-FINE, eq. 4)."""
+        reach = (self.up * self.reg_scale).abs()
+        half = BINS // 2
+        exponents = torch.arange(1, half, dtype=reach.dtype, device=reach.device)
+        inner = (reach + 1) ** (exponents * 2 / (BINS - 3)) - 1
+        zero = torch.zeros_like(reach)
+        return torch.cat((-2 * reach, -inner.flip(0), zero, inner, 2 * reach))
+
+
+class DenoisingEmbedding(nn.Module):
+    """Content of the noised queries that training adds; part of every published checkpoint, unused at run time."""
+
+    def __init__(self, hidden: int, joints: int) -> None:
+        super().__init__()
+        self.label_embedding = nn.Embedding(81, hidden)
+        self.pose_embedding = nn.Embedding(joints, hidden)

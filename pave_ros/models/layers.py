@@ -1,0 +1,78 @@
+"""Layers that several of the systems share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class MLP(nn.Module):
+    """`depth` linear layers with ReLU between them, as in DETR."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, depth: int) -> None:
+        super().__init__()
+        sizes = [inputs, *[hidden] * (depth - 1), outputs]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)"""
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
+    """Logit of probabilities, kept finite by `eps` at both ends."""
+    x = x.clamp(0, 1)
+    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+
+
+def sine_wavelengths(count: int, temperature: float, device: torch.device | str = "cpu") -> Tensor:
+    """(count,) wavelengths of a sine encoding, each standing twice, for the sine and for the cosine.
+
+    In float32 whatever the model computes in, as the published models hold them.
+    """
+    index = torch.arange(count, dtype=torch.float32, device=device)
+    return temperature ** (2 * (index // 2) / count)
+
+
+def sine_encoding(points: Tensor, channels: int, temperature: float) -> Tensor:
+    """Sine encoding of points in 0..1, y first as in DETR.
+
+    Args:
+        points: (..., 2) of x, y.
+        channels: C, half of them for y, half for x.
+
+    Returns:
+        (..., C)
+    """
+    wavelengths = sine_wavelengths(channels // 2, temperature, points.device)
+    angles = points.flip(-1).unsqueeze(-1) * (2 * math.pi) / wavelengths  # (..., 2, C / 2)
+    waves = torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), dim=-1)
+    return waves.flatten(-3)
+
+
+def deformable_attention(values: Sequence[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
+    """Multi-scale deformable attention (Deformable DETR, eq. 3) in plain torch, which exports everywhere.
+
+    Args:
+        values: one map (B * heads, D, H_l, W_l) for each of the L levels.
+        locations: (B, Q, heads, L, P, 2), x and y in 0..1 of the map.
+        weights: (B, Q, heads, L, P), summing to one over L and P.
+
+    Returns:
+        (B, Q, heads * D)
+    """
+    batch, queries, heads, levels, points, _ = locations.shape
+    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B * heads, Q, L, P, 2)
+    sampled = [
+        F.grid_sample(value, grids[:, :, level], mode="bilinear", padding_mode="zeros", align_corners=False)
+        for level, value in enumerate(values)
+    ]  # each (B * heads, D, Q, P)
+    weights = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
+    out = (torch.cat(sampled, -1) * weights).sum(-1)  # (B * heads, D, Q)
+    return out.view(batch, -1, queries).transpose(1, 2)
