@@ -25,6 +25,10 @@ class PoseModel(nn.Module, ABC):
     def decode(self, window: Sequence[Features]) -> dict[str, Tensor]:
         """The raw outputs for a window of `info.window` frames, oldest first."""
 
+    def fuse(self) -> PoseModel:
+        """Fold what can be folded for running; the outputs stay the same. Returns the network itself."""
+        return self
+
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The raw outputs for pictures (B, 3, H, W), each on its own, or clips (B, T, 3, H, W)."""
         frames = images.unbind(1) if images.dim() == 5 else [images]

@@ -1,0 +1,43 @@
+"""What every engine offers: run the two parts of a model, whatever library computes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pave_ros.models.info import ModelInfo
+
+Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
+
+
+class EngineError(RuntimeError):
+    """A model that this engine cannot run here; the message says why and what to do."""
+
+
+class Engine(ABC):
+    """A loaded model.
+
+    Attributes:
+        name: of the engine, e.g. ``pytorch``.
+        device: where it runs, e.g. ``cpu`` or ``cuda:0``.
+        precision: of its arithmetic, e.g. ``fp32``.
+        info: the model.
+    """
+
+    name: str
+    device: str
+    precision: str
+    info: ModelInfo
+
+    @abstractmethod
+    def encode(self, images: npt.NDArray[np.float32]) -> Any:
+        """Features of one frame in the engine's own form, from a normalised RGB picture (1, 3, H, W)."""
+
+    @abstractmethod
+    def decode(self, window: Sequence[Any]) -> Outputs:
+        """The model's raw outputs by name, from the features of `info.window` frames, oldest first."""

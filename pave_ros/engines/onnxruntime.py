@@ -1,0 +1,64 @@
+"""The ONNX Runtime engine: runs exported files, on the CPU or through its CUDA provider; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from pave_ros.engines.base import Engine, EngineError, Outputs
+from pave_ros.models.info import ModelInfo
+
+METADATA_KEY = "pave_ros"
+
+
+class OnnxRuntimeEngine(Engine):
+    """Runs a file of `pave_ros.engines.export.export_onnx`.
+
+    Args:
+        path: the ONNX file.
+        device: ``auto`` (CUDA when this ONNX Runtime has it, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of the CPU, 0 for all cores.
+    """
+
+    name = "onnxruntime"
+    precision = "fp32"
+
+    def __init__(self, path: Path | str, device: str = "auto", threads: int = 0) -> None:
+        self.device, providers = _providers(device)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # ONNX Runtime's errors share no public base class.
+            raise EngineError(f"{path}: ONNX Runtime cannot load it ({str(error).strip().splitlines()[-1]})") from None
+        properties = self._session.get_modelmeta().custom_metadata_map
+        if METADATA_KEY not in properties:
+            raise EngineError(f"{path}: no pave_ros metadata in it; make the file with `pave_ros export`")
+        self.info = ModelInfo.from_json(properties[METADATA_KEY])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def encode(self, images: npt.NDArray[np.float32]) -> Outputs:
+        # An image model is one graph, so its answer is all there is to keep of a frame.
+        return dict(zip(self._names, self._session.run(None, {"images": images})))
+
+    def decode(self, window: Sequence[Outputs]) -> Outputs:
+        return window[-1]
+
+
+def _providers(device: str) -> tuple[str, list[str | tuple[str, dict[str, str]]]]:
+    """(device as it will run, providers to ask for)"""
+    kind, _, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda"):
+        raise EngineError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if kind == "cuda" and not has_cuda:
+        raise EngineError("device cuda: this ONNX Runtime has no CUDA; install onnxruntime-gpu, or use auto or cpu")
+    if kind == "cpu" or not has_cuda:
+        return "cpu", ["CPUExecutionProvider"]
+    index = index or "0"
+    return f"cuda:{index}", [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]

@@ -1,0 +1,132 @@
+"""From pictures to people: pre-processing, the model's temporal window, the engine, post-processing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pave_ros import engines, models, postprocessing, skeletons
+from pave_ros.checkpoints import files
+from pave_ros.engines.base import Engine
+from pave_ros.frames import Frame, Image
+from pave_ros.persons import Persons
+from pave_ros.preprocessing import network_input
+from pave_ros.skeletons import Skeleton
+
+RANDOM = "random"
+
+
+class Estimator:
+    """Finds the people in pictures, or in the newest frame of a video.
+
+    Args:
+        model: name, e.g. ``detrpose_s``, see `pave_ros.models.names`.
+        weights: ``auto`` (the published file of the model, from the cache or by download), a path (``.pth``, ``.pt``,
+            ``.safetensors``, or an exported ``.onnx``), the name of a known file, or ``random`` (untrained, seeded: to
+            try the data path; its people mean nothing).
+        device: ``auto`` (CUDA when there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        engine: ``auto``, ``pytorch`` or ``onnxruntime`` (the latter runs exported files).
+        input_size: (height, width) of the network's input in pixels; None takes the model's own.
+        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``half``, see `pave_ros.engines.pytorch`.
+        score_threshold: people below it are left out, 0..1; may be changed at any time.
+        max_persons: at most so many people, the best; may be changed at any time.
+
+    Raises:
+        ValueError: an unknown model, or a file that does not fit it (`CheckpointError`).
+        FileNotFoundError, `WeightsError`: no weights; the message says how to get them.
+        `EngineError`: what was asked for does not run here.
+    """
+
+    def __init__(
+        self,
+        model: str = "detrpose_n",
+        weights: str | Path = "auto",
+        device: str = "auto",
+        *,
+        engine: str = "auto",
+        input_size: tuple[int, int] | None = None,
+        precision: str = "auto",
+        score_threshold: float = 0.3,
+        max_persons: int = 20,
+    ) -> None:
+        name = "_".join(models.split_name(model))
+        self.trained = str(weights) != RANDOM
+        if self.trained:
+            path = files.resolve(str(weights), name)
+            self.weights = str(path)
+            self._engine = engines.open_file(path, name, engine, device, precision, input_size)
+        else:
+            self.weights = "random (untrained: its people mean nothing)"
+            self._engine = _untrained(name, device, precision, input_size)
+        self.score_threshold = score_threshold
+        self.max_persons = max_persons
+
+    @property
+    def name(self) -> str:
+        """Name of the model, ``system_variant``."""
+        return self._engine.info.name
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Keypoint layout of the people."""
+        return skeletons.get(self._engine.info.skeleton)
+
+    @property
+    def window(self) -> int:
+        """Number of frames that the model looks at, 1 for image models."""
+        return self._engine.info.window
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels."""
+        return self._engine.info.input_size
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, e.g. ``cpu`` or ``cuda:0``."""
+        return self._engine.device
+
+    @property
+    def engine(self) -> str:
+        """What runs the model, e.g. ``pytorch``."""
+        return self._engine.name
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the model, e.g. ``fp32``."""
+        return self._engine.precision
+
+    def __call__(self, image: Image, bgr: bool = False) -> Persons:
+        """The people in one picture (H, W, 3) uint8, RGB unless `bgr`. ValueError for any other array."""
+        return self.estimate([Frame(stamp=0, image=image, bgr=bgr)])
+
+    def estimate(self, frames: Sequence[Frame]) -> Persons:
+        """The people in the newest of a camera's frames.
+
+        Args:
+            frames: the history, oldest first, with their images. What the encoder makes of a frame is kept in it, so
+                handing over the same frames again costs nothing.
+        """
+        window = frames[-self.window :]
+        newest = window[-1]
+        if newest.image is None:
+            raise ValueError("the newest frame has no image")
+        for frame in window:
+            if frame.features is None and frame.image is not None:
+                frame.features = self._engine.encode(network_input(frame.image, self._engine.info, frame.bgr))
+        outputs = self._engine.decode([frame.features for frame in window])
+        height, width = newest.image.shape[:2]
+        return postprocessing.persons(
+            self._engine.info, outputs, (width, height), self.score_threshold, self.max_persons
+        )
+
+
+def _untrained(name: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
+    import torch
+
+    from pave_ros.engines.pytorch import PyTorchEngine
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = models.create(name)
+    return PyTorchEngine(model, device, precision, input_size)

@@ -1,0 +1,43 @@
+"""From a camera picture to a network's input."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pave_ros.frames import Image
+from pave_ros.models.info import ModelInfo
+
+
+def check_image(image: Image) -> None:
+    """ValueError unless the picture is (H, W, 3) uint8 with something in it."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"an image has to be a uint8 array of shape (height, width, 3), not {found}")
+    if not image.size:
+        raise ValueError(f"an image of {image.shape[1]}x{image.shape[0]} pixels has nothing in it")
+
+
+def network_input(image: Image, info: ModelInfo, bgr: bool = False) -> npt.NDArray[np.float32]:
+    """The picture stretched to the network's input size and normalised.
+
+    Args:
+        image: (H, W, 3) uint8, RGB, or BGR with `bgr`.
+        info: the model to feed.
+
+    Returns:
+        (1, 3, height, width) float32 RGB.
+    """
+    check_image(image)
+    height, width = info.input_size
+    shrinks = image.shape[0] > height and image.shape[1] > width
+    # The published code resizes with Pillow, which averages when it shrinks; so does INTER_AREA, in half the time.
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if bgr:
+        resized = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB, dst=resized if resized is not image else None)
+    scale = (1 / (255 * np.asarray(info.std))).astype(np.float32).reshape(3, 1, 1)
+    out = np.multiply(resized.transpose(2, 0, 1), scale, dtype=np.float32, order="C")
+    if any(info.mean):
+        out -= (np.asarray(info.mean) / np.asarray(info.std)).astype(np.float32).reshape(3, 1, 1)
+    return out[None]

@@ -1,0 +1,172 @@
+"""Compare the project's models with reference outputs of the published implementations.
+
+    python test/reference.py test/golden/detrpose_n.json [MORE.json ...]
+
+A reference is a pair of files. NAME.json says which model, how its input was made, what the outputs are, and the
+recipe of the weights: published checkpoint keys with shapes, seed, gain and damping. NAME.npz holds the outputs that
+the published code computed with these weights, and published constants under ``const/KEY``.
+
+The weights are made, written as a checkpoint file, loaded through the project's loader, and run through the project's
+network and post-processing in float64 and in float32. The largest error of every output is printed, relative to
+1 + |value|. The exit code is 1 when one lies beyond its tolerance, 2 when a reference cannot be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pave_ros import postprocessing  # noqa: E402
+from pave_ros.checkpoints import loading  # noqa: E402
+from pave_ros.models.base import PoseModel  # noqa: E402
+
+Array = npt.NDArray[Any]
+Spec = dict[str, Any]
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
+
+
+def seeded_tensor(key: str, shape: list[int], spec: Spec) -> Array:
+    """One checkpoint entry, made from its key, its shape and the reference's seed, gain and damping."""
+    rng = np.random.Generator(np.random.PCG64([zlib.crc32(key.encode()), spec["seed"]]))
+    leaf = key.rsplit(".", 1)[-1]
+    if leaf == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
+    z = rng.standard_normal(shape)
+    if leaf == "running_var":
+        value = 0.75 + 0.5 * rng.random(shape)
+    elif leaf == "running_mean" or "bias" in leaf:
+        value = 0.05 * z
+    elif key in spec["embeddings"]:
+        value = 0.5 * z
+    elif len(shape) <= 1:
+        value = 1.0 + 0.1 * z
+    else:
+        value = spec["gain"] * z / np.sqrt(np.prod(shape[1:]))
+    for part, factor in spec["damp"].items():
+        if part in key:
+            value = factor * value
+    return np.asarray(value, np.float32)
+
+
+def seeded_image(height: int, width: int, seed: int) -> npt.NDArray[np.uint8]:
+    """The smooth RGB test picture (height, width, 3) of a reference."""
+    rng = np.random.Generator(np.random.PCG64([height, width, seed]))
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    out = np.zeros((height, width, 3))
+    for channel in range(3):
+        for _ in range(12):
+            fx, fy = rng.uniform(-0.12, 0.12, 2)
+            out[..., channel] += rng.uniform(0.3, 1.0) * np.sin(fx * x + fy * y + rng.uniform(0, 6.283))
+    out = (out - out.min()) / (out.max() - out.min())
+    return np.round(255 * out).astype(np.uint8)
+
+
+def read(path: Path) -> tuple[Spec, dict[str, Array]]:
+    """(spec, arrays) of the reference PATH.json and PATH.npz."""
+    with np.load(path.with_suffix(".npz")) as data:
+        arrays = {name: data[name] for name in data.files}
+    return json.loads(path.with_suffix(".json").read_text()), arrays
+
+
+def write_checkpoint(path: Path, spec: Spec, arrays: dict[str, Array]) -> None:
+    """The checkpoint file that belongs to a reference, under the published key names."""
+    weights = {key: seeded_tensor(key, shape, spec) for key, shape in spec["keys"].items()}
+    weights.update({name.removeprefix("const/"): a for name, a in arrays.items() if name.startswith("const/")})
+    weights.update({alias: weights[key] for alias, key in spec["aliases"].items()})
+    torch.save({key: torch.from_numpy(np.array(value)) for key, value in weights.items()}, path)
+
+
+def network_input(spec: Spec, dtype: torch.dtype) -> torch.Tensor:
+    """The normalised input (1, 3, H, W) of an image model's reference."""
+    given = spec["input"]
+    picture = torch.from_numpy(seeded_image(given["height"], given["width"], given["image_seed"])).to(dtype) / 255
+    picture = (picture - torch.tensor(given["mean"], dtype=dtype)) / torch.tensor(given["std"], dtype=dtype)
+    return picture.permute(2, 0, 1).unsqueeze(0)
+
+
+def picture_size(spec: Spec) -> tuple[int, int]:
+    """(width, height) of the picture that the reference's post-processed outputs refer to."""
+    found = re.search(r"(\d+)x(\d+) \(width x height\) picture", spec["outputs"])
+    return (int(found[1]), int(found[2])) if found else (640, 480)
+
+
+def run_detrpose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
+    outputs = {name: value.numpy() for name, value in model(network_input(spec, dtype)).items()}
+    scores, labels, points = postprocessing.detrpose_ranked(outputs, picture_size(spec))
+    visible = np.ones((*points.shape[:2], 1))
+    keypoints = np.concatenate((points, visible), -1).reshape(len(points), -1)
+    return {**outputs, "post/scores": scores, "post/labels": labels, "post/keypoints": keypoints}
+
+
+# Name in the references -> (our system, how to get its outputs).
+SYSTEMS: dict[str, tuple[str, Callable[[PoseModel, Spec, torch.dtype], dict[str, Array]]]] = {
+    "DETRPose": ("detrpose", run_detrpose),
+}
+
+
+def error(ours: Array, theirs: Array) -> float:
+    """Largest difference relative to 1 + |value|; infinite for another shape or where one is not finite."""
+    if ours.shape != theirs.shape:
+        return float("inf")
+    difference = np.abs(ours.astype(np.float64) - theirs) / (1 + np.abs(theirs))
+    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
+
+
+@torch.no_grad()
+def compare(path: Path) -> dict[tuple[torch.dtype, str], float]:
+    """The largest error of every output of a reference, per precision.
+
+    KeyError for a system that this package does not have, ValueError where the checkpoint does not fit.
+    """
+    spec, arrays = read(path)
+    system, run = SYSTEMS[spec["model"]]
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / f"{path.stem}.pth"
+        write_checkpoint(checkpoint, spec, arrays)
+        model = loading.open_model(f"{system}_{spec['variant'].lower()}", checkpoint)
+    errors = {}
+    for dtype in TOLERANCES:  # The weights are float32 numbers, so going to float64 and back changes none.
+        ours = run(model.to(dtype), spec, dtype)
+        for name, theirs in arrays.items():
+            if not name.startswith("const/"):
+                errors[dtype, name] = error(ours[name], theirs) if name in ours else float("inf")
+    return errors
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("references", nargs="+", type=Path, metavar="NAME.json")
+    status = 0
+    for path in parser.parse_args().references:
+        try:
+            errors = compare(path)
+        except KeyError as problem:
+            print(f"{path.stem}: this package has no model {problem}; it has {', '.join(SYSTEMS)}", file=sys.stderr)
+            status = 2
+            continue
+        except (OSError, ValueError) as problem:
+            print(f"{path.stem}: {problem}", file=sys.stderr)
+            status = 2
+            continue
+        for (dtype, name), largest in errors.items():
+            good = largest <= TOLERANCES[dtype]
+            print(f"{path.stem:24} {str(dtype)[6:]:8} {name:20} {largest:9.2e}  {'ok' if good else 'FAILED'}")
+            status = status or int(not good)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
