@@ -1,0 +1,387 @@
+"""Where pictures come from and where videos go: files, folders, webcams, streams and the synthetic scene.
+
+Everything that delivers pictures is a `Source` of `pave_ros.frames.Frame`; `open_source` makes one from what a
+person types. OpenCV reads and writes; a phone video's rotation and a photo's EXIF orientation are applied.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pave_ros.frames import Frame, Image
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+# H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
+CODECS = ("avc1", "mp4v")
+PICTURE_RATE = 10.0  # pictures a second of a folder, which has no rate of its own
+FALLBACK_RATE = 30.0  # where a video or a camera does not tell its rate
+
+# FFmpeg's own messages name no file and end up between the lines of a progress bar; our errors say what matters.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+class VideoError(RuntimeError):
+    """A picture, video or camera that cannot be read, or a video that cannot be written; the message names it."""
+
+
+class Source:
+    """Pictures in time order; iterate to get `Frame`s, each time from the beginning (a live camera: from now).
+
+    The frames have `image` as (H, W, 3) uint8, `bgr` saying the channel order, and `stamp` in nanoseconds since the
+    first picture; stamps go on rising when the source loops.
+
+    Attributes:
+        name: short name for a person: a file name, ``/dev/video0``, ``synthetic``.
+        width, height: pixels of the first picture; the pictures of a folder may differ in size.
+        rate: pictures a second.
+        length: number of pictures of one pass, None where that is unknown or endless.
+        loop: whether iteration starts over at the end instead of stopping.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: tuple[int, int],
+        rate: float,
+        frames: Callable[[], Generator[Frame, None, None]],
+        *,
+        length: int | None = None,
+        loop: bool = False,
+        release: Callable[[], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.width, self.height = size
+        self.rate = rate
+        self.length = length
+        self.loop = loop
+        self._frames = frames
+        self._release = release
+        self._pass: Generator[Frame, None, None] | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        offset = last = 0
+        while True:
+            self._pass = self._frames()
+            for frame in self._pass:
+                frame.stamp = last = frame.stamp + offset
+                yield frame
+            if not self.loop:
+                return
+            offset = last + round(1e9 / self.rate)
+
+    def close(self) -> None:
+        """Let go of the file or the camera."""
+        if self._pass is not None:
+            self._pass.close()  # its `finally` releases the file
+        if self._release is not None:
+            self._release()
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_source(source: str | Path, rate: float | None = None, loop: bool = False) -> Source:
+    """Open whatever delivers pictures.
+
+    Args:
+        source: a video file, a picture, a folder of pictures (in natural order: 2 before 10), a webcam (its number or
+            ``/dev/video0``), a stream (``rtsp://...``), or ``synthetic``, optionally with the options of
+            `pave_ros.synthetic.Scene` and a number of frames: ``synthetic:seed=3,persons=5,frames=100``.
+        rate: pictures a second. A video file is played at this rate, its frames neither dropped nor repeated; pictures
+            and the synthetic scene are spaced by it; a webcam is asked for it. None: the source's own rate.
+        loop: start over at the end.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        VideoError: it cannot be read; the message says why.
+        ValueError: a bad rate or a bad option of the synthetic scene.
+    """
+    if rate is not None and not (np.isfinite(rate) and rate > 0):
+        raise ValueError(f"the rate must be a positive number of pictures a second, not {rate}")
+    text = str(source)
+    if text == "synthetic" or text.startswith("synthetic:"):
+        return _synthetic(text, rate, loop)
+    if text.isdigit() or text.startswith("/dev/video") or "://" in text:
+        return _live(text, rate)
+    path = Path(source)
+    if path.is_dir():
+        return _pictures(path.name, pictures_in(path), rate, loop)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.suffix.lower() in PICTURE_SUFFIXES:
+        return _pictures(path.name, [path], rate, loop)
+    return _video(path, rate, loop)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder in natural order; VideoError when there is none."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
+    if not found:
+        raise VideoError(f"{folder}: no pictures in this folder; known are {', '.join(sorted(PICTURE_SUFFIXES))}")
+    return sorted(found, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
+
+
+def read_picture(path: Path) -> Image:
+    """One picture as (H, W, 3) uint8 BGR; VideoError when it is missing, damaged, cut off or no picture."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
+    # libjpeg fills what is missing with grey and succeeds. The end marker must follow the last start of scan; an
+    # earlier one would belong to a thumbnail.
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise VideoError(f"{path}: the JPEG file is cut off after {len(data)} bytes")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:
+        raise VideoError(f"{path}: {error.err}") from error
+    if image is None:
+        raise VideoError(f"{path}: {'not a picture that OpenCV can read, or damaged' if data else 'the file is empty'}")
+    return np.asarray(image, np.uint8)
+
+
+def _pictures(name: str, paths: list[Path], rate: float | None, loop: bool) -> Source:
+    rate = rate or PICTURE_RATE
+    first = read_picture(paths[0])
+
+    def frames() -> Generator[Frame, None, None]:
+        for i, path in enumerate(paths):
+            image = first if i == 0 else read_picture(path)
+            yield Frame(stamp=round(i * 1e9 / rate), payload=path, image=image.copy(), bgr=True)
+
+    return Source(name, (first.shape[1], first.shape[0]), rate, frames, length=len(paths), loop=loop)
+
+
+def _video(path: Path, rate: float | None, loop: bool) -> Source:
+    probe = _capture(str(path))
+    own_rate = _rate(probe)
+    length = int(probe.get(cv2.CAP_PROP_FRAME_COUNT))
+    readable, image = probe.read()
+    probe.release()
+    if not readable:
+        raise VideoError(f"{path}: not one frame can be decoded; the file is damaged or its codec unknown")
+
+    def frames() -> Generator[Frame, None, None]:
+        capture = _capture(str(path))
+        count, first, stamp = 0, 0.0, -1
+        try:
+            while capture.grab():
+                readable, image = capture.retrieve()
+                if not readable:
+                    break
+                position = capture.get(cv2.CAP_PROP_POS_MSEC)
+                first = position if count == 0 else first
+                # Time stamps of the container where they rise, as they should; else the next tick of the rate.
+                own = round((position - first) * 1e6)
+                own = own if own > stamp else stamp + round(1e9 / own_rate)
+                stamp = round(count * 1e9 / rate) if rate else own
+                count += 1
+                yield Frame(stamp=stamp, payload=path, image=np.asarray(image, np.uint8), bgr=True)
+                stamp = own
+        finally:
+            capture.release()
+        # A container's frame count may be off by a few (edit lists, variable rate); a cut off file lacks far more.
+        if length > 0 and min(length - count, length - stamp * own_rate / 1e9) > max(2, 0.05 * length):
+            raise VideoError(f"{path}: ends after {count} of {length} frames; the file is cut off or damaged")
+
+    size = (image.shape[1], image.shape[0])
+    return Source(path.name, size, rate or own_rate, frames, length=length if length > 0 else None, loop=loop)
+
+
+def _live(source: str, rate: float | None) -> Source:
+    capture = _capture(int(source) if source.isdigit() else source)
+    if rate is not None:
+        capture.set(cv2.CAP_PROP_FPS, rate)
+    readable, image = capture.read()
+    if not readable:
+        capture.release()
+        raise VideoError(f"{source}: opens, but delivers no picture; is another program using it?")
+
+    def frames() -> Generator[Frame, None, None]:
+        start = time.monotonic_ns()
+        while True:
+            readable, image = capture.read()
+            if not readable:
+                raise VideoError(f"{source}: stopped delivering pictures; was it unplugged?")
+            yield Frame(stamp=time.monotonic_ns() - start, payload=source, image=np.asarray(image, np.uint8), bgr=True)
+
+    name = f"/dev/video{source}" if source.isdigit() else source
+    return Source(name, (image.shape[1], image.shape[0]), _rate(capture), frames, release=capture.release)
+
+
+def _synthetic(source: str, rate: float | None, loop: bool) -> Source:
+    from pave_ros.synthetic import Scene
+
+    options: dict[str, Any] = {}
+    for option in filter(None, source.partition(":")[2].split(",")):
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise ValueError(f"{source}: {option!r} is not of the form key=value")
+        options[key.strip()] = _value(value.strip())
+    length = options.pop("frames", None)
+    if length is not None and not (isinstance(length, int) and length > 0):
+        raise ValueError(f"{source}: frames must be a positive whole number, not {length}")
+    known = [p for p in inspect.signature(Scene).parameters if p != "self"]
+    if unknown := options.keys() - set(known):
+        raise ValueError(f"{source}: unknown option {', '.join(sorted(unknown))}; known: frames, {', '.join(known)}")
+    if rate is not None:
+        options["rate"] = rate
+    scene = Scene(**options)
+
+    def frames() -> Generator[Frame, None, None]:
+        i = 0
+        while length is None or i < length:
+            synthetic = scene.frame(i)
+            yield Frame(stamp=round(i * 1e9 / scene.rate), payload=synthetic, image=synthetic.image)
+            i += 1
+
+    return Source("synthetic", (scene.width, scene.height), float(scene.rate), frames, length=length, loop=loop)
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _capture(source: int | str) -> cv2.VideoCapture:
+    with _OpenCVSilent():
+        capture = cv2.VideoCapture(source)
+    if capture.isOpened():
+        return capture
+    if isinstance(source, int) or source.startswith("/dev/"):
+        cameras = sorted(str(p) for p in Path("/dev").glob("video*"))
+        device = f"/dev/video{source}" if isinstance(source, int) else source
+        if device not in cameras:
+            raise VideoError(f"{device}: no such camera; there is {', '.join(cameras) or 'none on this machine'}")
+        raise VideoError(f"{device}: cannot be opened; is it in use, and is this user in the group 'video'?")
+    if "://" in source:
+        raise VideoError(f"{source}: the stream cannot be opened; is the address right and the network up?")
+    empty = Path(source).stat().st_size == 0
+    reason = "the file is empty" if empty else "not a video that OpenCV can read, or the file is cut off"
+    raise VideoError(f"{source}: {reason}")
+
+
+def _rate(capture: cv2.VideoCapture) -> float:
+    rate = float(capture.get(cv2.CAP_PROP_FPS))
+    return rate if 0 < rate <= 1000 else FALLBACK_RATE
+
+
+class _OpenCVSilent:
+    """OpenCV reports a file or codec that does not open on stderr by itself; we raise instead."""
+
+    def __enter__(self) -> None:
+        self._level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+    def __exit__(self, *_: object) -> None:
+        cv2.utils.logging.setLogLevel(self._level)
+
+
+class VideoWriter:
+    """Writes an MP4 file, which appears under its name only when it is complete.
+
+    Use it as a context manager: leaving on an exception throws the unfinished file away. The size is that of the first
+    picture; an odd width or height gains one repeated row or column, since the codecs know only even ones.
+
+    Args:
+        path: the file to write; it must end in ``.mp4``. Missing folders are made.
+        rate: pictures a second.
+
+    Raises:
+        ValueError: another suffix, a bad rate, or a picture of another size.
+        VideoError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, rate: float) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() != ".mp4":
+            raise ValueError(f"{path}: videos are written as .mp4")
+        if not (np.isfinite(rate) and rate > 0):
+            raise ValueError(f"{path}: the rate must be a positive number of pictures a second, not {rate}")
+        self.rate = rate
+        self.codec: str | None = None
+        self.count = 0
+        self._size = (0, 0)
+        self._writer: cv2.VideoWriter | None = None
+        self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part.mp4")
+
+    def write(self, image: Image, bgr: bool = False) -> None:
+        """Append one (H, W, 3) uint8 picture, RGB unless `bgr`."""
+        size = (image.shape[1], image.shape[0])
+        if self._writer is None:
+            self._open(size)
+        elif size != self._size:
+            raise ValueError(f"{self.path}: a picture of {size[0]}x{size[1]} in a video of {self._size}")
+        assert self._writer is not None
+        picture = image if bgr else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        odd_width, odd_height = size[0] % 2, size[1] % 2
+        if odd_width or odd_height:
+            picture = cv2.copyMakeBorder(picture, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE)
+        self._writer.write(picture)
+        self.count += 1
+
+    def _open(self, size: tuple[int, int]) -> None:
+        even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._part.touch()
+        except OSError as error:
+            raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
+        with _OpenCVSilent():
+            for codec in CODECS:
+                writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
+                if writer.isOpened():
+                    self._writer, self._size, self.codec = writer, size, codec
+                    return
+        self.discard()
+        raise VideoError(f"{self.path}: this OpenCV has no encoder for {' or '.join(CODECS)} at {even[0]}x{even[1]}")
+
+    def close(self) -> None:
+        """Finish the file. Nothing is written when there was no picture."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        # OpenCV reports no failed write, not even a full disk; a file without its end has no index and does not open.
+        with _OpenCVSilent():
+            check = cv2.VideoCapture(str(self._part))
+        written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+        check.release()
+        if written != self.count:
+            self.discard()
+            raise VideoError(f"{self.path}: only {written} of {self.count} frames could be written; is the disk full?")
+        self._part.replace(self.path)
+
+    def discard(self) -> None:
+        """Throw the unfinished file away."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+        with suppress(OSError):
+            self._part.unlink()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

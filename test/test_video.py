@@ -1,0 +1,266 @@
+"""Sources of pictures and the video writer, on files made here."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import sys
+import types
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pave_ros.video import VideoError, VideoWriter, open_source
+
+
+def picture(i: int, width: int = 96, height: int = 64) -> np.ndarray:
+    """A picture whose brightness tells its number, with a white top left corner."""
+    image = np.full((height, width, 3), 20 + 8 * (i % 25), np.uint8)
+    image[: height // 4, : width // 4] = 255
+    return image
+
+
+def make_video(path: Path, frames: int = 12, rate: float = 25.0, width: int = 96, height: int = 64) -> Path:
+    with VideoWriter(path, rate) as writer:
+        for i in range(frames):
+            writer.write(picture(i, width, height))
+    return path
+
+
+def number(image: np.ndarray) -> int:
+    return round((float(image[-8:, -8:].mean()) - 20) / 8)
+
+
+def rotate(path: Path) -> None:
+    """Set the display matrix of an MP4 file to a quarter turn clockwise, as a phone held upright does."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def test_video_file(tmp_path: Path) -> None:
+    with open_source(make_video(tmp_path / "a.mp4")) as source:
+        assert (source.width, source.height, source.length, source.name) == (96, 64, 12, "a.mp4")
+        assert source.rate == pytest.approx(25)
+        frames = list(source)
+    assert [number(f.image) for f in frames] == list(range(12))
+    assert all(f.bgr and f.image.shape == (64, 96, 3) and f.image.dtype == np.uint8 for f in frames)
+    assert [f.stamp for f in frames] == [i * 40_000_000 for i in range(12)]
+
+
+def test_video_played_at_another_rate_keeps_every_frame(tmp_path: Path) -> None:
+    frames = list(open_source(make_video(tmp_path / "a.mp4"), rate=10))
+    assert [f.stamp for f in frames] == [i * 100_000_000 for i in range(12)]
+
+
+def test_loop_goes_on_in_time_and_starts_over_in_content(tmp_path: Path) -> None:
+    source = open_source(make_video(tmp_path / "a.mp4", frames=3), loop=True)
+    frames = list(itertools.islice(source, 8))
+    source.close()
+    assert [number(f.image) for f in frames] == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert [f.stamp for f in frames] == [i * 40_000_000 for i in range(8)]
+
+
+def test_iterating_twice_starts_over(tmp_path: Path) -> None:
+    source = open_source(make_video(tmp_path / "a.mp4", frames=3))
+    assert [number(f.image) for f in source] == [number(f.image) for f in source] == [0, 1, 2]
+
+
+def test_rotation_of_a_phone_is_applied(tmp_path: Path) -> None:
+    rotate(make_video(tmp_path / "a.mp4"))
+    source = open_source(tmp_path / "a.mp4")
+    image = next(iter(source)).image
+    assert (source.width, source.height) == (64, 96)
+    assert image.shape == (96, 64, 3)
+    assert image[8, -8].min() > 200 and image[8, 8].max() < 100  # the white corner is top right now
+
+
+def test_cut_off_video(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=40)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])  # loses the index, which stands at the end
+    with pytest.raises(VideoError, match="a.mp4: not a video .* cut off"):
+        open_source(path)
+
+
+def test_video_whose_pictures_are_damaged_says_where_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (96, 64))
+    for i in range(40):
+        writer.write(picture(i))
+    writer.release()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    source, seen = open_source(path), 0
+    with pytest.raises(VideoError, match=r"a.avi: ends after \d+ of 40 frames"):
+        for _ in source:
+            seen += 1
+    assert 0 < seen < 40
+
+
+@pytest.mark.parametrize("name", ["x.mp4", "x.jpg", "x.png"])
+def test_unreadable_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with pytest.raises(FileNotFoundError, match=name):
+        open_source(path)
+    path.touch()
+    with pytest.raises(VideoError, match=f"{name}: the file is empty"):
+        open_source(path)
+    path.write_text("this is text, whatever its name says\n" * 50)
+    with pytest.raises(VideoError, match=f"{name}: not a"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_cut_off_picture(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(path), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(VideoError, match=f"a.{suffix}: .*(cut off|damaged)"):
+        open_source(path)
+
+
+def test_folder_in_natural_order_with_pictures_of_any_size(tmp_path: Path) -> None:
+    for i in (10, 2, 1):
+        cv2.imwrite(str(tmp_path / f"frame_{i}.png"), picture(i, width=96 + i))
+    (tmp_path / "notes.txt").write_text("no picture")
+    source = open_source(tmp_path, rate=5)
+    frames = list(source)
+    assert (source.length, source.rate, source.width) == (3, 5, 97)
+    assert [number(f.image) for f in frames] == [1, 2, 10]
+    assert [f.image.shape[1] for f in frames] == [97, 98, 106]
+    assert [f.stamp for f in frames] == [0, 200_000_000, 400_000_000]
+
+
+def test_folder_without_pictures(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no pictures"):
+        open_source(tmp_path)
+
+
+def test_single_picture_once_and_looped(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), picture(3))
+    assert len(list(open_source(tmp_path / "a.png"))) == 1
+    frames = list(itertools.islice(open_source(tmp_path / "a.png", loop=True), 3))
+    assert [f.stamp for f in frames] == [0, 100_000_000, 200_000_000]
+    frames[0].image[:] = 0  # drawing on one frame leaves the next alone
+    assert number(frames[1].image) == 3
+
+
+def test_grey_and_16_bit_pictures_become_three_channels(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30), 40000, np.uint16))
+    image = next(iter(open_source(tmp_path / "a.png"))).image
+    assert image.shape == (20, 30, 3) and image.dtype == np.uint8 and image[0, 0, 0] == 40000 // 256
+
+
+def test_camera_that_is_not_there() -> None:
+    with pytest.raises(VideoError, match="/dev/video97: no such camera"):
+        open_source("97")
+    with pytest.raises(VideoError, match="/dev/video98: no such camera"):
+        open_source("/dev/video98")
+
+
+def test_live_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Camera:
+        """Delivers four pictures and is then unplugged."""
+
+        left, asked, released = 4, {}, False
+
+        def __init__(self, device: int | str) -> None:
+            assert device == 3
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def set(self, key: int, value: float) -> None:
+            self.asked[key] = value
+
+        def get(self, key: int) -> float:
+            return self.asked.get(key, 0.0)
+
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            Camera.left -= 1
+            return (True, picture(1)) if Camera.left >= 0 else (False, None)
+
+        def release(self) -> None:
+            Camera.released = True
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    with open_source("3", rate=15) as source:
+        assert (source.name, source.rate, source.length, source.width) == ("/dev/video3", 15, None, 96)
+        seen = []
+        with pytest.raises(VideoError, match="stopped delivering"):
+            seen += [frame.stamp for frame in source]
+    assert Camera.released
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_bad_rate(rate: float) -> None:
+    with pytest.raises(ValueError, match="positive number"):
+        open_source("synthetic", rate=rate)
+
+
+def test_synthetic_options_reach_the_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scene:
+        def __init__(self, seed: int = 0, width: int = 640, height: int = 480, persons: int = 4, rate: float = 30.0):
+            self.seed, self.width, self.height, self.persons, self.rate = seed, width, height, persons, rate
+
+        def frame(self, i: int) -> types.SimpleNamespace:
+            image = picture(i, self.width, self.height)
+            return types.SimpleNamespace(image=image, persons=self.persons, seed=self.seed)
+
+    monkeypatch.setitem(sys.modules, "pave_ros.synthetic", types.SimpleNamespace(Scene=Scene))  # type: ignore[arg-type]
+    source = open_source("synthetic:seed=3,persons=5,width=320,height=240,frames=4", rate=20)
+    frames = list(source)
+    assert (source.width, source.height, source.rate, source.length) == (320, 240, 20.0, 4)
+    assert [f.stamp for f in frames] == [0, 50_000_000, 100_000_000, 150_000_000]
+    assert frames[0].payload.persons == 5 and frames[0].payload.seed == 3 and not frames[0].bgr
+    assert open_source("synthetic").length is None
+    with pytest.raises(ValueError, match="unknown option people; known: frames, seed"):
+        open_source("synthetic:people=3")
+    with pytest.raises(ValueError, match="'seed' is not of the form key=value"):
+        open_source("synthetic:seed")
+    with pytest.raises(ValueError, match="frames must be a positive whole number"):
+        open_source("synthetic:frames=0")
+
+
+def test_writer_pads_odd_sizes(tmp_path: Path) -> None:
+    source = open_source(make_video(tmp_path / "a.mp4", width=97, height=63))
+    assert (source.width, source.height) == (98, 64)
+    assert [number(f.image) for f in source] == list(range(12))
+
+
+def test_writer_keeps_channel_order(tmp_path: Path) -> None:
+    red = np.zeros((64, 96, 3), np.uint8)
+    red[..., 0] = 200
+    with VideoWriter(tmp_path / "a.mp4", 25) as writer:
+        writer.write(red)
+        writer.write(red[..., ::-1].copy(), bgr=True)
+    for frame in open_source(tmp_path / "a.mp4"):
+        assert frame.image[..., 2].mean() > 150 > 50 > frame.image[..., 0].mean()
+
+
+def test_writer_is_atomic(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.mp4"
+    with pytest.raises(RuntimeError, match="stop"), VideoWriter(path, 25) as writer:
+        writer.write(picture(0))
+        assert not path.exists()
+        raise RuntimeError("stop")
+    assert list(path.parent.iterdir()) == []
+
+
+def test_writer_refuses(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="written as .mp4"):
+        VideoWriter(tmp_path / "a.gif", 25)
+    with pytest.raises(ValueError, match="rate"):
+        VideoWriter(tmp_path / "a.mp4", 0)
+    with pytest.raises(ValueError, match="97x64"), VideoWriter(tmp_path / "a.mp4", 25) as writer:
+        writer.write(picture(0))
+        writer.write(picture(0, width=97))
+    (tmp_path / "file").touch()
+    with pytest.raises(VideoError, match="cannot be written"), VideoWriter(tmp_path / "file" / "a.mp4", 25) as writer:
+        writer.write(picture(0))
