@@ -1,0 +1,125 @@
+"""Published files in and out; broken and hostile files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import reference
+import torch
+from safetensors.torch import save_file
+
+from pave_ros import models
+from pave_ros.checkpoints import loading
+from pave_ros.checkpoints.loading import CheckpointError
+
+GOLDEN = Path(__file__).parent / "golden"
+State = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> State:
+    """A state dict in the published layout, as the published code saves it."""
+    spec, arrays = reference.read(GOLDEN / "detrpose_n.json")
+    path = tmp_path_factory.mktemp("published") / "n.pth"
+    reference.write_checkpoint(path, spec, arrays)
+    return torch.load(path, weights_only=True)
+
+
+def loaded(path: Path, content: object) -> State:
+    torch.save(content, path)
+    return loading.open_model("detrpose_n", path).state_dict()
+
+
+def test_bare_wrapped_and_averaged_checkpoints(published: State, tmp_path: Path) -> None:
+    other = {key: torch.zeros_like(value) for key, value in published.items()}
+    bare = loaded(tmp_path / "bare.pth", published)
+    wrapped = loaded(tmp_path / "wrapped.pth", {"model": published, "epoch": 3})
+    averaged = loaded(tmp_path / "ema.pth", {"model": other, "ema": {"module": published, "updates": 7}})
+    parallel = loaded(tmp_path / "ddp.pth", {"model": {f"module.{k}": v for k, v in published.items()}})
+    for state in (wrapped, averaged, parallel):
+        assert all(torch.equal(state[key], bare[key]) for key in bare)
+
+
+def test_written_checkpoints_are_the_published_ones(published: State, tmp_path: Path) -> None:
+    torch.save(published, tmp_path / "in.pth")
+    model = loading.open_model("detrpose_n", tmp_path / "in.pth")
+    for name in ("out.pth", "out.safetensors"):
+        loading.save(model, tmp_path / name)
+        written = loading.read(tmp_path / name)
+        assert written.keys() == published.keys()
+        for key, value in published.items():
+            torch.testing.assert_close(written[key].reshape(value.shape).to(value.dtype), value, rtol=0, atol=0)
+
+
+def test_safetensors(published: State, tmp_path: Path) -> None:
+    save_file(published, tmp_path / "n.safetensors")
+    model = loading.open_model("detrpose_n", tmp_path / "n.safetensors")
+    assert torch.equal(model.state_dict()["decoder.class_heads.0.weight"], published["transformer.class_embed.0.weight"])
+
+
+def test_the_head_of_the_file_decides_the_skeleton(tmp_path: Path) -> None:
+    loading.save(models.create("detrpose", "n", skeleton="crowdpose14"), tmp_path / "crowd.pth")
+    assert loading.open_model("detrpose_n", tmp_path / "crowd.pth").info.skeleton == "crowdpose14"
+
+
+def test_the_first_wrong_key_and_the_file_are_named(published: State, tmp_path: Path) -> None:
+    key = "transformer.enc_output.weight"
+    missing = {k: v for k, v in published.items() if k != key}
+    with pytest.raises(CheckpointError, match=rf"missing\.pth.*{key}.*missing"):
+        loaded(tmp_path / "missing.pth", missing)
+    with pytest.raises(CheckpointError, match=r"extra\.pth.*transformer\.surprise.*superfluous"):
+        loaded(tmp_path / "extra.pth", {**published, "transformer.surprise": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=rf"shape\.pth.*{key}.*\(3, 4\).*\(128, 128\)"):
+        loaded(tmp_path / "shape.pth", {**published, key: torch.zeros(3, 4)})
+
+
+def test_a_file_of_another_variant_is_refused_and_changes_nothing(published: State, tmp_path: Path) -> None:
+    torch.save(published, tmp_path / "n.pth")
+    model = models.create("detrpose_s")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match="detrpose_s"):
+        loading.load(model, tmp_path / "n.pth")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Hostile:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    torch.save({"model": Hostile(tmp_path / "harm")}, tmp_path / "hostile.pth")
+    with pytest.raises(CheckpointError, match=r"hostile\.pth.*could run code"):
+        loading.read(tmp_path / "hostile.pth")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        loading.read(tmp_path / "nowhere.pth")
+    for name in ("garbage.pth", "garbage.safetensors"):
+        (tmp_path / name).write_bytes(b"<!DOCTYPE html> this is a download page")
+        with pytest.raises(CheckpointError, match=name):
+            loading.read(tmp_path / name)
+    (tmp_path / "empty.pth").touch()
+    with pytest.raises(CheckpointError, match="empty"):
+        loading.read(tmp_path / "empty.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="list"):
+        loading.read(tmp_path / "list.pth")
+    torch.save({"epoch": 3}, tmp_path / "number.pth")
+    with pytest.raises(CheckpointError, match="epoch"):
+        loading.read(tmp_path / "number.pth")
+
+
+def test_a_truncated_file_is_named(published: State, tmp_path: Path) -> None:
+    torch.save(published, tmp_path / "whole.pth")
+    content = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "half.pth").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"half\.pth"):
+        loading.read(tmp_path / "half.pth")

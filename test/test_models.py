@@ -1,0 +1,83 @@
+"""The networks: parity with the published code, and what holds for any input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import reference
+import torch
+
+from pave_ros import models
+
+GOLDEN = Path(__file__).parent / "golden"
+REFERENCES = sorted(GOLDEN.glob("*.json"))
+
+
+@pytest.mark.parametrize("path", REFERENCES, ids=lambda path: path.stem)
+def test_parity_with_the_published_implementation(path: Path) -> None:
+    errors = reference.compare(path)
+    assert {name for _, name in errors} >= {"pred_logits", "pred_keypoints", "post/scores", "post/keypoints"}
+    for (dtype, name), largest in errors.items():
+        assert largest <= reference.TOLERANCES[dtype], (dtype, name)
+
+
+def test_the_reference_tool_fails_on_other_numbers(tmp_path: Path) -> None:
+    """A tool that cannot fail proves nothing: with one output changed it has to exit with 1."""
+    spec, arrays = reference.read(GOLDEN / "detrpose_n.json")
+    arrays["pred_keypoints"] = arrays["pred_keypoints"] + 1e-3
+    (tmp_path / "changed.json").write_text((GOLDEN / "detrpose_n.json").read_text())
+    reference.np.savez(tmp_path / "changed.npz", **arrays)
+    tool = Path(reference.__file__)
+    done = subprocess.run([sys.executable, tool, tmp_path / "changed.json"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout and "pred_keypoints" in done.stdout
+
+
+@pytest.mark.parametrize("name, millions", [("n", 4.117), ("s", 11.595), ("m", 21.097), ("l", 33.273), ("x", 74.359)])
+def test_sizes_are_the_published_ones(name: str, millions: float) -> None:
+    model = models.create("detrpose", name)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=2e-3)
+
+
+@pytest.mark.parametrize("size", [(160, 160), (96, 224), (384, 128)])
+def test_any_input_size_that_is_a_multiple_of_32(size: tuple[int, int]) -> None:
+    outputs = models.create("detrpose_n")(torch.rand(2, 3, *size))
+    assert outputs["pred_logits"].shape == (2, 60, 2)
+    assert outputs["pred_keypoints"].shape == (2, 60, 34)
+    assert all(value.isfinite().all() for value in outputs.values())
+
+
+def test_crowdpose_head_has_14_keypoints() -> None:
+    assert models.create("detrpose", "n", skeleton="crowdpose14")(torch.rand(1, 3, 128, 128))["pred_keypoints"].shape[-1] == 28
+
+
+@torch.no_grad()
+def test_pictures_of_a_batch_do_not_mix_and_fusing_changes_nothing(tmp_path: Path) -> None:
+    spec, arrays = reference.read(GOLDEN / "detrpose_n.json")
+    reference.write_checkpoint(tmp_path / "n.pth", spec, arrays)
+    model = reference.loading.open_model("detrpose_n", tmp_path / "n.pth").double()
+    pictures = torch.rand(2, 3, 128, 160, dtype=torch.float64)
+    both = model(pictures)
+    alone = model(pictures[1:])
+    fused = model.fuse()(pictures)
+    for name, value in both.items():
+        torch.testing.assert_close(value[1:], alone[name], rtol=0, atol=1e-10)
+        torch.testing.assert_close(value, fused[name], rtol=0, atol=1e-10)
+
+
+def test_encode_and_decode_are_the_forward_pass() -> None:
+    model = models.create("detrpose_n")
+    picture = torch.rand(1, 3, 128, 128)
+    outputs = model.decode([model.encode(picture)])
+    assert torch.equal(outputs["pred_keypoints"], model(picture)["pred_keypoints"])
+
+
+def test_names() -> None:
+    assert models.split_name("detrpose") == ("detrpose", "n")
+    assert models.split_name("DETRPose-S") == ("detrpose", "s")
+    for wrong in ("detrpose_q", "yolo", ""):
+        with pytest.raises(ValueError, match="detrpose_x"):
+            models.split_name(wrong)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import numpy as np
+
+from pave_ros import Persons
+from pave_ros.persons import boxes_of
+
+
+def test_boxes_are_the_extent_of_the_given_keypoints() -> None:
+    keypoints = np.array([[[10, 20, 1], [30, 25, 1], [np.nan, np.nan, 0]]], np.float32)
+    assert boxes_of(keypoints).tolist() == [[10, 20, 20, 5]]
+    assert np.isnan(boxes_of(np.full((1, 3, 3), np.nan, np.float32))).all()
+    assert boxes_of(np.zeros((0, 3, 3), np.float32)).shape == (0, 4)
+
+
+def test_from_keypoints_fills_the_rest() -> None:
+    persons = Persons.from_keypoints(np.zeros((2, 17, 3)), [0.9, 0.8], "coco17")
+    assert len(persons) == 2
+    assert persons.track_ids.tolist() == [-1, -1]
+    assert persons.keypoints.dtype == persons.scores.dtype == persons.boxes.dtype == np.float32
+
+
+def test_indexing_keeps_rows_together() -> None:
+    persons = Persons.from_keypoints(np.arange(3)[:, None, None] * np.ones((3, 17, 3)), [0.9, 0.8, 0.7], "coco17")
+    chosen = persons[persons.scores < 0.85]
+    assert chosen.scores.tolist() == [np.float32(0.8), np.float32(0.7)]
+    assert chosen.keypoints[:, 0, 0].tolist() == [1, 2]
+    assert len(persons[:0]) == 0

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from pave_ros import skeletons
+
+
+@pytest.mark.parametrize(("name", "count"), [("coco17", 17), ("posetrack15", 15), ("posetrack17", 17), ("crowdpose14", 14)])
+def test_layouts_are_consistent(name: str, count: int) -> None:
+    skeleton = skeletons.get(name)
+    assert len(skeleton) == len(skeleton.sigmas) == len(skeleton.mirror) == count
+    assert len(set(skeleton.keypoints)) == count
+    assert [skeleton.mirror[i] for i in skeleton.mirror] == list(range(count))
+    assert {i for edge in skeleton.edges for i in edge} == set(range(count)), "every keypoint belongs to a limb"
+
+
+def test_mirror_swaps_left_and_right() -> None:
+    coco = skeletons.get("coco17")
+    assert coco.mirror[coco.index("left_wrist")] == coco.index("right_wrist")
+    assert coco.mirror[coco.index("nose")] == coco.index("nose")
+
+
+def test_coco_order_and_sigmas_are_those_of_its_evaluation() -> None:
+    coco = skeletons.get("coco17")
+    assert coco.keypoints[:5] == ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+    assert coco.keypoints[-2:] == ("left_ankle", "right_ankle")
+    assert coco.sigmas == (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089)  # fmt: skip
+
+
+def test_posetrack15_is_posetrack17_without_ears() -> None:
+    full = skeletons.get("posetrack17").keypoints
+    assert skeletons.get("posetrack15").keypoints == tuple(k for k in full if "ear" not in k)
+    assert full[:3] == ("nose", "head_bottom", "head_top")
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(KeyError, match="coco17"):
+        skeletons.get("coco")
+    with pytest.raises(KeyError, match="left_eye"):
+        skeletons.get("coco17").index("tail")
