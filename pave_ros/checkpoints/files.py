@@ -1,0 +1,254 @@
+"""Published weights as rows of data, and how they come into the user's cache. Needs no torch."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import platformdirs
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+CACHE_VARIABLE = "PAVE_ROS_CACHE"
+ATTEMPTS = 3  # a connection that breaks is taken up again where it broke, so often
+TIMEOUT = 20.0  # seconds without a byte
+CHUNK = 1 << 18
+
+
+class WeightsError(RuntimeError):
+    """Weights that are neither here nor could be fetched; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One published checkpoint.
+
+    Attributes:
+        name: file name, also its name in the cache.
+        model: the model that it fits, e.g. ``detrpose_s``.
+        skeleton: keypoint layout of its head.
+        url: where it is downloaded from.
+        page: where its authors describe it.
+        licence: of the weights, as SPDX identifier.
+        size: bytes, None where it is not published.
+        sha256: hexadecimal, None where it is not published.
+    """
+
+    name: str
+    model: str
+    skeleton: str
+    url: str
+    page: str
+    licence: str
+    size: int | None = None
+    sha256: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies in the cache, whether it is there or not."""
+        return cache_dir() / self.name
+
+    @property
+    def cached(self) -> bool:
+        return self.path.is_file()
+
+
+_DETRPOSE = "https://github.com/SebastianJanampa/DETRPose"
+
+# The first row of a model is the one that `auto` takes. DETRPose publishes neither sizes nor checksums.
+WEIGHTS: tuple[WeightsFile, ...] = tuple(
+    WeightsFile(
+        name=f"detrpose_hgnetv2_{variant}{suffix}.pth",
+        model=f"detrpose_{variant}",
+        skeleton=skeleton,
+        url=f"{_DETRPOSE}/releases/download/model_weights/detrpose_hgnetv2_{variant}{suffix}.pth",
+        page=_DETRPOSE,
+        licence="Apache-2.0",
+    )
+    for skeleton, suffix in (("coco17", ""), ("crowdpose14", "_crowdpose"))
+    for variant in "nsmlx"
+)
+
+
+def cache_dir() -> Path:
+    """Folder of downloaded weights: ``$PAVE_ROS_CACHE/weights``, else ``pave_ros/weights`` in the user's cache."""
+    root = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("pave_ros")
+    return Path(root).expanduser() / "weights"
+
+
+def find(name: str) -> WeightsFile | None:
+    """The row of a file name (its ending may be left out), else the first row of a model, else None."""
+    for key in ("name", "model"):
+        for row in WEIGHTS:
+            if name in (getattr(row, key), Path(getattr(row, key)).stem):
+                return row
+    return None
+
+
+def resolve(weights: str | Path, model: str) -> Path:
+    """The file that `weights` means; downloaded first when it is a published one that is not in the cache.
+
+    Args:
+        weights: ``auto`` (what is published for `model`), a path, or the name of a published file.
+        model: e.g. ``detrpose_s``.
+
+    Raises:
+        FileNotFoundError: neither a file nor a known name.
+        WeightsError: nothing is published for the model, or the file could not be downloaded.
+    """
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return path
+    row = find(model if weights == "auto" else str(weights))
+    if row is None and weights == "auto":
+        raise WeightsError(f"no weights are published for {model}; give the path of a file as weights")
+    if row is None:
+        raise FileNotFoundError(
+            f"{weights}: no such weights file, and no published one of that name; `pave_ros weights list` shows them"
+        )
+    return download(row)
+
+
+def download(row: WeightsFile) -> Path:
+    """Fetch a published file into the cache, unless it is there, and return its path.
+
+    What an earlier, interrupted download left is continued. Size and SHA-256 are checked where they are known, and the
+    file gets its name only when it is complete. Two processes may ask for the same file: one waits for the other.
+
+    Raises:
+        WeightsError: no network, no such file, not enough space, wrong content; the message says what to do.
+    """
+    if row.cached:
+        return row.path
+    part = row.path.with_name(row.name + ".part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab") as out:
+            fcntl.flock(out, fcntl.LOCK_EX)
+            if not row.cached:  # or the process that held the lock has fetched it
+                _fetch(row, out)
+                _verify(row, part)
+                part.replace(row.path)
+    except _BadContent as error:
+        part.unlink(missing_ok=True)
+        raise WeightsError(_what_to_do(row, str(error))) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise WeightsError(_what_to_do(row, _reason(error))) from error
+    return row.path
+
+
+class _BadContent(Exception):  # noqa: N818
+    """What came is not the file; nothing of it can be used."""
+
+
+def _fetch(row: WeightsFile, out: IO[bytes]) -> None:
+    """Append to `out` until the file is complete; an interruption is taken up again where it happened."""
+    with _progress(row) as (progress, task):
+        for attempt in range(ATTEMPTS):
+            try:
+                return _receive(row, out, progress, task)
+            except urllib.error.HTTPError:
+                raise
+            except (OSError, http.client.HTTPException):
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+
+def _receive(row: WeightsFile, out: IO[bytes], progress: Progress, task: TaskID) -> None:
+    """One request for what is missing in `out`; ConnectionError when less came than was announced."""
+    have = out.seek(0, os.SEEK_END)
+    request = urllib.request.Request(row.url, headers={"User-Agent": "pave_ros", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = _OPENER.open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+            if _total(error.headers) == have:
+                return  # there was nothing left to fetch
+            out.truncate(0)
+            raise ConnectionError("the server has another file than the one begun") from error
+        raise
+    with response:
+        if response.headers.get_content_type() == "text/html":
+            raise _BadContent("a web page came instead of the file; is there a login page in the network?")
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:  # the server does not continue: from the start
+            have = 0
+            out.truncate(0)
+        total = _total(response.headers)
+        progress.update(task, total=total or row.size, completed=have)
+        while chunk := response.read(CHUNK):
+            out.write(chunk)
+            have += len(chunk)
+            progress.update(task, completed=have)
+        out.flush()
+    if total is not None and have < total:
+        raise ConnectionError(f"the connection broke after {have} of {total} bytes")
+
+
+def _total(headers: Any) -> int | None:
+    """Size of the whole file as the server tells it: ``Content-Range: bytes 10-19/20``, else the content's length."""
+    text = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+    return int(text) if re.fullmatch(r"\d+", text) else None
+
+
+def _verify(row: WeightsFile, path: Path) -> None:
+    size = path.stat().st_size
+    if size == 0 or (row.size is not None and size != row.size):
+        raise _BadContent(f"{size} bytes came instead of {row.size or 'the file'}; they were deleted")
+    if row.sha256 is None:
+        return
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != row.sha256.lower():
+        raise _BadContent(f"what came has the SHA-256 {digest.hexdigest()} instead of {row.sha256}; it was deleted")
+
+
+class _StaySecure(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but never from https to anything else."""
+
+    def redirect_request(self, req: urllib.request.Request, *args: Any) -> urllib.request.Request | None:
+        new_url = args[-1]
+        if req.full_url.startswith("https:") and not new_url.startswith("https:"):
+            raise urllib.error.URLError(f"refusing to go on from https to {new_url}")
+        return super().redirect_request(req, *args)
+
+
+_OPENER = urllib.request.build_opener(_StaySecure)
+
+
+@contextmanager
+def _progress(row: WeightsFile) -> Iterator[tuple[Progress, TaskID]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield progress, progress.add_task(f"downloading {row.name}", total=row.size)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}; see {error.url}"
+    if isinstance(error, urllib.error.URLError):
+        return f"no connection: {error.reason}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _what_to_do(row: WeightsFile, reason: str) -> str:
+    return (
+        f"the weights {row.name} are not in the cache and could not be downloaded ({reason}). "
+        f"Run `pave_ros weights download {row.name}` where there is a network, or save {row.url} as {row.path}, "
+        f"or give the path of a file you have as weights; weights `random` tries everything without"
+    )
