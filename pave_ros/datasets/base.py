@@ -1,0 +1,215 @@
+"""What every data set gives: samples of pictures with the people annotated in them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from pave_ros import skeletons
+from pave_ros.frames import Image
+from pave_ros.persons import Floats, Ints
+from pave_ros.skeletons import Skeleton
+from pave_ros.video import VideoError, read_picture
+
+# Share of a person's box that the body covers, where a data set gives no segment: what CrowdPose's evaluation takes.
+BODY_SHARE = 0.53
+
+# One joint, named differently by the layouts: `convert` may fill either from the other.
+_SAME = {"top_head": "head_top", "head_top": "top_head", "neck": "head_bottom", "head_bottom": "neck"}
+
+
+class DatasetError(ValueError):
+    """A data set that is not there, or is broken; the message names the file and says where to get it."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The annotated people of one picture, M of them with K keypoints each, in pixels of the picture.
+
+    Attributes:
+        keypoints: (M, K, 3) float32 of x, y, visibility as COCO has it: 0 not labelled (x = y = 0), 1 labelled but
+            hidden, 2 visible.
+        boxes: (M, 4) float32 of x, y, width, height.
+        areas: (M,) float32, square pixels of the person's segment; where a data set gives none, 0.53 of the box.
+        track_ids: (M,) int32, the same number for the same person over a video, -1 unknown.
+        crowd: (M,) bool, a group of people, or a person that counts neither way.
+        skeleton: name of the keypoint layout, see `pave_ros.skeletons`.
+        head_boxes: (M, 4) float32 like `boxes`, NaN where not annotated.
+        ignore: polygons (P, 2) float32 of x, y inside which people are not annotated.
+        complete: False when people other than the annotated ones may be in the picture.
+    """
+
+    keypoints: Floats
+    boxes: Floats
+    areas: Floats
+    track_ids: Ints
+    crowd: npt.NDArray[np.bool_]
+    skeleton: str
+    head_boxes: Floats
+    ignore: tuple[Floats, ...] = ()
+    complete: bool = True
+
+    @classmethod
+    def from_keypoints(
+        cls,
+        keypoints: npt.ArrayLike,
+        skeleton: str,
+        *,
+        boxes: npt.ArrayLike | None = None,
+        areas: npt.ArrayLike | None = None,
+        track_ids: npt.ArrayLike | None = None,
+        crowd: npt.ArrayLike | None = None,
+        head_boxes: npt.ArrayLike | None = None,
+        ignore: Sequence[npt.ArrayLike] = (),
+        complete: bool = True,
+    ) -> Labels:
+        """Labels from keypoints (M, K, 3); what is not given follows from them: the box is their extent, the area 0.53
+        of the box, no track, no crowd, no head box. The area may be NaN for single people, with the same effect."""
+        points = np.array(keypoints, np.float32).reshape(-1, len(skeletons.get(skeleton)), 3)
+        points[points[..., 2] <= 0] = 0
+        n = len(points)
+        box = _extents(points) if boxes is None else np.asarray(boxes, np.float32).reshape(n, 4)
+        area = np.full(n, np.nan) if areas is None else np.asarray(areas, np.float32).reshape(n)
+        return cls(
+            keypoints=points,
+            boxes=box,
+            areas=np.where(np.isnan(area), BODY_SHARE * box[:, 2] * box[:, 3], area).astype(np.float32),
+            track_ids=np.full(n, -1, np.int32) if track_ids is None else np.asarray(track_ids, np.int32).reshape(n),
+            crowd=np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool).reshape(n),
+            skeleton=skeleton,
+            head_boxes=np.full((n, 4), np.nan, np.float32)
+            if head_boxes is None
+            else np.asarray(head_boxes, np.float32).reshape(n, 4),
+            ignore=tuple(np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in ignore),
+            complete=complete,
+        )
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer] | slice) -> Labels:
+        """The chosen people, as `Labels`; the index is a mask, an integer array or a slice."""
+        names = ("keypoints", "boxes", "areas", "track_ids", "crowd", "head_boxes")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+    def to(self, skeleton: str) -> Labels:
+        """The same people in another layout; keypoints that this one lacks are not labelled."""
+        if skeleton == self.skeleton:
+            return self
+        return replace(self, keypoints=convert(self.keypoints, self.skeleton, skeleton, 0.0), skeleton=skeleton)
+
+
+def _extents(keypoints: Floats) -> Floats:
+    labelled = keypoints[..., 2:] > 0
+    low = np.where(labelled, keypoints[..., :2], np.inf).min(axis=1)
+    high = np.where(labelled, keypoints[..., :2], -np.inf).max(axis=1)
+    return np.where(np.isfinite(low[:, :1]), np.concatenate([low, high - low], axis=1), 0).astype(np.float32)
+
+
+def convert(keypoints: Floats, source: str, target: str, missing: float = np.nan) -> Floats:
+    """Keypoints (N, K, 3) of the layout `source` as (N, L, 3) in `target`, matched by name.
+
+    The top of the head and the neck go by two names each, which are taken for one another. What `source` lacks has
+    x and y `missing` and score (or visibility) 0.
+    """
+    have = skeletons.get(source).keypoints
+    converted = np.zeros((len(keypoints), len(skeletons.get(target)), 3), np.float32)
+    converted[..., :2] = missing
+    for i, name in enumerate(skeletons.get(target).keypoints):
+        found = name if name in have else _SAME.get(name)
+        if found in have:
+            converted[:, i] = keypoints[:, have.index(found)]
+    return converted
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of a data set with its labels.
+
+    Attributes:
+        id: the data set's own number of the picture, or its name; results files speak of it.
+        width, height: pixels.
+        labels: the annotated people.
+        read: loads the picture, (H, W, 3) uint8 RGB; use `image`.
+        video: name of the video that the picture belongs to, None for a single picture.
+        frame: number of the picture in its video.
+        labelled: False for a frame between annotated ones, whose labels are empty because nobody looked.
+        crowd_index: CrowdPose's measure of crowdedness, 0..1, None elsewhere.
+    """
+
+    id: int | str
+    width: int
+    height: int
+    labels: Labels
+    read: Callable[[], Image] = field(repr=False, compare=False)
+    video: str | None = None
+    frame: int = 0
+    labelled: bool = True
+    crowd_index: float | None = None
+
+    def image(self) -> Image:
+        """The picture, (H, W, 3) uint8 RGB, read anew each time. DatasetError when it is missing or broken, or has
+        another size than its annotation says."""
+        image = self.read()
+        if image.shape[:2] != (self.height, self.width):
+            found = f"{image.shape[1]}x{image.shape[0]}"
+            raise DatasetError(f"picture {self.id}: {found} pixels, but annotated as {self.width}x{self.height}")
+        return image
+
+
+class Dataset(Sequence[Sample]):
+    """Samples of one data set.
+
+    Args:
+        name: as `open_dataset` knows it.
+        skeleton: keypoint layout of the labels.
+        samples: what it holds; those of one video must come in the order of time.
+    """
+
+    def __init__(self, name: str, skeleton: Skeleton, samples: Sequence[Sample]) -> None:
+        self.name = name
+        self.skeleton = skeleton
+        self._samples = samples
+        self._videos: dict[str, list[int]] = defaultdict(list)
+        self._place: dict[int, int] = {}
+        for i, sample in enumerate(samples):
+            if sample.video is not None:
+                self._place[i] = len(self._videos[sample.video])
+                self._videos[sample.video].append(i)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | Dataset:
+        if isinstance(index, slice):
+            return Dataset(self.name, self.skeleton, self._samples[index])
+        return self._samples[index]
+
+    def clip(self, index: int, offsets: Sequence[int]) -> list[Sample]:
+        """The pictures of the same video at `index` plus each offset, clamped at the video's ends; a single picture
+        is repeated."""
+        if index not in self._place:
+            return [self[index]] * len(offsets)
+        video = self._videos[self[index].video or ""]
+        last = len(video) - 1
+        return [self[video[min(max(self._place[index] + offset, 0), last)]] for offset in offsets]
+
+
+def read_rgb(path: Path) -> Image:
+    """One picture of a data set, (H, W, 3) uint8 RGB; DatasetError when it is missing or broken."""
+    try:
+        return np.ascontiguousarray(read_picture(path)[..., ::-1])
+    except VideoError as error:
+        raise DatasetError(f"{error}; the annotations speak of this picture, so the data set is incomplete") from error
