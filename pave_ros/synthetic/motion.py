@@ -1,0 +1,403 @@
+"""How people move: a visit is a walk in, some activities on the spot, and a walk out, as a pose for any time.
+
+Feet are planned as steps on the ground and the legs reach for them, so that feet on the ground do not slide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pave_ros.synthetic.body import Build, P
+
+Rng = np.random.Generator
+Vector = npt.NDArray[np.float64]
+_TICK = 1 / 60
+_DUTY = 0.3
+"""Half of the share of a gait cycle during which a foot stands."""
+
+
+@dataclass
+class Upper:
+    """What an activity asks of the body above the feet, in the terms of `body.P`.
+
+    Attributes:
+        arms: (2, 5) left, right; spine, head: (3,) pitch, roll, twist.
+        drop, back: metres that the pelvis goes down and backwards.
+    """
+
+    arms: Vector
+    spine: Vector = field(default_factory=lambda: np.zeros(3))
+    head: Vector = field(default_factory=lambda: np.zeros(3))
+    drop: float = 0.0
+    back: float = 0.0
+
+    def towards(self, other: Upper, share: float) -> Upper:
+        """A pose between this one (0) and the other (1)."""
+        pairs = ((getattr(self, k), getattr(other, k)) for k in ("arms", "spine", "head", "drop", "back"))
+        return Upper(*(a + (b - a) * share for a, b in pairs))
+
+
+@dataclass(frozen=True)
+class Manner:
+    """One person's way of moving, drawn once: side of the better hand, pace, phases of small movements."""
+
+    right_handed: bool
+    pace: float
+    stance: float
+    phases: Vector
+
+    @classmethod
+    def sample(cls, rng: Rng) -> Manner:
+        return cls(bool(rng.random() < 0.75), rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.25), rng.uniform(0, 2 * np.pi, 8))
+
+    def arms(self, better: tuple[float, ...], other: tuple[float, ...]) -> Vector:
+        """(2, 5) arms from those of the better and the other hand."""
+        return np.array([other, better] if self.right_handed else [better, other])
+
+
+_HANG = (0.04, 0.14, 0.15, 0.22, 0.05)
+
+
+def _idle(t: float, m: Manner) -> Upper:
+    p = m.phases
+    arms = np.array([_HANG, _HANG])
+    arms[:, 0] += 0.03 * np.sin(0.9 * t + p[:2])
+    head = np.array([0.05 * np.sin(0.5 * t + p[2]), 0.03 * np.sin(0.4 * t + p[3]), 0.3 * np.sin(0.37 * t + p[4]) * np.sin(0.23 * t + p[5])])
+    return Upper(arms, np.array([0.02, 0.03 * np.sin(0.45 * t + p[6]), 0.05 * np.sin(0.3 * t + p[7])]), head)
+
+
+def _wave(t: float, m: Manner) -> Upper:
+    swing = 0.45 * np.sin(7.5 * t)
+    return Upper(m.arms((0.5, 1.55, -0.5, 1.35 + swing, 0.15 * np.sin(7.5 * t + 1)), _HANG), np.array([0, -0.03, 0.0]), np.array([-0.05, 0.1, 0]))
+
+
+def _talk(t: float, m: Manner) -> Upper:
+    a, b = np.sin(2.1 * t * m.pace + m.phases[0]), np.sin(1.7 * t * m.pace + m.phases[1])
+    better = (0.35 + 0.2 * a, 0.25 + 0.1 * b, 0.35 + 0.3 * b, 1.45 + 0.3 * a, 0.2 * b)
+    other = (0.25 + 0.12 * b, 0.2, 0.3, 1.1 + 0.35 * b, 0.1)
+    nod = np.array([0.06 * np.sin(3 * t), 0.05 * a, 0.2 * np.sin(0.7 * t + m.phases[2])])
+    return Upper(m.arms(better, other), np.array([0.03, 0.03 * b, 0.08 * a]), nod)
+
+
+def _phone(t: float, m: Manner) -> Upper:
+    return Upper(m.arms((0.45, 0.12, 0.55, 1.75, -0.1), (0.3, 0.1, 0.6, 1.6 + 0.05 * np.sin(5 * t), 0)), np.array([0.08, 0, 0]), np.array([0.42, 0, 0.04 * np.sin(t)]))
+
+
+def _call(t: float, m: Manner) -> Upper:
+    return Upper(m.arms((0.95, 0.55, 0.35, 2.35, 0.1), _HANG), np.array([0.0, 0.03, 0.1 * np.sin(0.6 * t)]), np.array([0.05, 0.12 if m.right_handed else -0.12, 0.25 * np.sin(0.5 * t)]))
+
+
+def _hips(t: float, m: Manner) -> Upper:
+    arm = (-0.45, 0.62, 1.0, 1.35, 0.3)
+    return Upper(np.array([arm, arm]), np.array([-0.02, 0.02 * np.sin(t), 0.05 * np.sin(0.5 * t)]), np.array([0, 0, 0.4 * np.sin(0.6 * t)]))
+
+
+def _cross(t: float, m: Manner) -> Upper:
+    return Upper(m.arms((0.42, 0.12, 1.15, 1.7, 0.2), (0.5, 0.1, 1.1, 1.6, 0.2)), np.array([-0.03, 0, 0.04 * np.sin(t)]), np.array([0, 0, 0.3 * np.sin(0.4 * t)]))
+
+
+def _raise(t: float, m: Manner) -> Upper:
+    lift = 2.75 + 0.2 * np.sin(2.2 * t)
+    arm = (lift, 0.25, 0.0, 0.15 + 0.1 * np.sin(2.2 * t), 0)
+    return Upper(np.array([arm, arm]), np.array([-0.08, 0.05 * np.sin(1.1 * t), 0]), np.array([-0.2, 0, 0]))
+
+
+def _jacks(t: float, m: Manner) -> Upper:
+    up = 0.5 - 0.5 * np.cos(4.6 * t)
+    arm = (0.1, 0.15 + 2.5 * up, 0, 0.2, 0)
+    return Upper(np.array([arm, arm]), drop=0.05 * abs(np.sin(4.6 * t)))
+
+
+def _point(t: float, m: Manner) -> Upper:
+    return Upper(m.arms((1.4 + 0.05 * np.sin(2 * t), 0.35 + 0.2 * np.sin(0.8 * t), 0, 0.12, 0), _HANG), np.array([0.02, 0, 0.12]), np.array([0, 0, 0.2]))
+
+
+def _clap(t: float, m: Manner) -> Upper:
+    gap = 0.18 * np.sin(11 * t)
+    arm = (0.75, 0.1 + gap / 2, 0.55 - gap, 1.25, 0.1)
+    return Upper(np.array([arm, arm]), np.array([0.02, 0, 0]), np.array([-0.05, 0, 0]))
+
+
+def _stretch(t: float, m: Manner) -> Upper:
+    side = np.sin(0.9 * t)
+    arm = (2.9, 0.05, 0.4, 0.7, 0)
+    return Upper(np.array([arm, arm]), np.array([0, 0.4 * side, 0]), np.array([0, 0.2 * side, 0]))
+
+
+def _drink(t: float, m: Manner) -> Upper:
+    up = 0.5 - 0.5 * np.cos(np.clip(np.mod(t, 5) - 1, 0, 3) * 2 * np.pi / 3)
+    return Upper(m.arms((0.35 + 0.65 * up, 0.2 + 0.15 * up, 0.5, 1.5 + 0.75 * up, 0.1), _HANG), np.array([-0.06 * up, 0, 0]), np.array([-0.15 * up, 0, 0]))
+
+
+def _bend(t: float, m: Manner) -> Upper:
+    low = 0.5 - 0.5 * np.cos(min(t, 4.0) * 2 * np.pi / 4)
+    arm = (0.1 + 1.15 * low, 0.1, 0.1, 0.2 + 0.1 * low, 0)
+    return Upper(np.array([arm, arm]), np.array([1.35 * low, 0, 0]), np.array([0.2 * low, 0, 0]), drop=0.16 * low, back=0.15 * low)
+
+
+def _squat(t: float, m: Manner) -> Upper:
+    low = 0.5 - 0.5 * np.cos(2.3 * t)
+    arm = (0.2 + 1.3 * low, 0.15, 0.1, 0.15, 0)
+    return Upper(np.array([arm, arm]), np.array([0.55 * low, 0, 0]), np.array([-0.3 * low, 0, 0]), drop=0.42 * low, back=0.22 * low)
+
+
+def _crouch(t: float, m: Manner) -> Upper:
+    arm = (1.0, 0.15, 0.45, 0.75 + 0.1 * np.sin(3 * t), 0)
+    return Upper(np.array([arm, arm]), np.array([0.55, 0, 0.1 * np.sin(t)]), np.array([-0.1, 0, 0.2 * np.sin(0.7 * t)]), drop=0.5, back=0.16)
+
+
+STANDING: dict[str, Callable[[float, Manner], Upper]] = {
+    "idle": _idle, "wave": _wave, "talk": _talk, "phone": _phone, "call": _call, "hips": _hips, "cross": _cross,
+    "raise": _raise, "jacks": _jacks, "point": _point, "clap": _clap, "stretch": _stretch, "drink": _drink,
+    "bend": _bend, "squat": _squat, "crouch": _crouch,
+}  # fmt: skip
+"""Activities on the spot: seconds since the start and the manner give the pose above the feet."""
+SEATED = ("rest", "talk", "phone", "wave", "drink", "call", "clap")
+
+
+def _rest(t: float, m: Manner) -> Upper:
+    arm = (0.42, 0.1, 0.1, 0.95, -0.2)
+    return Upper(np.array([arm, arm]), np.array([0.05, 0, 0.04 * np.sin(0.5 * t)]), np.array([0.05, 0, 0.35 * np.sin(0.4 * t + m.phases[0])]))
+
+
+@dataclass(frozen=True)
+class Station:
+    """A place where somebody may stop: (x, z) on the ground in metres, and a seat height if one can sit there,
+    looking to `yaw`."""
+
+    x: float
+    z: float
+    seat: float = 0.0
+    yaw: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Stay:
+    start: float
+    end: float
+    activity: str
+    seat: float
+
+
+class Visit:
+    """One person's time in the scene.
+
+    Args:
+        build: the person's proportions.
+        entry, leave: (x, z) outside the picture where the visit starts and ends, metres.
+        station: where to stop, or None to walk through.
+        duration: seconds that the visit should take, kept as far as the way allows; then `end` tells it.
+    """
+
+    def __init__(
+        self,
+        rng: Rng,
+        build: Build,
+        entry: tuple[float, float],
+        leave: tuple[float, float],
+        station: Station | None,
+        duration: float,
+    ) -> None:
+        self.build = build
+        self.manner = Manner.sample(rng)
+        self.running = station is None and rng.random() < 0.3
+        self._hip = float(build.offsets[13, 0]) * self.manner.stance
+        self._stays: list[_Stay] = []
+        self._rows: list[npt.NDArray[np.float64]] = [np.array([[*entry, self._towards(entry, leave), 0.25, 0.0]])]
+        if station is None:
+            self._walk(leave)
+        else:
+            self._walk((station.x, station.z))
+            away = self._towards((station.x, station.z), leave)
+            self._spend(rng, station, duration - self._elapsed() * 2 - 2)
+            self._turn(away)
+            self._walk(leave)
+        table = np.concatenate(self._rows)
+        self._x, self._z, self._yaw, self._phase, self._speed = table.T
+        self._times = np.arange(len(table)) * _TICK
+        self.end = float(self._times[-1])
+        still = np.flatnonzero((np.diff(self._phase, append=self._phase[-1]) == 0))
+        self._halts = self._phase[still]
+        self._halt_times = self._times[still]
+
+    @staticmethod
+    def _towards(a: tuple[float, float], b: tuple[float, float]) -> float:
+        return float(np.arctan2(b[0] - a[0], b[1] - a[1]))
+
+    def _elapsed(self) -> float:
+        return sum(len(rows) for rows in self._rows) * _TICK
+
+    def _move(self, x: Vector, z: Vector, yaw: Vector, cycles: int, speed: Vector) -> None:
+        n = len(yaw)
+        phase = self._rows[-1][-1, 3] + cycles * np.arange(1, n + 1) / n
+        self._rows.append(np.stack([np.broadcast_to(x, n), np.broadcast_to(z, n), yaw, phase, speed], 1))
+
+    def _walk(self, goal: tuple[float, float]) -> None:
+        x, z, yaw, *_ = self._rows[-1][-1]
+        heading = self._towards((x, z), goal)
+        self._turn(heading)
+        yaw = self._rows[-1][-1, 2]
+        length = float(np.hypot(goal[0] - x, goal[1] - z))
+        legs = self.build.leg_length
+        pace = (2.9 if self.running else 1.3) * self.manner.pace * np.sqrt(legs / 0.84)
+        n = max(2, round((length / pace + 0.45) / _TICK))
+        t = np.arange(1, n + 1) * _TICK
+        speed = np.minimum(1, np.minimum(t, n * _TICK - t + _TICK) / 0.6)
+        way = np.cumsum(speed) / speed.sum()
+        stride = (2.3 if self.running else 1.55) * legs * np.sqrt(self.manner.pace)
+        self._move(x + (goal[0] - x) * way, z + (goal[1] - z) * way, np.full(n, yaw), max(1, round(length / stride)), pace * speed)
+
+    def _turn(self, yaw: float) -> None:
+        x, z, now, *_ = self._rows[-1][-1]
+        change = (yaw - now + np.pi) % (2 * np.pi) - np.pi
+        if abs(change) < 0.05:
+            return
+        cycles = 2 if abs(change) > 1.7 else 1
+        n = round(cycles * 0.85 / _TICK)
+        u = np.arange(1, n + 1) / n
+        self._move(np.full(1, x), np.full(1, z), now + change * u * u * (3 - 2 * u), cycles, np.full(n, 0.25))
+
+    def _spend(self, rng: Rng, station: Station, seconds: float) -> None:
+        if station.seat:
+            self._turn(station.yaw)
+            self._stay(max(seconds, 5.0), str(rng.choice(SEATED)), station.seat)
+            return
+        seconds = max(seconds, 2.5)
+        while seconds > 1.5:
+            if rng.random() < 0.75:
+                self._turn(float(np.clip(rng.normal(0, 0.9), -np.pi, np.pi)) if rng.random() < 0.75 else rng.uniform(-np.pi, np.pi))
+            length = min(rng.uniform(3, 7), seconds)
+            self._stay(length, str(rng.choice(list(STANDING))), 0.0)
+            seconds -= length + 0.6
+
+    def _stay(self, seconds: float, activity: str, seat: float) -> None:
+        start, last = self._elapsed(), self._rows[-1][-1]
+        n = max(2, round(seconds / _TICK))
+        row = last.copy()
+        row[4] = 0
+        self._rows.append(np.tile(row, (n, 1)))
+        self._stays.append(_Stay(start, start + seconds, activity, seat))
+
+    def place(self, t: float) -> tuple[float, float]:
+        """(x, z) of the person at a time of the visit, metres."""
+        return float(np.interp(t, self._times, self._x)), float(np.interp(t, self._times, self._z))
+
+    def pose(self, t: float) -> Vector:
+        """The pose vector (P.SIZE,) so many seconds after the visit's start."""
+        x, z, yaw, phase, speed = (
+            float(np.interp(t, self._times, row)) for row in (self._x, self._z, self._yaw, self._phase, self._speed)
+        )
+        q = np.zeros(P.SIZE)
+        feet = np.stack([self._foot(s, phase, speed) for s in (0, 1)])
+        upper, seated = self._upper(t, phase, speed)
+        turn = 2 * np.pi * phase
+        vigour = min(speed / 1.3, 1.6)
+        sway = 0.022 * np.cos(turn) * min(vigour, 1)
+        left, ahead = np.array([np.cos(yaw), -np.sin(yaw)]), np.array([np.sin(yaw), np.cos(yaw)])
+        root = np.array([x, z]) + sway * left - upper.back * ahead
+        q[P.ROOT] = root[0], self._height(root, left, feet, upper.drop), root[1]
+        if self.running:
+            q[1] += 0.03 * np.cos(2 * turn) - 0.02
+        q[P.YAW] = yaw
+        q[P.PELVIS] = 0.04 * vigour * self.running + 0.05 * seated, 0.03 * np.cos(turn) * min(vigour, 1), 0.07 * vigour * np.sin(turn)
+        q[P.SPINE] = upper.spine
+        q[P.HEAD] = upper.head
+        q[P.ARMS] = upper.arms.ravel()
+        q[P.FEET] = feet.ravel()
+        return q
+
+    def _height(self, root: Vector, left: Vector, feet: Vector, drop: float) -> float:
+        """Height of the pelvis joint at which neither leg is overstretched, lowered by `drop`."""
+        reach = 0.985 * self.build.leg_length
+        hip = float(self.build.offsets[13, 0])
+        heights = []
+        for sign, foot in zip((1, -1), feet, strict=True):
+            across = np.hypot(*(root + sign * hip * left - foot[[0, 2]]))
+            heights.append(foot[1] + np.sqrt(max(reach**2 - across**2, 0.04)))
+        standing = self.build.ankle_height + reach
+        return min(*heights, standing) - drop - float(self.build.offsets[13, 1])
+
+    def _foot(self, side: int, phase: float, speed: float) -> Vector:
+        """Ankle x, y, z, yaw and pitch of one foot (0 left, 1 right)."""
+        vigour = min(speed / 1.3, 1.5)
+        psi = phase - 0.5 * side
+        k = round(psi)
+        d = psi - k
+        height = self.build.ankle_height
+        if abs(d) <= _DUTY:
+            x, z, yaw = self._plant(side, k)
+            pitch = vigour * (0.6 * max(d - 0.12, 0) / (_DUTY - 0.12) - 0.28 * max(-d - 0.2, 0) / 0.1)
+            lift = 0.0
+        else:
+            before = k if d > 0 else k - 1
+            u = (d - _DUTY) / 0.4 if d > 0 else (d + 1 - _DUTY) / 0.4
+            a, b = np.array(self._plant(side, before)), np.array(self._plant(side, before + 1))
+            x, z, yaw = a + (b - a) * (u * u * (3 - 2 * u))
+            pitch = vigour * (0.6 + (-0.28 - 0.6) * u + 0.5 * np.sin(np.pi * u) * (1 - u))
+            lift = np.sin(np.pi * u) * (0.045 + 0.05 * vigour + 0.14 * self.running)
+        heel = 0.13 * self.build.feet
+        ahead = heel * (1 - np.cos(pitch)) if pitch > 0 else 0.0
+        rise = heel * np.sin(pitch) if pitch > 0 else 0.05 * np.sin(-pitch)
+        return np.array([x + ahead * np.sin(yaw), height + lift + rise, z + ahead * np.cos(yaw), yaw, pitch])
+
+    def _plant(self, side: int, k: int) -> tuple[float, float, float]:
+        """Where the k-th step of a foot stands: x, z, yaw."""
+        middle = k + 0.5 * side
+        i = int(np.searchsorted(self._halts, middle - _DUTY))
+        if i < len(self._halts) and self._halts[i] <= middle + _DUTY:
+            t = self._halt_times[i]
+        else:
+            t = float(np.interp(middle, self._phase, self._times))
+        x, z, yaw = (float(np.interp(t, self._times, row)) for row in (self._x, self._z, self._yaw))
+        sign = -1 if side else 1
+        width = self._hip * (0.75 if self.running else 0.95)
+        return x + sign * width * np.cos(yaw), z - sign * width * np.sin(yaw), yaw + sign * 0.12
+
+    def _upper(self, t: float, phase: float, speed: float) -> tuple[Upper, float]:
+        """The pose above the feet, and how far the person is seated, 0..1."""
+        m = self.manner
+        upper = _idle(t, m)
+        vigour = min(speed / 1.3, 1.3)
+        if speed > 0:
+            upper = upper.towards(self._stride(t, phase, vigour), min(1, 2 * vigour))
+        for stay in self._stays:
+            if not stay.start <= t <= stay.end:
+                continue
+            since, left = t - stay.start, stay.end - t
+            if not stay.seat:
+                share = _smooth(min(since, left) / 0.6)
+                return upper.towards(STANDING[stay.activity](since, m), share), 0.0
+            share = _smooth(min(since, left) / 1.1)
+            act = _smooth((min(since, left) - 1.1) / 0.7)
+            seated = _rest(since, m).towards(_rest(since, m) if stay.activity == "rest" else STANDING[stay.activity](since, m), act)
+            upper = upper.towards(seated, share)
+            upper.spine = upper.spine + np.array([0.75 * np.sin(np.pi * share), 0, 0])
+            stand = self.build.leg_length * 0.985 + self.build.ankle_height
+            upper.drop = share * (stand - stay.seat - 0.085)
+            upper.back = _smooth(share * 1.1) * 0.42 * self.build.legs
+            return upper, share
+        return upper, 0.0
+
+    def _stride(self, t: float, phase: float, vigour: float) -> Upper:
+        """Arms and trunk while walking or running."""
+        s = np.sin(2 * np.pi * phase)
+        swing = (0.75 if self.running else 0.42) * vigour
+        elbow = 1.6 if self.running else 0.28
+        arms = np.array(
+            [
+                (sign * swing * s + (0.0 if not self.running else -0.1), 0.12, 0.3, elbow + 0.25 * vigour * max(sign * s, 0), 0.05)
+                for sign in (1, -1)
+            ]
+        )
+        lean = 0.16 if self.running else 0.04
+        head = np.array([-lean / 2, 0, 0.25 * np.sin(0.5 * t + self.manner.phases[4])])
+        return Upper(arms, np.array([lean, 0, -0.16 * vigour * s]), head)
+
+
+def _smooth(u: float) -> float:
+    u = min(max(u, 0.0), 1.0)
+    return u * u * (3 - 2 * u)

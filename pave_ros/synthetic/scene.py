@@ -1,0 +1,333 @@
+"""A camera's view of people who come, do something and leave; with exact ground truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pave_ros.persons import Persons
+from pave_ros.synthetic import appearance, place
+from pave_ros.synthetic.body import kinematics
+from pave_ros.synthetic.motion import Station, Visit
+from pave_ros.synthetic.person import Person
+from pave_ros.synthetic.render import Array, Camera, Layer, Mesh, render
+
+PERIOD = 26.0
+"""Seconds between two visits of the same slot."""
+
+
+@dataclass(frozen=True)
+class SyntheticFrame:
+    """One picture and the truth about it.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, contiguous.
+        persons: the N people with at least one pixel in the picture, by track id; skeleton coco17. Keypoints are
+            exact, in pixels, (0, 0) being the centre of the first pixel; also where they are hidden or outside of the
+            picture; NaN only behind the camera. Their score tells the visibility: 1 visible, 0.5 occluded, 0 outside.
+            Boxes are the extents of the visible pixels of the body with hair, clothes and bag. Scores are 1.
+            Ages count the pictures since the person set out for the scene or the scene began.
+        visibility: (N, 17) uint8, 0 outside of the picture, 1 occluded, 2 visible.
+        labels: (H, W) uint8, 0 where nobody is, k + 1 where `persons[k]` is seen.
+        areas: (N,) int32, visible pixels of each person.
+    """
+
+    image: npt.NDArray[np.uint8]
+    persons: Persons
+    visibility: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+    areas: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Actor:
+    """Somebody who is there at a certain time."""
+
+    track_id: int
+    age: int
+    person: Person
+    visit: Visit
+    time: float
+
+
+class Scene:
+    """An endless scene; every frame can be asked for at any time and always looks the same.
+
+    Args:
+        seed: chooses the place, the camera, the light and the people; any int from 0.
+        width, height: of the pictures, pixels, at least 64.
+        persons: the most people at once, 0 to 100.
+        rate: frames a second.
+        kind: one of `place.KINDS` ("room", "hall", "street", "park"), or "" for the seed's choice.
+        blur: share of the time between two frames during which the shutter is open, 0..1; 0 for no motion blur.
+        noise: standard deviation of the sensor's noise, grey levels of 255.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        width: int = 640,
+        height: int = 480,
+        persons: int = 4,
+        rate: float = 30.0,
+        *,
+        kind: str = "",
+        blur: float = 0.4,
+        noise: float = 2.0,
+    ) -> None:
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, not {seed}")
+        if not (64 <= width <= 8192 and 64 <= height <= 8192):
+            raise ValueError(f"width and height must lie between 64 and 8192 pixels, not {width} x {height}")
+        if not 0 <= persons <= 100:
+            raise ValueError(f"persons must lie between 0 and 100, not {persons}")
+        if not 0 < rate <= 1000:
+            raise ValueError(f"rate must lie above 0 and up to 1000 frames a second, not {rate}")
+        if kind and kind not in place.KINDS:
+            raise ValueError(f"unknown kind {kind!r}; known: {', '.join(place.KINDS)}")
+        if not 0 <= blur <= 1:
+            raise ValueError(f"blur must lie between 0 and 1, not {blur}")
+        if not 0 <= noise <= 64:
+            raise ValueError(f"noise must lie between 0 and 64 grey levels, not {noise}")
+        self.seed, self.width, self.height, self.persons, self.rate = seed, width, height, persons, float(rate)
+        self.blur, self.noise = blur, noise
+        rng = np.random.default_rng([seed, 1])
+        self.kind = kind or str(rng.choice(place.KINDS))
+        self._lanes(rng)
+        self._place = place.build(rng, self.kind, self._back, [s for s in self._stations if s and s.seat], self._fronts(rng))
+        self._backdrop = place.draw(self._place, self.camera, rng)
+        self._exposure(rng)
+        self._grain = np.random.default_rng([seed, 2]).normal(0, noise, (height + 64, width + 64, 3)).astype(np.float32)
+        self._person = lru_cache(maxsize=4 * persons + 4)(self._make_person)
+        self._visit = lru_cache(maxsize=4 * persons + 4)(self._make_visit)
+
+    def _lanes(self, rng: np.random.Generator) -> None:
+        """Choose the camera, and a lane on the ground for every slot, so that people do not walk into each other."""
+        view = rng.uniform(0.85, 1.25)
+        height = float(np.clip(rng.normal(1.55, 0.45), 0.7, 3.2))
+        self._tilt = rng.uniform(-0.5, 0.5) if self.kind in ("street", "park") else rng.uniform(-0.25, 0.25)
+        near = rng.uniform(2.6, 4.0)
+        gap = rng.uniform(0.75, 1.5) if self.persons < 7 else 0.7
+        depths = near + gap * np.arange(max(self.persons, 1))
+        rng.shuffle(depths[: self.persons])
+        self._depths = depths
+        self._back = -float(depths.max()) - rng.uniform(1.2, 3.0) - abs(np.sin(self._tilt)) * 2
+        middle = near + gap * (self.persons - 1) / 2
+        pitch = np.arctan2(height - rng.uniform(0.75, 1.0), middle)
+        self.camera = Camera(
+            self.width, self.height, max(self.width, self.height * 1.2) * view, (0.0, height, 0.0), float(pitch), rng.normal(0, 0.012)
+        )
+        half = self.width / 2 / self.camera.focal
+        self._stations: list[Station | None] = []
+        for depth in depths[: self.persons]:
+            x = rng.uniform(-0.75, 0.75) * half * depth
+            seat = 0.45 if rng.random() < 0.25 else 0.0
+            yaw = rng.uniform(-1.1, 1.1)
+            at = self._at(float(depth), float(x))
+            self._stations.append(Station(*at, seat, yaw))
+
+    def _at(self, depth: float, along: float) -> tuple[float, float]:
+        """(x, z) of a point `along` metres to the right on the lane at some depth; lanes are tilted."""
+        return float(along * np.cos(self._tilt)), float(-depth + along * np.sin(self._tilt) * 0.6)
+
+    def _fronts(self, rng: np.random.Generator) -> list[tuple[float, float]]:
+        n = int(rng.integers(0, 3)) if rng.random() < 0.5 else 0
+        half = self.width / 2 / self.camera.focal
+        near = float(self._depths.min()) - 0.7
+        return [self._at(near, rng.uniform(-0.9, 0.9) * half * near) for _ in range(n)]
+
+    def _exposure(self, rng: np.random.Generator) -> None:
+        level = float(np.clip(self._backdrop.color.mean(), 40, 220))
+        gain = (rng.uniform(95, 135) / level) ** 0.6
+        white = 1 + rng.normal(0, 0.03, 3)
+        x = np.arange(4096, dtype=np.float32)[:, None] / 8 * (gain * white)
+        toned = 255 * (1 - np.exp(-((x / 255) ** 1.1) * 1.55)) / (1 - np.exp(-1.9))
+        self._tone = np.clip(toned, 0, 255).astype(np.float32)
+
+    def _make_person(self, track_id: int) -> Person:
+        return Person(appearance.sample(np.random.default_rng([self.seed, 3, track_id])))
+
+    def _make_visit(self, slot: int, number: int) -> tuple[int, float, Visit]:
+        """Track id, start in seconds and the plan of a slot's visit."""
+        track_id = 1 + slot + number * self.persons
+        rng = np.random.default_rng([self.seed, 4, track_id])
+        depth = float(self._depths[slot])
+        reach = self._outside(depth)
+        sides = rng.choice([-1.0, 1.0], 2)
+        station: Station | None = self._stations[slot]
+        if rng.random() < 0.25:
+            station, sides[1] = None, -sides[0]
+        elif station is not None and not station.seat:
+            station = Station(station.x + rng.uniform(-0.4, 0.4), station.z + rng.uniform(-0.15, 0.15))
+        entry, leave = (self._at(depth, side * reach) for side in sides)
+        visit = Visit(rng, self._person(track_id).build, entry, leave, station, PERIOD * 0.93)
+        return track_id, number * PERIOD + self._offset(slot), visit
+
+    def _offset(self, slot: int) -> float:
+        """When the first visit of a slot began, seconds; before the first frame for most."""
+        rng = np.random.default_rng([self.seed, 5, slot])
+        return float(rng.uniform(-0.75, 0.0) * PERIOD)
+
+    def _outside(self, depth: float) -> float:
+        """How far along its lane a person is out of the picture on either side, metres."""
+        half = (self.width / 2 + 10) / self.camera.focal
+        slope = abs(np.sin(self._tilt)) * 0.6
+        return float((half * depth + 0.9) / max(np.cos(self._tilt) - half * slope, 0.25))
+
+    def _actors(self, t: float) -> list[_Actor]:
+        actors = []
+        for slot in range(self.persons):
+            number = int(np.floor((t - self._offset(slot)) / PERIOD))
+            track_id, start, visit = self._visit(slot, number)
+            if 0 <= t - start <= visit.end:
+                age = int((t - max(start, 0.0)) * self.rate + 1e-6)
+                actors.append(_Actor(track_id, age, self._person(track_id), visit, t - start))
+        return sorted(actors, key=lambda a: a.track_id)
+
+    def frame(self, i: int) -> SyntheticFrame:
+        """The i-th picture, i from 0 on; the same for the same arguments of the scene, in whatever order."""
+        if i < 0:
+            raise ValueError(f"frames are counted from 0, not {i}")
+        actors = self._actors(i / self.rate)
+        open_for = self.blur / self.rate
+        poses = [a.visit.pose(a.time + dt) for dt in (-open_for / 2, 0.0, open_for / 2) for a in actors]
+        meshes: list[Mesh] = []
+        world = np.zeros((0, 17, 3), np.float32)
+        if actors:
+            offsets = np.stack([a.person.build.offsets for a in actors] * 3)
+            rotations, joints = (x.reshape(3, len(actors), *x.shape[1:]) for x in kinematics(np.stack(poses), offsets))
+            world = np.stack([a.person.keypoints(rotations[1, k], joints[1, k]) for k, a in enumerate(actors)])
+            _, depth = self.camera.project(joints[1, :, 0])
+            shown = [k for k in range(len(actors)) if depth[k] > 0.8]
+            actors, world = [actors[k] for k in shown], world[shown]
+            for a, k in zip(actors, shown, strict=True):
+                ends = rotations[2, k] - rotations[0, k], joints[2, k] - joints[0, k]
+                later = rotations[1, k] + ends[0], joints[1, k] + ends[1]
+                pixel = float(depth[k]) / self.camera.focal
+                meshes.append(a.person.mesh(rotations[1, k], joints[1, k], later, self._place.light, pixel))
+        layer = render(meshes, self.camera, self._backdrop.near) if meshes else None
+        image = self._develop(i, layer, meshes)
+        return self._truth(image, layer, actors, world)
+
+    def _develop(self, i: int, layer: Layer | None, meshes: list[Mesh]) -> npt.NDArray[np.uint8]:
+        h, w = self.height, self.width
+        color = self._backdrop.color.copy()
+        if layer is not None and len(layer.pixels):
+            color *= self._shadow(meshes)[..., None]
+            cover = np.zeros((h * w, 4), np.float32)
+            cover[layer.pixels, :3] = layer.color
+            cover[layer.pixels, 3] = 1
+            cover = self._smear(cover.reshape(h, w, 4), layer)
+            color = color * (1 - cover[..., 3:]) + cover[..., :3]
+        color = cv2.GaussianBlur(color, (0, 0), 0.55)
+        index = np.clip(color * 8, 0, 4095).astype(np.int32)
+        toned = np.stack([self._tone[index[..., c], c] for c in range(3)], -1)
+        if self.noise:
+            y, x = np.random.default_rng([self.seed, 6, i]).integers(0, 64, 2)
+            toned += self._grain[y : y + h, x : x + w]
+        return np.ascontiguousarray(np.clip(toned + 0.5, 0, 255).astype(np.uint8))
+
+    def _smear(self, cover: Array, layer: Layer) -> Array:
+        """The people's layer (H, W, 4), its alpha last, blurred along each pixel's own movement."""
+        if layer.motion is None or not self.blur:
+            return cover
+        moving = np.abs(layer.motion).max(1) > 0.7
+        if not moving.any():
+            return cover
+        h, w = cover.shape[:2]
+        flow = np.zeros((h * w, 2), np.float32)
+        flow[layer.pixels] = np.clip(layer.motion, -60, 60)
+        flow = flow.reshape(h, w, 2)
+        size = int(min(2 * np.ceil(np.abs(flow).max() / 2) + 3, 31))
+        spread = cv2.blur(flow, (size, size))
+        weight = cv2.blur(cover[..., 3], (size, size))[..., None]
+        flow = np.where(cover[..., 3:] > 0, flow, spread / np.maximum(weight, 1e-3))
+        x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+        taps = (-0.5, -0.25, 0.0, 0.25, 0.5)
+        total = np.zeros_like(cover)
+        for tap in taps:
+            total += cv2.remap(cover, x + flow[..., 0] * tap, y + flow[..., 1] * tap, cv2.INTER_LINEAR)
+        return total / len(taps)
+
+    def _shadow(self, meshes: list[Mesh]) -> Array:
+        """(H, W) 0..1, how people darken the ground: the shadow of the sun or lamp, and the dark under their feet."""
+        h, w = self.height, self.width
+        mask = np.zeros((h // 2 + 1, w // 2 + 1), np.uint8)
+        touch = np.zeros_like(mask)
+        light = self._place.light.direction
+        for mesh in meshes:
+            v = mesh.vertices[::2]
+            cast = v - light * (v[:, 1:2] / max(light[1], 0.25))
+            self._dot(mask, cast)
+            low = v[v[:, 1] < 0.12] * (1, 0, 1)
+            self._dot(touch, low)
+        sharp = 1.2 if self._place.outdoors else 3.0
+        mask = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (0, 0), sharp)
+        touch = cv2.GaussianBlur(cv2.dilate(touch, np.ones((3, 3), np.uint8)), (0, 0), 2.5)
+        strength = place.shadow_strength(self._place.light)
+        dark = 1 - (1 - strength * mask.astype(np.float32) / 255) * (1 - 0.5 * touch.astype(np.float32) / 255)
+        dark = cv2.resize(dark, (mask.shape[1] * 2, mask.shape[0] * 2), interpolation=cv2.INTER_LINEAR)[:h, :w]
+        return np.where(self._backdrop.ground, 1 - dark, 1).astype(np.float32)
+
+    def _dot(self, mask: npt.NDArray[np.uint8], points: Array) -> None:
+        xy, _ = self.camera.project(points)
+        xy = np.nan_to_num(xy, nan=-9) / 2
+        inside = (xy[:, 0] >= 0) & (xy[:, 1] >= 0) & (xy[:, 0] < mask.shape[1]) & (xy[:, 1] < mask.shape[0])
+        x, y = xy[inside].astype(np.int32).T
+        mask[y, x] = 255
+
+    def _truth(
+        self, image: npt.NDArray[np.uint8], layer: Layer | None, actors: list[_Actor], world: Array
+    ) -> SyntheticFrame:
+        h, w = self.height, self.width
+        labels = np.zeros(h * w, np.uint8)
+        near = np.zeros(h * w, np.float32)
+        counts = np.zeros(len(actors), np.int32)
+        if layer is not None:
+            labels[layer.pixels] = layer.mesh + 1
+            near[layer.pixels] = layer.near
+            counts = np.bincount(layer.mesh, minlength=len(actors)).astype(np.int32)
+        present = np.flatnonzero(counts)
+        renumber = np.zeros(len(actors) + 1, np.uint8)
+        renumber[present + 1] = np.arange(1, len(present) + 1)
+        labels = renumber[labels]
+        actors, world = [actors[k] for k in present], world[present]
+        xy, depth = self.camera.project(world)
+        visibility = self._visibility(xy, depth, labels, near, actors)
+        boxes = np.zeros((len(actors), 4), np.float32)
+        picture = labels.reshape(h, w)
+        for k in range(len(actors)):
+            boxes[k] = cv2.boundingRect((picture == k + 1).astype(np.uint8))
+        score = np.array([0.0, 0.5, 1.0], np.float32)[visibility]
+        persons = Persons(
+            keypoints=np.concatenate([xy, score[..., None]], -1).astype(np.float32),
+            scores=np.ones(len(actors), np.float32),
+            boxes=boxes,
+            track_ids=np.array([a.track_id for a in actors], np.int32),
+            ages=np.array([a.age for a in actors], np.int32),
+            skeleton="coco17",
+        )
+        return SyntheticFrame(image, persons, visibility, picture, counts[present])
+
+    def _visibility(
+        self, xy: Array, depth: Array, labels: npt.NDArray[np.uint8], near: Array, actors: list[_Actor]
+    ) -> npt.NDArray[np.uint8]:
+        """(N, 17): visible is what the nearest surface at its pixel belongs to, up to the flesh around a joint."""
+        from pave_ros.synthetic.body import KEYPOINTS
+
+        h, w = self.height, self.width
+        at = np.nan_to_num(np.round(xy), nan=-1).astype(np.int64)
+        inside = (at >= 0).all(-1) & (at[..., 0] < w) & (at[..., 1] < h) & np.isfinite(xy).all(-1)
+        pixel = np.where(inside, at[..., 1] * w + at[..., 0], 0)
+        margin = np.array([m for *_, m in KEYPOINTS], np.float32)
+        surface = 1 / np.maximum(near[pixel], 1e-6)
+        own = labels[pixel] == np.arange(1, len(actors) + 1)[:, None]
+        seen = own & (surface > depth - margin)
+        return np.where(inside, np.where(seen, 2, 1), 0).astype(np.uint8)
