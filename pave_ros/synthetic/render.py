@@ -119,108 +119,123 @@ def render(meshes: Sequence[Mesh], camera: Camera, behind: Array | None = None) 
     if with_motion:
         moved, _ = camera.project(np.concatenate([m.vertices + (0 if m.motion is None else m.motion) for m in meshes]))
         values = np.concatenate([values, np.nan_to_num(moved - xy)], 1)
-    faces = np.concatenate([m.faces + start for m, start in zip(meshes, starts, strict=False)])
-    owner = np.repeat(np.arange(len(meshes), dtype=np.int32), [len(m.faces) for m in meshes])
-    corner = xy[faces]
-    area = _doubled_area(corner)
-    both = np.array([m.two_sided for m in meshes])[owner] if any(m.two_sided for m in meshes) else False
-    shown = np.flatnonzero(((area < -1e-6) | (both & (area > 1e-6))) & np.isfinite(area))
-    pixels, triangle, inverse = _visible(corner[shown], near[faces[shown]], camera.width, camera.height, behind)
-    if not len(pixels):
-        return Layer(pixels, owner[:0], inverse, np.zeros((0, 3), np.float32), None)
+    faces = np.concatenate([m.faces + np.int32(start) for m, start in zip(meshes, starts, strict=False)])
+    first = np.cumsum([0] + [len(m.faces) for m in meshes])
+    corners = _Corners.take(xy, near, faces)
+    area = corners.doubled_area()
+    front = area < -1e-6
+    for k, m in enumerate(meshes):
+        if m.two_sided:
+            part = slice(first[k], first[k + 1])
+            front[part] |= area[part] > 1e-6
+    shown = np.flatnonzero(front)
+    pixels, triangle, inverse = _visible(corners[shown], area[shown], camera.width, camera.height, behind)
     face = shown[triangle]
-    share = _shares(corner[face], near[faces[face]], pixels, camera.width)
-    vertex = faces[face]
-    mixed = np.einsum("nk,nkc->nc", share, values[vertex])
+    owner = np.repeat(np.arange(len(meshes), dtype=np.int32), np.diff(first))
     mesh = owner[face]
-    uv = np.einsum("nk,nkc->nc", share, np.concatenate([m.uv for m in meshes])[face])
+    share = corners[face].shares(pixels, camera.width)
+    mixed = np.einsum("kn,nkc->nc", share, values[faces[face]])
     color = np.empty((len(pixels), 3), np.float32)
     for k, m in enumerate(meshes):
         chosen = np.flatnonzero(mesh == k)
-        if not len(chosen):
-            continue
-        color[chosen] = _sample(m.texture, uv[chosen]) * mixed[chosen, :3]
+        if len(chosen):
+            uv = np.einsum("kn,nkc->nc", share[:, chosen], m.uv[face[chosen] - first[k]])
+            color[chosen] = _sample(m.texture, uv) * mixed[chosen, :3]
     return Layer(pixels, mesh, inverse, color, mixed[:, 3:] if with_motion else None)
 
 
-def _doubled_area(corner: Array) -> Array:
-    a, b = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
-    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+@dataclass(frozen=True)
+class _Corners:
+    """The corners of T triangles as columns: x, y in pixels and near, 1 / distance, each (3, T)."""
+
+    x: Array
+    y: Array
+    near: Array
+
+    @classmethod
+    def take(cls, xy: Array, near: Array, faces: npt.NDArray[np.int32]) -> _Corners:
+        columns = np.ascontiguousarray(faces.T)
+        x, y = np.ascontiguousarray(xy[:, 0]), np.ascontiguousarray(xy[:, 1])
+        return cls(x[columns], y[columns], near[columns])
+
+    def __getitem__(self, index: npt.NDArray[np.intp]) -> _Corners:
+        return _Corners(self.x[:, index], self.y[:, index], self.near[:, index])
+
+    def doubled_area(self) -> Array:
+        """(T,) twice the area, negative where the front is seen; NaN where a corner is behind the camera."""
+        x, y = self.x, self.y
+        return (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+
+    def plane(self, area: Array) -> tuple[Array, Array, Array]:
+        """Coefficients of 1 / distance as p x + q y + r over every triangle."""
+        x, y, near = self.x, self.y, self.near
+        n1, n2 = near[1] - near[0], near[2] - near[0]
+        p = (n1 * (y[2] - y[0]) - n2 * (y[1] - y[0])) / area
+        q = ((x[1] - x[0]) * n2 - (x[2] - x[0]) * n1) / area
+        # Slivers that are seen edge on must not shoot towards the camera.
+        limit = 0.5 * near.max(0)
+        p, q = np.clip(p, -limit, limit), np.clip(q, -limit, limit)
+        return p, q, near[0] - p * x[0] - q * y[0]
+
+    def shares(self, pixels: npt.NDArray[np.intp], width: int) -> Array:
+        """(3, T) perspective-correct share of each corner in one pixel per triangle, at least 0, sum 1."""
+        row = pixels // width
+        x = self.x - (pixels - row * width).astype(np.float32)
+        y = self.y - row.astype(np.float32)
+        opposite = np.stack([x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]])
+        opposite *= np.sign(opposite[0] + opposite[1] + opposite[2])
+        share = np.maximum(opposite, 0) * self.near
+        return share / np.maximum(share[0] + share[1] + share[2], 1e-12)
 
 
 def _visible(
-    corner: Array, near: Array, width: int, height: int, behind: Array | None
+    corners: _Corners, area: Array, width: int, height: int, behind: Array | None
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array]:
-    """The nearest triangle at every pixel.
+    """The nearest triangle at every pixel: pixels (N,), triangles (N,) and 1 / distance (N,).
 
-    Triangles (T, 3, 2) with 1 / distance (T, 3) are cut into rows, rows into pixels, all at once. Returns pixels (N,),
-    triangles (N,) and 1 / distance (N,).
+    Triangles are cut into rows, rows into pixels, all at once.
     """
-    x, y = corner[..., 0], corner[..., 1]
-    top = np.maximum(np.ceil(y.min(1)), 0).astype(np.int32)
-    rows = np.minimum(np.floor(y.max(1)), height - 1).astype(np.int32) - top + 1
-    kept = np.flatnonzero((rows > 0) & (x.max(1) >= 0) & (x.min(1) <= width - 1))
-    x, y, near, top, rows = x[kept], y[kept], near[kept], top[kept], rows[kept]
-    nx, ny = np.roll(x, -1, 1), np.roll(y, -1, 1)
-    a, b = y - ny, nx - x
-    sign = np.sign(_doubled_area(np.stack([x, y], -1)))[:, None]
-    a, b = a * sign, b * sign
-    level = a == 0
-    slope = np.where(level, 0, -b / np.where(level, 1, a))
-    at_zero = x - slope * y
-    plane = _depth_plane(x, y, near)
-    lower = np.where(a > 0, at_zero, -1e9), np.where(a > 0, slope, 0)
-    upper = np.where(a < 0, at_zero, 1e9), np.where(a < 0, slope, 0)
-    table = np.concatenate([*lower, *upper, plane], 1).astype(np.float32)
+    x, y = corners.x, corners.y
+    top = np.ceil(np.maximum(np.minimum(np.minimum(y[0], y[1]), y[2]), 0)).astype(np.int32)
+    bottom = np.floor(np.minimum(np.maximum(np.maximum(y[0], y[1]), y[2]), height - 1)).astype(np.int32)
+    left, right = np.minimum(np.minimum(x[0], x[1]), x[2]), np.maximum(np.maximum(x[0], x[1]), x[2])
+    kept = np.flatnonzero((bottom >= top) & (right >= 0) & (left <= width - 1) & (np.floor(right) >= left))
+    corners, area, top, rows = corners[kept], area[kept], top[kept], (bottom - top + 1)[kept]
+    triangle = np.repeat(np.arange(len(kept)), rows)
+    line = (np.arange(len(triangle)) - np.repeat(np.cumsum(rows) - rows - top, rows)).astype(np.float32)
 
-    span_triangle = np.repeat(np.arange(len(kept)), rows)
-    first = np.cumsum(rows) - rows
-    line = (np.arange(len(span_triangle)) - first[span_triangle] + top[span_triangle]).astype(np.float32)
-    t = table[span_triangle]
-    low = (t[:, 0:3] + t[:, 3:6] * line[:, None]).max(1)
-    high = (t[:, 6:9] + t[:, 9:12] * line[:, None]).min(1)
+    low, high = np.full(len(line), -1e8, np.float32), np.full(len(line), 1e8, np.float32)
+    sign = np.sign(area)
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        a = (corners.y[i] - corners.y[j]) * sign
+        a = np.where(a == 0, np.float32(1e-6), a)
+        slope = (corners.x[i] - corners.x[j]) * sign / a
+        at_zero = corners.x[i] - slope * corners.y[i]
+        # An edge bounds the row from the left or from the right; the other bound is moved out of the way.
+        apart = np.where(a > 0, np.float32(0), np.float32(-1e9))[triangle]
+        bound = slope[triangle] * line + at_zero[triangle]
+        np.maximum(low, bound + apart, out=low)
+        np.minimum(high, bound + (apart + np.float32(1e9)), out=high)
     start = np.maximum(np.ceil(low), 0)
     count = (np.minimum(np.floor(high), width - 1) - start + 1).astype(np.int32)
     spans = np.flatnonzero(count > 0)
-    start, count, line, t = start[spans], count[spans], line[spans], t[spans]
-    at_start = t[:, 12] * start + t[:, 13] * line + t[:, 14]
+    start, count, line, triangle = start[spans], count[spans], line[spans], triangle[spans]
+    p, q, r = (column[triangle] for column in corners.plane(area))
+    at_start = p * start + q * line + r
 
-    span = np.repeat(np.arange(len(spans), dtype=np.int32), count)
-    step = (np.arange(len(span)) - (np.cumsum(count) - count)[span]).astype(np.float32)
-    pixel = (line * width + start).astype(np.intp)[span] + step.astype(np.intp)
-    inverse = at_start[span] + t[:, 12][span] * step
+    step = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    pixel = np.repeat((line * width + start).astype(np.intp), count) + step
+    inverse = np.repeat(at_start, count) + np.repeat(p, count) * step.astype(np.float32)
+    owner = np.repeat(triangle, count)
     if behind is not None:
         seen = np.flatnonzero(inverse > behind[pixel])
-        span, pixel, inverse = span[seen], pixel[seen], inverse[seen]
-    order = np.argsort(inverse, kind="stable")
-    winner = np.full(width * height, -1, np.int64)
+        owner, pixel, inverse = owner[seen], pixel[seen], inverse[seen]
+    order = np.argsort(inverse)
+    winner = np.full(width * height, -1, np.intp)
     winner[pixel[order]] = order
     pixels = np.flatnonzero(winner >= 0)
     chosen = winner[pixels]
-    return pixels, kept[span_triangle[spans[span[chosen]]]], inverse[chosen]
-
-
-def _depth_plane(x: Array, y: Array, near: Array) -> Array:
-    """(T, 3) coefficients of 1 / distance as p x + q y + r over every triangle."""
-    x1, x2, y1, y2 = x[:, 1] - x[:, 0], x[:, 2] - x[:, 0], y[:, 1] - y[:, 0], y[:, 2] - y[:, 0]
-    n1, n2 = near[:, 1] - near[:, 0], near[:, 2] - near[:, 0]
-    det = x1 * y2 - x2 * y1
-    p, q = (n1 * y2 - n2 * y1) / det, (x1 * n2 - x2 * n1) / det
-    # Slivers that are seen edge on must not shoot towards the camera.
-    limit = 0.5 * np.abs(near).max(1)
-    p, q = np.clip(p, -limit, limit), np.clip(q, -limit, limit)
-    return np.stack([p, q, near[:, 0] - p * x[:, 0] - q * y[:, 0]], 1)
-
-
-def _shares(corner: Array, near: Array, pixels: npt.NDArray[np.intp], width: int) -> Array:
-    """(N, 3) perspective-correct share of a triangle's corners in a pixel, at least 0, sum 1."""
-    at = np.stack([pixels % width, pixels // width], -1).astype(np.float32)
-    to = corner - at[:, None]
-    x, y = to[..., 0], to[..., 1]
-    nx, ny = x[:, [1, 2, 0]], y[:, [1, 2, 0]]
-    opposite = x * ny - nx * y
-    share = np.maximum(opposite[:, [1, 2, 0]] * np.sign(opposite.sum(1, keepdims=True)), 0) * near
-    return share / np.maximum(share.sum(1, keepdims=True), 1e-12)
+    return pixels, kept[owner[chosen]], inverse[chosen]
 
 
 def _sample(texture: Image, uv: Array) -> Array:

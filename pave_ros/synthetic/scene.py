@@ -11,13 +11,16 @@ import numpy.typing as npt
 
 from pave_ros.persons import Persons
 from pave_ros.synthetic import appearance, place
-from pave_ros.synthetic.body import kinematics
+from pave_ros.synthetic.body import KEYPOINTS, kinematics
 from pave_ros.synthetic.motion import Station, Visit
 from pave_ros.synthetic.person import Person
-from pave_ros.synthetic.render import Array, Camera, Layer, Mesh, render
+from pave_ros.synthetic.render import Array, Camera, Image, Layer, Mesh, render
 
 PERIOD = 26.0
 """Seconds between two visits of the same slot."""
+
+
+_GRAIN_SHIFT = 64
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class SyntheticFrame:
         areas: (N,) int32, visible pixels of each person.
     """
 
-    image: npt.NDArray[np.uint8]
+    image: Image
     persons: Persons
-    visibility: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.uint8]
+    visibility: Image
+    labels: Image
     areas: npt.NDArray[np.int32]
 
 
@@ -103,8 +106,10 @@ class Scene:
         self._lanes(rng)
         self._place = place.build(rng, self.kind, self._back, [s for s in self._stations if s and s.seat], self._fronts(rng))
         self._backdrop = place.draw(self._place, self.camera, rng)
-        self._exposure(rng)
-        self._grain = np.random.default_rng([seed, 2]).normal(0, noise, (height + 64, width + 64, 3)).astype(np.float32)
+        self._expose(rng)
+        self._background = self._tone(self._backdrop.color)
+        grain = np.random.default_rng([seed, 2]).normal(0, noise, (height + _GRAIN_SHIFT, width + _GRAIN_SHIFT, 3))
+        self._grain = np.rint(grain).astype(np.int16)
         self._person = lru_cache(maxsize=4 * persons + 4)(self._make_person)
         self._visit = lru_cache(maxsize=4 * persons + 4)(self._make_visit)
 
@@ -143,13 +148,15 @@ class Scene:
         near = float(self._depths.min()) - 0.7
         return [self._at(near, rng.uniform(-0.9, 0.9) * half * near) for _ in range(n)]
 
-    def _exposure(self, rng: np.random.Generator) -> None:
+    def _expose(self, rng: np.random.Generator) -> None:
+        """Choose exposure and white balance from what the camera sees, as cameras do."""
         level = float(np.clip(self._backdrop.color.mean(), 40, 220))
-        gain = (rng.uniform(95, 135) / level) ** 0.6
-        white = 1 + rng.normal(0, 0.03, 3)
-        x = np.arange(4096, dtype=np.float32)[:, None] / 8 * (gain * white)
-        toned = 255 * (1 - np.exp(-((x / 255) ** 1.1) * 1.55)) / (1 - np.exp(-1.9))
-        self._tone = np.clip(toned, 0, 255).astype(np.float32)
+        self._gain = ((rng.uniform(95, 135) / level) ** 0.6 * (1 + rng.normal(0, 0.03, 3))).astype(np.float32)
+
+    def _tone(self, color: Array) -> Image:
+        """Colours (..., 3) as the sensor gives them: highlights are compressed."""
+        light = np.maximum(color, 0) * (self._gain / np.float32(255))
+        return np.clip(301.0 * (1 - np.exp(-1.6 * light)) + 0.5, 0, 255).astype(np.uint8)
 
     def _make_person(self, track_id: int) -> Person:
         return Person(appearance.sample(np.random.default_rng([self.seed, 3, track_id])))
@@ -216,67 +223,63 @@ class Scene:
         image = self._develop(i, layer, meshes)
         return self._truth(image, layer, actors, world)
 
-    def _develop(self, i: int, layer: Layer | None, meshes: list[Mesh]) -> npt.NDArray[np.uint8]:
-        h, w = self.height, self.width
-        color = self._backdrop.color.copy()
+    def _develop(self, i: int, layer: Layer | None, meshes: list[Mesh]) -> Image:
+        """The picture: background, shadows, people, lens, sensor."""
+        image = self._background.copy()
         if layer is not None and len(layer.pixels):
-            color *= self._shadow(meshes)[..., None]
-            cover = np.zeros((h * w, 4), np.float32)
-            cover[layer.pixels, :3] = layer.color
-            cover[layer.pixels, 3] = 1
-            cover = self._smear(cover.reshape(h, w, 4), layer)
-            color = color * (1 - cover[..., 3:]) + cover[..., :3]
-        color = cv2.GaussianBlur(color, (0, 0), 0.55)
-        index = np.clip(color * 8, 0, 4095).astype(np.int32)
-        toned = np.stack([self._tone[index[..., c], c] for c in range(3)], -1)
+            self._cast(image, meshes)
+            self._compose(image, layer)
+        image = cv2.GaussianBlur(image, (3, 3), 0.6)
         if self.noise:
-            y, x = np.random.default_rng([self.seed, 6, i]).integers(0, 64, 2)
-            toned += self._grain[y : y + h, x : x + w]
-        return np.ascontiguousarray(np.clip(toned + 0.5, 0, 255).astype(np.uint8))
+            y, x = np.random.default_rng([self.seed, 6, i]).integers(0, _GRAIN_SHIFT, 2)
+            image = cv2.add(image, self._grain[y : y + self.height, x : x + self.width], dtype=cv2.CV_8U)
+        return np.ascontiguousarray(image)
 
-    def _smear(self, cover: Array, layer: Layer) -> Array:
-        """The people's layer (H, W, 4), its alpha last, blurred along each pixel's own movement."""
-        if layer.motion is None or not self.blur:
-            return cover
-        moving = np.abs(layer.motion).max(1) > 0.7
-        if not moving.any():
-            return cover
-        h, w = cover.shape[:2]
+    def _compose(self, image: Image, layer: Layer) -> None:
+        """Put the people into the picture, smeared along their movement."""
+        h, w = self.height, self.width
+        cover = np.zeros((h * w, 4), np.uint8)
+        cover[layer.pixels, :3] = self._tone(layer.color)
+        cover[layer.pixels, 3] = 255
+        speed = 0.0
         flow = np.zeros((h * w, 2), np.float32)
-        flow[layer.pixels] = np.clip(layer.motion, -60, 60)
-        flow = flow.reshape(h, w, 2)
-        size = int(min(2 * np.ceil(np.abs(flow).max() / 2) + 3, 31))
-        spread = cv2.blur(flow, (size, size))
-        weight = cv2.blur(cover[..., 3], (size, size))[..., None]
-        flow = np.where(cover[..., 3:] > 0, flow, spread / np.maximum(weight, 1e-3))
-        x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-        taps = (-0.5, -0.25, 0.0, 0.25, 0.5)
-        total = np.zeros_like(cover)
-        for tap in taps:
-            total += cv2.remap(cover, x + flow[..., 0] * tap, y + flow[..., 1] * tap, cv2.INTER_LINEAR)
-        return total / len(taps)
+        if self.blur and layer.motion is not None:
+            flow[layer.pixels] = np.clip(layer.motion, -60, 60)
+            speed = float(np.abs(layer.motion).max())
+        margin = int(min(np.ceil(speed / 2) + 2, 32))
+        rows, columns = layer.pixels // w, layer.pixels % w
+        top, left = max(int(rows.min()) - margin, 0), max(int(columns.min()) - margin, 0)
+        area = slice(top, int(rows.max()) + margin), slice(left, int(columns.max()) + margin)
+        people = np.ascontiguousarray(cover.reshape(h, w, 4)[area])
+        if speed > 0.7:
+            people = _smeared(people, flow.reshape(h, w, 2)[area], margin)
+        alpha = cv2.cvtColor(people[..., 3], cv2.COLOR_GRAY2RGB)
+        behind = cv2.multiply(image[area], 255 - alpha, scale=1 / 255)
+        image[area] = cv2.add(behind, np.ascontiguousarray(people[..., :3]))
 
-    def _shadow(self, meshes: list[Mesh]) -> Array:
-        """(H, W) 0..1, how people darken the ground: the shadow of the sun or lamp, and the dark under their feet."""
+    def _cast(self, image: Image, meshes: list[Mesh]) -> None:
+        """Darken the ground by the people's shadows and, under their feet, by the light that they keep away."""
         h, w = self.height, self.width
         mask = np.zeros((h // 2 + 1, w // 2 + 1), np.uint8)
         touch = np.zeros_like(mask)
         light = self._place.light.direction
         for mesh in meshes:
             v = mesh.vertices[::2]
-            cast = v - light * (v[:, 1:2] / max(light[1], 0.25))
-            self._dot(mask, cast)
-            low = v[v[:, 1] < 0.12] * (1, 0, 1)
-            self._dot(touch, low)
-        sharp = 1.2 if self._place.outdoors else 3.0
-        mask = cv2.GaussianBlur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (0, 0), sharp)
-        touch = cv2.GaussianBlur(cv2.dilate(touch, np.ones((3, 3), np.uint8)), (0, 0), 2.5)
+            self._dot(mask, v - light * (v[:, 1:2] / max(light[1], 0.25)))
+            self._dot(touch, v[v[:, 1] < 0.12] * np.array([1, 0, 1], np.float32))
+        square = np.ones((3, 3), np.uint8)
+        mask = cv2.GaussianBlur(cv2.dilate(mask, square), (0, 0), 1.2 if self._place.outdoors else 3.0)
+        touch = cv2.GaussianBlur(cv2.dilate(touch, square), (0, 0), 2.5)
         strength = place.shadow_strength(self._place.light)
-        dark = 1 - (1 - strength * mask.astype(np.float32) / 255) * (1 - 0.5 * touch.astype(np.float32) / 255)
-        dark = cv2.resize(dark, (mask.shape[1] * 2, mask.shape[0] * 2), interpolation=cv2.INTER_LINEAR)[:h, :w]
-        return np.where(self._backdrop.ground, 1 - dark, 1).astype(np.float32)
+        left = cv2.multiply(255 - cv2.multiply(mask, strength), 255 - cv2.multiply(touch, 0.5), scale=1 / 255)
+        left = cv2.resize(left, (left.shape[1] * 2, left.shape[0] * 2), interpolation=cv2.INTER_LINEAR)[:h, :w]
+        rows = np.flatnonzero((left < 255).any(1))
+        if len(rows):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            kept = np.where(self._backdrop.ground[part], left[part], 255).astype(np.uint8)
+            image[part] = cv2.multiply(image[part], cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB), scale=1 / 255)
 
-    def _dot(self, mask: npt.NDArray[np.uint8], points: Array) -> None:
+    def _dot(self, mask: Image, points: Array) -> None:
         xy, _ = self.camera.project(points)
         xy = np.nan_to_num(xy, nan=-9) / 2
         inside = (xy[:, 0] >= 0) & (xy[:, 1] >= 0) & (xy[:, 0] < mask.shape[1]) & (xy[:, 1] < mask.shape[0])
@@ -284,7 +287,7 @@ class Scene:
         mask[y, x] = 255
 
     def _truth(
-        self, image: npt.NDArray[np.uint8], layer: Layer | None, actors: list[_Actor], world: Array
+        self, image: Image, layer: Layer | None, actors: list[_Actor], world: Array
     ) -> SyntheticFrame:
         h, w = self.height, self.width
         labels = np.zeros(h * w, np.uint8)
@@ -317,11 +320,9 @@ class Scene:
         return SyntheticFrame(image, persons, visibility, picture, counts[present])
 
     def _visibility(
-        self, xy: Array, depth: Array, labels: npt.NDArray[np.uint8], near: Array, actors: list[_Actor]
-    ) -> npt.NDArray[np.uint8]:
+        self, xy: Array, depth: Array, labels: Image, near: Array, actors: list[_Actor]
+    ) -> Image:
         """(N, 17): visible is what the nearest surface at its pixel belongs to, up to the flesh around a joint."""
-        from pave_ros.synthetic.body import KEYPOINTS
-
         h, w = self.height, self.width
         at = np.nan_to_num(np.round(xy), nan=-1).astype(np.int64)
         inside = (at >= 0).all(-1) & (at[..., 0] < w) & (at[..., 1] < h) & np.isfinite(xy).all(-1)
@@ -331,3 +332,19 @@ class Scene:
         own = labels[pixel] == np.arange(1, len(actors) + 1)[:, None]
         seen = own & (surface > depth - margin)
         return np.where(inside, np.where(seen, 2, 1), 0).astype(np.uint8)
+
+
+def _smeared(people: Image, flow: Array, reach: int) -> Image:
+    """A layer (h, w, 4), its alpha last, blurred along the movement (h, w, 2) in pixels; around the people the
+    movement of the nearest ones counts."""
+    h, w = people.shape[:2]
+    size = (2 * reach + 1, 2 * reach + 1)
+    solid = people[..., 3] > 0
+    share = cv2.blur(solid.astype(np.float32), size)
+    flow = np.where(solid[..., None], flow, cv2.blur(flow, size) / np.maximum(share, 1e-3)[..., None])
+    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    grid = np.stack([x, y], -1)
+    total = np.zeros(people.shape, np.uint16)
+    for tap in (-0.5, -0.25, 0.0, 0.25, 0.5):
+        total += cv2.remap(people, grid + flow * np.float32(tap), None, cv2.INTER_LINEAR)
+    return (total // 5).astype(np.uint8)
