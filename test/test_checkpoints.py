@@ -56,7 +56,9 @@ def test_written_checkpoints_are_the_published_ones(published: State, tmp_path: 
 def test_safetensors(published: State, tmp_path: Path) -> None:
     save_file(published, tmp_path / "n.safetensors")
     model = loading.open_model("detrpose_n", tmp_path / "n.safetensors")
-    assert torch.equal(model.state_dict()["decoder.class_heads.0.weight"], published["transformer.class_embed.0.weight"])
+    assert torch.equal(
+        model.state_dict()["decoder.class_heads.0.weight"], published["transformer.class_embed.0.weight"]
+    )
 
 
 def test_the_head_of_the_file_decides_the_skeleton(tmp_path: Path) -> None:

@@ -51,7 +51,10 @@ def test_any_input_size_that_is_a_multiple_of_32(size: tuple[int, int]) -> None:
 
 
 def test_crowdpose_head_has_14_keypoints() -> None:
-    assert models.create("detrpose", "n", skeleton="crowdpose14")(torch.rand(1, 3, 128, 128))["pred_keypoints"].shape[-1] == 28
+    assert (
+        models.create("detrpose", "n", skeleton="crowdpose14")(torch.rand(1, 3, 128, 128))["pred_keypoints"].shape[-1]
+        == 28
+    )
 
 
 @torch.no_grad()

@@ -5,7 +5,9 @@ import pytest
 from pave_ros import skeletons
 
 
-@pytest.mark.parametrize(("name", "count"), [("coco17", 17), ("posetrack15", 15), ("posetrack17", 17), ("crowdpose14", 14)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("coco17", 17), ("posetrack15", 15), ("posetrack17", 17), ("crowdpose14", 14)]
+)
 def test_layouts_are_consistent(name: str, count: int) -> None:
     skeleton = skeletons.get(name)
     assert len(skeleton) == len(skeleton.sigmas) == len(skeleton.mirror) == count
@@ -24,7 +26,8 @@ def test_coco_order_and_sigmas_are_those_of_its_evaluation() -> None:
     coco = skeletons.get("coco17")
     assert coco.keypoints[:5] == ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
     assert coco.keypoints[-2:] == ("left_ankle", "right_ankle")
-    assert coco.sigmas == (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089)  # fmt: skip
+    head, arms, legs = (0.026, 0.025, 0.025, 0.035, 0.035), (0.079, 0.072, 0.062), (0.107, 0.087, 0.089)
+    assert coco.sigmas == head + tuple(sigma for sigma in arms + legs for _ in ("left", "right"))
 
 
 def test_posetrack15_is_posetrack17_without_ears() -> None:

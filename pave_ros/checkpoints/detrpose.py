@@ -38,8 +38,7 @@ def derived(model: PoseModel) -> State:
     """Anchors and wavelengths, which the published code stores for its input size."""
     assert isinstance(model, DETRPose)
     height, width = model.info.input_size
-    strides = model.backbone.feature_info.reduction()
-    maps = tuple(torch.empty(1, 1, height // stride, width // stride) for stride in strides)
+    maps = tuple(torch.empty(1, 1, height // stride, width // stride) for stride in model.strides)
     anchors, valid = QuerySelection.anchors(maps)
     return {
         "transformer.anchors": anchors,

@@ -41,8 +41,7 @@ def _exchange(key: str, prefixes: tuple[tuple[str, str], ...]) -> str:
     for old, new in prefixes:
         match = re.match(re.escape(old).replace(r"\*", r"(\d+)"), key)
         if match:
-            numbers = iter(match.groups())
-            return re.sub(r"\*", lambda _, n=numbers: next(n), new) + key[match.end() :]
+            return new.replace("*", "{}").format(*match.groups()) + key[match.end() :]
     return key
 
 

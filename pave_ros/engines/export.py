@@ -55,6 +55,7 @@ def export_onnx(model: PoseModel, path: Path | str, input_size: tuple[int, int] 
         dynamo=True,
         verbose=False,
     )
+    assert program is not None  # It is None only where torch writes the file itself.
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {METADATA_KEY: info.to_json(), "pave_ros_version": __version__})
     path = Path(path)

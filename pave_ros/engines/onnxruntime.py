@@ -13,6 +13,9 @@ from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.models.info import ModelInfo
 
 METADATA_KEY = "pave_ros"
+# It moves a zero padding into the max pooling behind it, which then ignores it (microsoft/onnxruntime#24737): wrong
+# wherever the values are negative, as at the right and lower border in the stem of HGNetv2.
+WRONG_OPTIMIZERS = ["Pad_Fusion"]
 
 
 class OnnxRuntimeEngine(Engine):
@@ -33,7 +36,9 @@ class OnnxRuntimeEngine(Engine):
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=providers, disabled_optimizers=WRONG_OPTIMIZERS
+            )
         except Exception as error:  # ONNX Runtime's errors share no public base class.
             raise EngineError(f"{path}: ONNX Runtime cannot load it ({str(error).strip().splitlines()[-1]})") from None
         properties = self._session.get_modelmeta().custom_metadata_map
@@ -44,7 +49,7 @@ class OnnxRuntimeEngine(Engine):
 
     def encode(self, images: npt.NDArray[np.float32]) -> Outputs:
         # An image model is one graph, so its answer is all there is to keep of a frame.
-        return dict(zip(self._names, self._session.run(None, {"images": images})))
+        return dict(zip(self._names, self._session.run(None, {"images": images}), strict=True))
 
     def decode(self, window: Sequence[Outputs]) -> Outputs:
         return window[-1]

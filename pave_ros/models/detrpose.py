@@ -11,16 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
+from pave_ros.models.hybrid_encoder import ConvNorm, HybridEncoder, RepConv
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.layers import MLP, deformable_attention, inverse_sigmoid, sine_encoding
 
@@ -56,6 +57,29 @@ VARIANTS = {
 }
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Logits (B, Q, 2) and keypoints (B, Q, K, 2) relative to the picture."""
+
+    logits: Tensor
+    keypoints: Tensor
+
+
+@dataclass(frozen=True)
+class NoisedQueries:
+    """Queries that start from noised people (training only).
+
+    Attributes:
+        labels: (B, N) class of each query's content, 0..80.
+        points: (B, N, K, 2) noised keypoints in 0..1.
+        mask: (N + 60, N + 60), True where a query must not look at another.
+    """
+
+    labels: Tensor
+    points: Tensor
+    mask: Tensor
+
+
 def build(variant: str, skeleton: str = "coco17") -> DETRPose:
     """The network of one variant with untrained weights."""
     info = ModelInfo(
@@ -77,9 +101,16 @@ class DETRPose(PoseModel):
         super().__init__()
         self.info = info
         joints = len(skeletons.get(info.skeleton))
-        backbone = timm.create_model(variant.backbone, features_only=True, out_indices=variant.levels)
-        self.backbone = freeze_batch_norm_2d(backbone)
-        self.encoder = HybridEncoder(backbone.feature_info.channels(), variant)
+        backbone: Any = timm.create_model(variant.backbone, features_only=True, out_indices=variant.levels)
+        self.backbone: nn.Module = freeze_batch_norm_2d(backbone)  # Frozen in training too, as published.
+        self.strides: tuple[int, ...] = tuple(backbone.feature_info.reduction())
+        self.encoder = HybridEncoder(
+            backbone.feature_info.channels(),
+            variant.hidden,
+            variant.encoder_ffn,
+            variant.depth_mult,
+            variant.expansion,
+        )
         self.selection = QuerySelection(variant.hidden, joints)
         self.decoder = PoseDecoder(variant, joints)
         self.denoising = DenoisingEmbedding(variant.hidden, joints)
@@ -96,9 +127,35 @@ class DETRPose(PoseModel):
             relative to the input picture.
         """
         features = window[-1]
-        tokens, references = self.selection(features)
-        logits, keypoints = self.decoder(tokens, references, features)
-        return {"pred_logits": logits, "pred_keypoints": keypoints.flatten(2)}
+        best = self.selection(features)
+        final = self.decoder(self.selection.tokens(best), best.keypoints, features)[-1]
+        return {"pred_logits": final.logits, "pred_keypoints": final.keypoints.flatten(2)}
+
+    def forward_training(
+        self, images: Tensor, noised: NoisedQueries | None
+    ) -> tuple[list[Prediction], list[Prediction]]:
+        """All predictions that training supervises.
+
+        Args:
+            images: (B, 3, H, W) RGB in 0..1.
+            noised: people with noise added, from whom the truth is to be restored; None for none.
+
+        Returns:
+            The predictions for the queries, of the first stage, of the decoder's initial guess and of each of its
+            layers, in this order, and those for the noised queries, without a first stage.
+        """
+        features = self.encode(images)
+        best = self.selection(features)
+        tokens, points, mask = self.selection.tokens(best), best.keypoints.detach(), None
+        if noised is not None:
+            tokens = torch.cat((self.denoising(noised.labels), tokens), 1)
+            points = torch.cat((noised.points, points), 1)
+            mask = noised.mask
+        count = tokens.shape[1] - best.logits.shape[1]
+        predictions = self.decoder(tokens, points, features, mask, every_layer=True)
+        ours = [Prediction(p.logits[:, count:], p.keypoints[:, count:]) for p in predictions]
+        restored = [Prediction(p.logits[:, :count], p.keypoints[:, :count]) for p in predictions]
+        return [best, *ours], restored
 
     def fuse(self) -> DETRPose:
         """Fold normalisation and parallel branches into single convolutions; the outputs stay the same."""
@@ -106,151 +163,6 @@ class DETRPose(PoseModel):
             if isinstance(module, (ConvNorm, RepConv)):
                 module.fuse()
         return self
-
-
-# --- hybrid encoder -----------------------------------------------------------------------------------------------
-
-
-class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm, activation."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = False
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
-        self.act = nn.SiLU() if act else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
-
-    def fused_weights(self) -> tuple[nn.Parameter, nn.Parameter]:
-        """Weight and bias of the one convolution that does both steps."""
-        norm = self.norm
-        return fuse_conv_bn_weights(
-            self.conv.weight, self.conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-
-    def fuse(self) -> None:
-        if not isinstance(self.norm, nn.Identity):
-            self.conv.weight, self.conv.bias = self.fused_weights()
-            self.norm = nn.Identity()
-
-
-class RepConv(nn.Module):
-    """3x3 and 1x1 convolutions side by side, which fold into one 3x3 (RepVGG)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(channels, channels, 3)
-        self.conv2: ConvNorm | None = ConvNorm(channels, channels, 1)
-        self.act = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(x)
-        return self.act(y if self.conv2 is None else y + self.conv2(x))
-
-    def fuse(self) -> None:
-        if self.conv2 is not None:
-            self.conv1.fuse()
-            self.conv2.fuse()
-            with torch.no_grad():
-                self.conv1.conv.weight += F.pad(self.conv2.conv.weight, [1, 1, 1, 1])
-                self.conv1.conv.bias += self.conv2.conv.bias
-            self.conv2 = None
-
-
-class CSPLayer(nn.Module):
-    """Cross-stage partial layer: a chain of `RepConv` beside a shortcut."""
-
-    def __init__(self, inputs: int, outputs: int, depth: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(inputs, outputs, 1, act=True)
-        self.conv2 = ConvNorm(inputs, outputs, 1, act=True)
-        self.bottlenecks = nn.Sequential(*(RepConv(outputs) for _ in range(depth)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.bottlenecks(self.conv1(x)) + self.conv2(x)
-
-
-class RepNCSPELAN4(nn.Module):
-    """Fusion block of YOLOv9 and D-FINE: every intermediate result goes into the last convolution."""
-
-    def __init__(self, inputs: int, outputs: int, middle: int, inner: int, depth: int) -> None:
-        super().__init__()
-        self.cv1 = ConvNorm(inputs, middle, 1, act=True)
-        self.cv2 = nn.Sequential(CSPLayer(middle // 2, inner, depth), ConvNorm(inner, inner, 3, act=True))
-        self.cv3 = nn.Sequential(CSPLayer(inner, inner, depth), ConvNorm(inner, inner, 3, act=True))
-        self.cv4 = ConvNorm(middle + 2 * inner, outputs, 1, act=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second = self.cv1(x).chunk(2, 1)
-        third = self.cv2(second)
-        return self.cv4(torch.cat((first, second, third, self.cv3(third)), 1))
-
-
-class EncoderLayer(nn.Module):
-    """Transformer encoder layer, normalised after each part, with positions added to queries and keys only."""
-
-    def __init__(self, hidden: int, ffn: int) -> None:
-        super().__init__()
-        self.self_attn = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
-        self.linear1 = nn.Linear(hidden, ffn)
-        self.linear2 = nn.Linear(ffn, hidden)
-        self.norm1 = nn.LayerNorm(hidden)
-        self.norm2 = nn.LayerNorm(hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)"""
-        height, width = x.shape[-2:]
-        tokens = x.flatten(2).transpose(1, 2)
-        q = k = tokens + self.positions(height, width, tokens)
-        tokens = self.norm1(tokens + self.self_attn(q, k, tokens, need_weights=False)[0])
-        tokens = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
-        return tokens.transpose(1, 2).unflatten(2, (height, width))
-
-    @staticmethod
-    def positions(height: int, width: int, tokens: Tensor) -> Tensor:
-        """(H * W, C) sine encoding of the cells, counted from 1; made in float32 as published."""
-        y = torch.arange(1, height + 1, dtype=torch.float32, device=tokens.device) / (height + 1e-6)
-        x = torch.arange(1, width + 1, dtype=torch.float32, device=tokens.device) / (width + 1e-6)
-        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        cells = torch.stack((grid_x, grid_y), -1).flatten(0, 1)
-        return sine_encoding(cells, tokens.shape[-1], temperature=20).to(tokens.dtype)
-
-
-class HybridEncoder(nn.Module):
-    """Attention on the coarsest map, then fusion of all maps top-down and bottom-up (RT-DETR, D-FINE)."""
-
-    def __init__(self, channels: Sequence[int], variant: Variant) -> None:
-        super().__init__()
-        self.hidden = hidden = variant.hidden
-        inner = round(variant.expansion * hidden // 2)
-        depth = round(3 * variant.depth_mult)
-        steps = range(len(channels) - 1)
-        self.input_proj = nn.ModuleList(ConvNorm(c, hidden, 1) for c in channels)
-        self.attention = EncoderLayer(hidden, variant.encoder_ffn)
-        self.lateral_convs = nn.ModuleList(ConvNorm(hidden, hidden, 1, act=True) for _ in steps)
-        self.fpn_blocks = nn.ModuleList(RepNCSPELAN4(2 * hidden, hidden, 2 * hidden, inner, depth) for _ in steps)
-        self.downsample_convs = nn.ModuleList(
-            nn.Sequential(ConvNorm(hidden, hidden, 1), ConvNorm(hidden, hidden, 3, stride=2, groups=hidden))
-            for _ in steps
-        )
-        self.pan_blocks = nn.ModuleList(RepNCSPELAN4(2 * hidden, hidden, 2 * hidden, inner, depth) for _ in steps)
-
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Maps (B, C_l, H_l, W_l), fine to coarse -> maps (B, hidden, H_l, W_l)"""
-        maps = [project(feature) for project, feature in zip(self.input_proj, features)]
-        top = self.attention(maps.pop())
-        lateral = []  # Coarse to fine.
-        for conv, block in zip(self.lateral_convs, self.fpn_blocks):
-            lateral.append(conv(top))
-            top = block(torch.cat((F.interpolate(lateral[-1], scale_factor=2.0, mode="nearest"), maps.pop()), 1))
-        out = [top]
-        for conv, block in zip(self.downsample_convs, self.pan_blocks):
-            out.append(block(torch.cat((conv(out[-1]), lateral.pop()), 1)))
-        return out
 
 
 # --- query selection ----------------------------------------------------------------------------------------------
@@ -269,24 +181,24 @@ class QuerySelection(nn.Module):
         self.keypoint_embedding = nn.Embedding(joints, hidden)
         self.instance_embedding = nn.Embedding(1, hidden)
 
-    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Maps (B, C, H_l, W_l) -> tokens (B, 60, 1 + K, C) and their points (B, 60, 1 + K, 2) in 0..1,
-        the person's token and centre first."""
-        batch = features[0].shape[0]
+    def forward(self, features: Features) -> Prediction:
+        """Maps (B, C, H_l, W_l) -> the 60 best cells of each picture, or all where there are fewer"""
         anchors, valid = self.anchors(features)
         memory = torch.cat([f.flatten(2).transpose(1, 2) for f in features], 1)
         memory = self.norm(self.project(memory * valid.to(memory.dtype)))
-        best = self.class_head(memory).amax(-1).topk(QUERIES, dim=1).indices.unsqueeze(-1)
+        logits = self.class_head(memory)
+        best = logits.amax(-1).topk(min(QUERIES, memory.shape[1]), dim=1).indices.unsqueeze(-1)
         memory = memory.gather(1, best.expand(-1, -1, memory.shape[-1]))
-        anchors = anchors.expand(batch, -1, -1).gather(1, best.expand(-1, -1, 2))
-        joints = torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(2))
-        return self.tokens().expand(batch, -1, -1, -1), with_centre(joints)
+        anchors = anchors.expand(best.shape[0], -1, -1).gather(1, best.expand(-1, -1, 2))
+        keypoints = torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(2))
+        return Prediction(logits.gather(1, best.expand(-1, -1, CLASSES)), keypoints)
 
-    def tokens(self) -> Tensor:
-        """(1, 60, 1 + K, C) learned content of the queries."""
-        joints = self.keypoint_embedding.weight + self.query_embedding.weight.unsqueeze(1)
-        instance = self.instance_embedding.weight.expand(QUERIES, 1, -1)
-        return torch.cat((instance, joints), 1).unsqueeze(0)
+    def tokens(self, best: Prediction) -> Tensor:
+        """(B, Q, 1 + K, C) learned content of the chosen queries, the token of the whole person first."""
+        batch, count = best.logits.shape[:2]
+        joints = self.keypoint_embedding.weight + self.query_embedding.weight[:count].unsqueeze(1)
+        instance = self.instance_embedding.weight.expand(count, 1, -1)
+        return torch.cat((instance, joints), 1).expand(batch, -1, -1, -1)
 
     @staticmethod
     def anchors(features: Features) -> tuple[Tensor, Tensor]:
@@ -364,8 +276,10 @@ class DecoderLayer(nn.Module):
         self.linear2 = nn.Linear(ffn, hidden)
         self.norm2 = nn.LayerNorm(hidden)
 
-    def forward(self, tokens: Tensor, positions: Tensor, references: Tensor, values: Sequence[Tensor]) -> Tensor:
-        """One refinement of the tokens (B, Q, 1 + K, C).
+    def forward(
+        self, tokens: Tensor, positions: Tensor, references: Tensor, values: Sequence[Tensor], mask: Tensor | None
+    ) -> Tensor:
+        """One refinement of the tokens (B, Q, 1 + K, C); `mask` (Q, Q) is True where people must not see each other.
 
         The published code adds the positions in place. So they are part of queries, keys, values and residuals
         alike, and the trained weights expect that: `tokens` comes with `positions` already added.
@@ -374,7 +288,7 @@ class DecoderLayer(nn.Module):
         x = tokens.flatten(0, 1)
         x = self.within_norm(x + self.within_attn(x, x, x, need_weights=False)[0])
         x = x.unflatten(0, (batch, queries)).transpose(1, 2).flatten(0, 1)  # (B * (1 + K), Q, C)
-        x = self.across_norm(x + self.across_attn(x, x, x, need_weights=False)[0])
+        x = self.across_norm(x + self.across_attn(x, x, x, attn_mask=mask, need_weights=False)[0])
         x = x.unflatten(0, (batch, size)).transpose(1, 2) + positions
         seen = self.cross_attn(x.flatten(1, 2), references.flatten(1, 2), values).unflatten(1, (queries, size))
         x = self.gateway(x, seen)
@@ -399,6 +313,9 @@ class QualityEstimate(nn.Module):
 class PoseDecoder(nn.Module):
     """Second stage: refines the joints of every query layer by layer."""
 
+    reg_scale: Tensor
+    up: Tensor
+
     def __init__(self, variant: Variant, joints: int) -> None:
         super().__init__()
         hidden, depth = variant.hidden, variant.decoder_layers
@@ -415,37 +332,52 @@ class PoseDecoder(nn.Module):
 
     def _initialise(self) -> None:
         """Start as published: joints do not move, people are unlikely."""
-        for head in (self.initial_pose_head, *self.pose_heads, *(q.reg_conf for q in self.quality_heads)):
-            nn.init.zeros_(head.layers[-1].weight)
-            nn.init.zeros_(head.layers[-1].bias)
+        for module in self.modules():
+            if isinstance(module, MLP) and module is not self.position_head:
+                module.zero_last()
         for head in self.class_heads:
-            nn.init.constant_(head.bias, -math.log(99))
+            nn.init.constant_(head.get_parameter("bias"), -math.log(99))
 
-    def forward(self, tokens: Tensor, points: Tensor, features: Features) -> tuple[Tensor, Tensor]:
-        """tokens (B, Q, 1 + K, C), points (B, Q, 1 + K, 2) -> logits (B, Q, 2), keypoints (B, Q, K, 2)
+    def forward(
+        self,
+        tokens: Tensor,
+        keypoints: Tensor,
+        features: Features,
+        mask: Tensor | None = None,
+        every_layer: bool = False,
+    ) -> list[Prediction]:
+        """tokens (B, Q, 1 + K, C) and first keypoints (B, Q, K, 2) -> the prediction of the last layer,
+        or of the initial guess and of every layer.
 
-        Points keep their own precision (at least float32) when the rest computes in half.
+        Points keep their own precision (at least float32) when the rest computes in half. Each layer starts from
+        points without gradient, as published.
         """
-        values = [f.to(points.dtype).unflatten(1, (HEADS, -1)).flatten(0, 1) for f in features]
-        bins = self.bin_values().to(points.dtype)
-        corners: Tensor | float = 0.0
+        values = [f.to(keypoints.dtype).unflatten(1, (HEADS, -1)).flatten(0, 1) for f in features]
+        bins = self.bin_values().to(keypoints.dtype)
+        points = with_centre(keypoints)
+        corners = torch.zeros(1, dtype=keypoints.dtype, device=keypoints.device)
+        predictions = []
         for index, layer in enumerate(self.layers):
             positions = sine_encoding(points[:, :, 1:], tokens.shape[-1], temperature=10000).to(tokens.dtype)
             positions = F.pad(self.position_head(positions), (0, 0, 1, 0))  # The person's own token has none.
             tokens = tokens + positions
-            before = tokens[:, :, 1:]
-            tokens = layer(tokens, positions, points, values)
-            joints = tokens[:, :, 1:]
+            before = tokens[:, :, 1:].detach()
+            tokens = layer(tokens, positions, points, values, mask)
+            instance, joints = tokens[:, :, 0], tokens[:, :, 1:]
             if index == 0:
-                logits = inverse_sigmoid(points[:, :, 1:], eps=1e-3)
-                initial = torch.sigmoid(self.initial_pose_head(joints) + logits)
+                guess = torch.sigmoid(self.initial_pose_head(joints) + inverse_sigmoid(points[:, :, 1:], eps=1e-3))
+                initial = guess.detach()
                 before = torch.zeros_like(before)
+                if every_layer:
+                    predictions.append(Prediction(self.class_heads[0](instance), guess))
             corners = self.pose_heads[index](joints + before) + corners
             offsets = (corners.unflatten(-1, (2, BINS)).to(points.dtype).softmax(-1) * bins).sum(-1)
             keypoints = initial + offsets / self.reg_scale
-            points = with_centre(keypoints)
-        scores = self.class_heads[-1](tokens[:, :, 0])
-        return scores + self.quality_heads[-1](keypoints, features[0]), keypoints
+            if every_layer or index == len(self.layers) - 1:
+                quality = self.quality_heads[index](keypoints, features[0])
+                predictions.append(Prediction(self.class_heads[index](instance) + quality, keypoints))
+            points = with_centre(keypoints.detach())
+        return predictions
 
     def bin_values(self) -> Tensor:
         """(33,) offsets that the bins stand for: dense around zero, far apart at the ends (D-FINE, eq. 4)."""
@@ -464,3 +396,8 @@ class DenoisingEmbedding(nn.Module):
         super().__init__()
         self.label_embedding = nn.Embedding(81, hidden)
         self.pose_embedding = nn.Embedding(joints, hidden)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """labels (B, N) -> tokens (B, N, 1 + K, C), the token of the whole person first"""
+        instance = self.label_embedding(labels).unsqueeze(2)
+        return torch.cat((instance, self.pose_embedding.weight.expand(*labels.shape, -1, -1)), 2)

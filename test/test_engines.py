@@ -1,0 +1,179 @@
+"""Engines and estimator: the same people whatever computes them, and clear refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+import pytest
+import reference
+import torch
+
+from pave_ros import Estimator, Persons, models
+from pave_ros.checkpoints import loading
+from pave_ros.engines import open_file
+from pave_ros.engines.base import EngineError
+from pave_ros.engines.export import export_onnx
+from pave_ros.engines.pytorch import PyTorchEngine
+from pave_ros.frames import Frame
+
+GOLDEN = Path(__file__).parent / "golden"
+SIZE = (256, 320)
+
+
+@pytest.fixture(scope="module")
+def photograph() -> npt.NDArray[np.uint8]:
+    """A photograph of a person, RGB, that comes with matplotlib (Grace Hopper, public domain)."""
+    path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint whose outputs vary over picture and queries, as trained ones do."""
+    path = tmp_path_factory.mktemp("weights") / "n.pth"
+    reference.write_checkpoint(path, *reference.read(GOLDEN / "detrpose_n.json"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path) -> Path:
+    return export_onnx(loading.open_model("detrpose_n", weights), weights.with_suffix(".onnx"), SIZE)
+
+
+def assert_same_people(a: Persons, b: Persons, pixels: float = 0.5, score: float = 1e-3) -> None:
+    assert len(a) == len(b) > 0
+    distance = np.abs(a.keypoints[:, None, :, :2] - b.keypoints[None, :, :, :2]).max(axis=(2, 3))
+    assert (distance.min(axis=1) <= pixels).all()
+    assert np.abs(a.scores - b.scores[distance.argmin(axis=1)]).max() <= score
+
+
+def test_torch_and_onnxruntime_find_the_same_people(
+    weights: Path, exported: Path, photograph: npt.NDArray[np.uint8]
+) -> None:
+    by_torch = Estimator("detrpose_n", weights, "cpu", input_size=SIZE)
+    by_onnx = Estimator("detrpose_n", exported, "cpu")
+    assert (by_torch.engine, by_onnx.engine) == ("pytorch", "onnxruntime")
+    assert by_torch.input_size == by_onnx.input_size == SIZE
+    for picture in (photograph, photograph[100:400, 50:450], cv2.resize(photograph, (1920, 1080))):
+        assert_same_people(by_torch(picture), by_onnx(picture))
+
+
+def test_people_are_in_pixels_of_the_picture(weights: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    estimator = Estimator("detrpose_n", weights, "cpu", input_size=SIZE)
+    small = estimator(photograph)
+    large = estimator(cv2.resize(photograph, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST_EXACT))
+    # Twice the picture gives twice the coordinates, up to how the resized input differs.
+    ratio = np.nanmedian(large.keypoints[..., :2]) / np.nanmedian(small.keypoints[..., :2])
+    assert ratio == pytest.approx(2, rel=0.1)
+
+
+def test_bgr_pictures_give_the_same(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    estimator = Estimator(weights=exported)
+    flipped = np.ascontiguousarray(photograph[..., ::-1])
+    assert_same_people(estimator(photograph), estimator(flipped, bgr=True), pixels=1e-3, score=1e-6)
+    assert np.array_equal(flipped[..., ::-1], photograph), "the caller's picture is left alone"
+
+
+def test_a_picture_of_the_input_size_is_not_changed(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    picture = cv2.resize(photograph, SIZE[::-1])
+    before = picture.copy()
+    Estimator(weights=exported)(picture, bgr=True)
+    assert np.array_equal(picture, before)
+
+
+def test_thresholds_and_limits_apply_at_run_time(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    estimator = Estimator(weights=exported, score_threshold=0.0, max_persons=60)
+    everyone = estimator(photograph)
+    assert (np.diff(everyone.scores) <= 0).all()
+    estimator.max_persons = 3
+    assert len(estimator(photograph)) == 3
+    estimator.max_persons, estimator.score_threshold = 60, float(everyone.scores[4])
+    assert len(estimator(photograph)) == 5
+    estimator.score_threshold = 1.0
+    nobody = estimator(photograph)
+    assert len(nobody) == 0 and nobody.keypoints.shape == (0, 17, 3)
+
+
+def test_only_the_newest_frame_is_answered_for(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    estimator = Estimator(weights=exported)
+    other = np.zeros_like(photograph)
+    frames = [Frame(1, image=other), Frame(2, image=photograph)]
+    assert_same_people(estimator.estimate(frames), estimator(photograph), pixels=0, score=0)
+
+
+def test_exported_batches_are_free(exported: Path) -> None:
+    engine = open_file(exported, "detrpose_n")
+    pictures = np.random.default_rng(0).random((3, 3, *SIZE), np.float32)
+    together = engine.encode(pictures)["pred_keypoints"]
+    alone = engine.encode(pictures[1:2])["pred_keypoints"]
+    np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_precisions_of_the_cpu(weights: Path, photograph: npt.NDArray[np.uint8], precision: str) -> None:
+    estimator = Estimator("detrpose_n", weights, "cpu", input_size=SIZE, precision=precision)
+    assert estimator.precision == precision
+    assert np.isfinite(estimator(photograph).keypoints).all()
+
+
+def test_half_keeps_coordinates_precise(weights: Path) -> None:
+    """The arithmetic of `precision: half`, which the engine offers on CUDA only, on the CPU."""
+    picture = torch.rand(1, 3, 128, 128)
+    full = loading.open_model("detrpose_n", weights).fuse()(picture)["pred_keypoints"]
+    half = loading.open_model("detrpose_n", weights).fuse().half()(picture.half())["pred_keypoints"]
+    assert half.dtype == torch.float32
+    # Which cells are chosen may differ, so each is compared with the nearest.
+    assert torch.cdist(half[0], full[0]).min(1).values.median() < 0.02
+
+
+def test_random_weights_say_so_and_repeat(photograph: npt.NDArray[np.uint8]) -> None:
+    one, two = (Estimator(weights="random", input_size=(96, 96), score_threshold=0.0) for _ in range(2))
+    assert not one.trained and "untrained" in one.weights
+    assert np.array_equal(one(photograph).keypoints, two(photograph).keypoints)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3)), np.zeros((0, 5, 3), np.uint8), "x"],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(exported: Path, image: npt.NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match="image"):
+        Estimator(weights=exported)(image)
+
+
+def test_refusals_say_what_to_do(weights: Path, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="known: detrpose_n"):
+        Estimator("nonsense")
+    with pytest.raises(EngineError, match="unknown engine 'magic'"):
+        open_file(weights, "detrpose_n", engine="magic")
+    with pytest.raises(EngineError, match="pave_ros export"):
+        open_file(weights, "detrpose_n", engine="onnxruntime")
+    with pytest.raises(EngineError, match="not in pytorch"):
+        open_file(exported, "detrpose_n", engine="pytorch")
+    with pytest.raises(EngineError, match="unknown device"):
+        open_file(weights, "detrpose_n", device="tpu")
+    with pytest.raises(EngineError, match="256x320"):
+        open_file(exported, "detrpose_n", input_size=(64, 64))
+    with pytest.raises(ValueError, match="multiples of 32"):
+        open_file(weights, "detrpose_n", input_size=(100, 100))
+    with pytest.raises(EngineError, match="needs CUDA"):
+        open_file(weights, "detrpose_n", device="cpu", precision="fp16")
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    with pytest.raises(EngineError, match=r"broken\.onnx"):
+        open_file(tmp_path / "broken.onnx", "detrpose_n")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so asking for one is right")
+def test_cuda_without_a_gpu_is_refused(weights: Path, exported: Path) -> None:
+    for path in (weights, exported):
+        with pytest.raises(EngineError, match="cuda"):
+            open_file(path, "detrpose_n", device="cuda")
+
+
+def test_auto_runs_on_what_is_there() -> None:
+    engine = PyTorchEngine(models.create("detrpose_n"), "auto", input_size=(64, 64))
+    assert engine.device.startswith("cuda" if torch.cuda.is_available() else "cpu")
