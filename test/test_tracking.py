@@ -1,0 +1,142 @@
+"""Identity over time: on the synthetic scene's exact truth, and on small cases made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pave_ros.persons import Persons
+from pave_ros.synthetic import Scene
+from pave_ros.tracking import Tracker, similarity
+
+SECOND = 1_000_000_000
+SHAPE = np.random.default_rng(1).uniform(0, 1, (17, 2)) * (40, 100)
+
+
+def people(*places: tuple[float, float], noise: float = 0.0, seed: int = 0) -> Persons:
+    """COCO-17 people 100 px high at these places."""
+    rng = np.random.default_rng(seed)
+    keypoints = np.ones((len(places), 17, 3))
+    for i, place in enumerate(places):
+        keypoints[i, :, :2] = SHAPE + place + rng.normal(0, noise, (17, 2))
+    return Persons.from_keypoints(keypoints, np.ones(len(places)), "coco17")
+
+
+def test_numbers_and_ages() -> None:
+    tracker = Tracker()
+    first = tracker.update(people((0, 0), (200, 0)), 0)
+    assert first.track_ids.tolist() == [1, 2] and first.ages.tolist() == [0, 0]
+    assert first.track_ids.dtype == first.ages.dtype == np.int32
+    second = tracker.update(people((203, 0), (400, 0), (2, 0)), SECOND // 30)
+    assert second.track_ids.tolist() == [2, 3, 1] and second.ages.tolist() == [1, 0, 1]
+
+
+def test_nobody() -> None:
+    tracker = Tracker()
+    nobody = people()
+    assert len(tracker.update(nobody, 0)) == 0
+    assert tracker.update(people((0, 0)), 1).track_ids.tolist() == [1]
+    assert len(tracker.update(nobody, 2)) == 0
+    back = tracker.update(people((0, 0)), 3)
+    assert back.track_ids.tolist() == [1] and back.ages.tolist() == [2]  # pictures since the first, seen or not
+
+
+def test_unseen_for_longer_than_max_age_is_somebody_new() -> None:
+    tracker = Tracker(max_age=0.5)
+    tracker.update(people((0, 0)), 0)
+    assert tracker.update(people((0, 0)), SECOND // 2).track_ids.tolist() == [1]
+    assert tracker.update(people((0, 0)), 2 * SECOND).track_ids.tolist() == [2]
+    with pytest.raises(ValueError, match="max_age"):
+        Tracker(max_age=0)
+
+
+def test_numbers_are_never_used_twice_not_even_after_going_back_in_time() -> None:
+    tracker = Tracker()
+    assert tracker.update(people((0, 0)), 5 * SECOND).track_ids.tolist() == [1]
+    assert tracker.update(people((0, 0)), 0).track_ids.tolist() == [2]  # a recording that starts over
+    tracker.reset()
+    assert tracker.update(people((0, 0)), 1).track_ids.tolist() == [3]
+
+
+def test_same_stamp_twice_keeps_the_numbers() -> None:
+    tracker = Tracker()
+    tracker.update(people((0, 0)), 0)
+    assert tracker.update(people((1, 0)), 0).track_ids.tolist() == [1]
+    assert tracker.update(people((2, 0)), 0).track_ids.tolist() == [1]
+
+
+def ways(*velocities: float, start: tuple[float, ...]) -> Callable[[float], list[tuple[float, float]]]:
+    return lambda t: [(x + v * t, 10.0 * i) for i, (x, v) in enumerate(zip(start, velocities, strict=True))]
+
+
+@pytest.mark.parametrize("rate", [30, 10, 5])
+def test_people_who_cross(rate: int) -> None:
+    where = ways(150.0, -150.0, start=(0.0, 300.0))
+    tracker, first = Tracker(), None
+    for i in range(2 * rate):
+        now = tracker.update(people(*where(i / rate), noise=1, seed=i), round(i * SECOND / rate))
+        first = first if first is not None else now.track_ids.tolist()
+        assert now.track_ids.tolist() == first
+
+
+def test_person_who_disappears_behind_another_comes_back_with_the_number() -> None:
+    where = ways(120.0, 0.0, start=(0.0, 120.0))
+    tracker = Tracker()
+    for i in range(60):
+        places = where(i / 30)
+        hidden = 22 <= i < 38
+        now = tracker.update(people(*places[hidden:]), i * SECOND // 30)
+        assert now.track_ids.tolist() == ([2] if hidden else [1, 2])
+
+
+def test_keypoints_that_come_and_go() -> None:
+    tracker = Tracker()
+    for i in range(10):
+        both = people((3 * i, 0), (200, 0))
+        keypoints = both.keypoints.copy()
+        keypoints[0, i % 2 :: 2, :2] = np.nan  # never the same half twice: only the boxes can be compared
+        seen = Persons.from_keypoints(keypoints, both.scores, "coco17", both.boxes)
+        assert tracker.update(seen, i * SECOND // 30).track_ids.tolist() == [1, 2]
+
+
+def test_person_without_any_place() -> None:
+    nowhere = Persons.from_keypoints(np.full((2, 17, 3), np.nan), [1, 1], "coco17")
+    tracker = Tracker()
+    assert tracker.update(nowhere, 0).track_ids.tolist() == [1, 2]
+    assert tracker.update(nowhere, 1).track_ids.tolist() == [3, 4]
+
+
+def test_similarity() -> None:
+    a = people((0, 0), (1000, 0))
+    alike = similarity(a.keypoints[..., :2], a.boxes, a.keypoints[..., :2], a.boxes, "coco17")
+    assert alike == pytest.approx(np.eye(2), abs=1e-6)
+
+
+@pytest.mark.parametrize(("rate", "switches_allowed"), [(30, 2), (10, 2)])
+def test_synthetic_people(rate: int, switches_allowed: int) -> None:
+    """Jittered, shuffled, sometimes missed, hidden behind each other, entering and leaving."""
+    scene = Scene(seed=4, width=320, height=240, persons=6, rate=rate, blur=0, noise=0)
+    rng = np.random.default_rng(0)
+    runs = [Tracker(), Tracker()]
+    numbers: dict[int, int] = {}
+    switches = people_seen = 0
+    for i in range(6 * rate):
+        frame = scene.frame(i)
+        visible = (frame.visibility == 2).sum(axis=1) >= 5
+        order = rng.permutation(np.flatnonzero(visible & (rng.random(len(visible)) > 0.05)))
+        truth = frame.persons[order]
+        size = np.sqrt(truth.boxes[:, 2] * truth.boxes[:, 3])
+        keypoints = truth.keypoints.copy()
+        keypoints[..., :2] += rng.normal(0, 0.02, (len(truth), 17, 2)) * size[:, None, None]
+        detected = Persons.from_keypoints(keypoints, np.ones(len(truth)), "coco17")
+        tracked, again = (run.update(detected, round(i * SECOND / rate)) for run in runs)
+        assert tracked.track_ids.tolist() == again.track_ids.tolist()
+        assert len(set(tracked.track_ids.tolist())) == len(tracked)
+        for person, number in zip(truth.track_ids.tolist(), tracked.track_ids.tolist(), strict=True):
+            switches += numbers.get(person, number) != number
+            numbers[person] = number
+            people_seen += 1
+    assert people_seen > 10 * rate
+    assert switches <= switches_allowed
