@@ -2,7 +2,8 @@
 
 Sources: COCO keypoint evaluation (sigmas k_i / 2), CrowdPose's evaluation code, PoseTrack 2017 and 2018.
 PoseTrack publishes no sigmas; the head takes the values that its common tools use (nose .026, neck and
-head top .079), the rest are COCO's.
+head top .079), the rest are COCO's. LSP and JHMDB publish none either; their head and belly take the values of the
+neck and the hips.
 """
 
 from __future__ import annotations
@@ -51,11 +52,13 @@ class Skeleton:
 _SIGMA = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
     "knee": 0.087, "ankle": 0.089, "neck": 0.079, "head_bottom": 0.079, "head_top": 0.079, "top_head": 0.079,
+    "face": 0.079, "belly": 0.107,
 }  # fmt: skip
 
 _LIMBS = (
     "nose-left_eye", "nose-right_eye", "left_eye-left_ear", "right_eye-right_ear",
-    "head_top-nose", "nose-head_bottom", "top_head-neck",
+    "head_top-nose", "nose-head_bottom", "top_head-neck", "head_top-neck",
+    "face-neck", "neck-belly", "belly-left_hip", "belly-right_hip",
     "head_bottom-left_shoulder", "head_bottom-right_shoulder", "neck-left_shoulder", "neck-right_shoulder",
     "left_ear-left_shoulder", "right_ear-right_shoulder", "left_shoulder-right_shoulder",
     "left_shoulder-left_elbow", "left_elbow-left_wrist", "right_shoulder-right_elbow", "right_elbow-right_wrist",
@@ -82,6 +85,16 @@ SKELETONS: dict[str, Skeleton] = {
         _skeleton("posetrack15", "nose head_bottom head_top ~shoulder ~elbow ~wrist ~hip ~knee ~ankle"),
         _skeleton("posetrack17", "nose head_bottom head_top ~ear ~shoulder ~elbow ~wrist ~hip ~knee ~ankle"),
         _skeleton("crowdpose14", "~shoulder ~elbow ~wrist ~hip ~knee ~ankle top_head neck"),
+        _skeleton(
+            "lsp14",
+            "right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist right_elbow right_shoulder "
+            "left_shoulder left_elbow left_wrist neck head_top",
+        ),
+        _skeleton(
+            "jhmdb15",
+            "neck belly face right_shoulder left_shoulder right_hip left_hip right_elbow left_elbow right_knee "
+            "left_knee right_wrist left_wrist right_ankle left_ankle",
+        ),
     )
 }
 

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample, convert
-from pave_ros.datasets.coco import LAYOUTS, open_coco
+from pave_ros.datasets.coco import COCO, CROWDPOSE, MACAQUE, open_coco
+from pave_ros.datasets.jhmdb import open_jhmdb
+from pave_ros.datasets.lsp import LSP, open_lsp
+from pave_ros.datasets.posetrack import POSETRACK, open_posetrack
 
-__all__ = ["Dataset", "DatasetError", "Labels", "Sample", "convert", "open_dataset"]
+__all__ = ["READERS", "Dataset", "DatasetError", "Labels", "Sample", "convert", "open_dataset"]
 
 
-def open_dataset(name: str, root: str | Path = "", split: str = "val") -> Dataset:
+def _open_synthetic(root: Path, split: str) -> Dataset:
+    from pave_ros.datasets.synthetic import SyntheticDataset
+
+    return SyntheticDataset(split)
+
+
+READERS: Mapping[str, Callable[[Path, str], Dataset]] = {
+    **{layout.name: partial(open_coco, layout) for layout in (COCO, CROWDPOSE, MACAQUE)},
+    **{name: partial(open_posetrack, layout) for name, layout in POSETRACK.items()},
+    "jhmdb": open_jhmdb,
+    **{name: partial(open_lsp, layout) for name, layout in LSP.items()},
+    "synthetic": _open_synthetic,
+}
+
+
+def open_dataset(name: str, root: str | Path = ".", split: str = "val") -> Dataset:
     """One split of a data set.
 
     Args:
-        name: e.g. ``coco``, see `NAMES`.
-        root: the folder that the data set was unpacked to, in its published layout.
+        name: one of `READERS`, e.g. ``coco``.
+        root: the folder that the data set was unpacked to, in its published layout, see docs/datasets.md. The
+            synthetic scene needs none.
         split: e.g. ``train`` or ``val``, as the data set names it.
 
     Raises:
         DatasetError: an unknown name, or a data set that is not there or broken; the message says what is missing.
     """
-    if name not in LAYOUTS:
-        raise DatasetError(f"unknown data set {name!r}; known: {', '.join(LAYOUTS)}")
-    return open_coco(LAYOUTS[name], Path(root).expanduser(), split)
+    if name not in READERS:
+        raise DatasetError(f"unknown data set {name!r}; known: {', '.join(READERS)}")
+    return READERS[name](Path(root).expanduser(), split)

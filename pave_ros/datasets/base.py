@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import overload
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
 
 from pave_ros import skeletons
 from pave_ros.frames import Image
-from pave_ros.persons import Floats, Ints
+from pave_ros.persons import Floats, Ints, Persons
 from pave_ros.skeletons import Skeleton
-from pave_ros.video import VideoError, read_picture
 
 # Share of a person's box that the body covers, where a data set gives no segment: what CrowdPose's evaluation takes.
 BODY_SHARE = 0.53
@@ -70,12 +69,15 @@ class Labels:
         complete: bool = True,
     ) -> Labels:
         """Labels from keypoints (M, K, 3); what is not given follows from them: the box is their extent, the area 0.53
-        of the box, no track, no crowd, no head box. The area may be NaN for single people, with the same effect."""
+        of the box, no track, no crowd, no head box. Boxes and areas may be NaN for some people, with the same
+        effect."""
         points = np.array(keypoints, np.float32).reshape(-1, len(skeletons.get(skeleton)), 3)
         points[points[..., 2] <= 0] = 0
         n = len(points)
-        box = _extents(points) if boxes is None else np.asarray(boxes, np.float32).reshape(n, 4)
-        area = np.full(n, np.nan) if areas is None else np.asarray(areas, np.float32).reshape(n)
+        nan = np.full((n, 4), np.nan, np.float32)
+        box = nan if boxes is None else np.asarray(boxes, np.float32).reshape(n, 4)
+        box = np.where(np.isnan(box), _extents(points), box)
+        area = nan[:, 0] if areas is None else np.asarray(areas, np.float32).reshape(n)
         return cls(
             keypoints=points,
             boxes=box,
@@ -83,9 +85,7 @@ class Labels:
             track_ids=np.full(n, -1, np.int32) if track_ids is None else np.asarray(track_ids, np.int32).reshape(n),
             crowd=np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool).reshape(n),
             skeleton=skeleton,
-            head_boxes=np.full((n, 4), np.nan, np.float32)
-            if head_boxes is None
-            else np.asarray(head_boxes, np.float32).reshape(n, 4),
+            head_boxes=nan if head_boxes is None else np.asarray(head_boxes, np.float32).reshape(n, 4),
             ignore=tuple(np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in ignore),
             complete=complete,
         )
@@ -103,6 +103,13 @@ class Labels:
         if skeleton == self.skeleton:
             return self
         return replace(self, keypoints=convert(self.keypoints, self.skeleton, skeleton, 0.0), skeleton=skeleton)
+
+    def as_persons(self) -> Persons:
+        """The same people as a model's result, to draw or compare them; all scores are 1."""
+        keypoints = np.where(self.keypoints[..., 2:] > 0, self.keypoints, (np.nan, np.nan, 0)).astype(np.float32)
+        keypoints[..., 2] = keypoints[..., 2] > 0
+        persons = Persons.from_keypoints(keypoints, np.ones(len(self)), self.skeleton, self.boxes)
+        return replace(persons, track_ids=self.track_ids)
 
 
 def _extents(keypoints: Floats) -> Floats:
@@ -207,9 +214,14 @@ class Dataset(Sequence[Sample]):
         return [self[video[min(max(self._place[index] + offset, 0), last)]] for offset in offsets]
 
 
-def read_rgb(path: Path) -> Image:
-    """One picture of a data set, (H, W, 3) uint8 RGB; DatasetError when it is missing or broken."""
-    try:
-        return np.ascontiguousarray(read_picture(path)[..., ::-1])
-    except VideoError as error:
-        raise DatasetError(f"{error}; the annotations speak of this picture, so the data set is incomplete") from error
+def held_out(group: str, share: float = 0.1) -> bool:
+    """Whether a group of pictures (one picture, or all of one source) belongs to the validation part of a data set
+    that has no split of its own: `share` of the groups, chosen by a hash of the name, so the same for everybody."""
+    return crc32(group.encode()) % 1000 < share * 1000
+
+
+def split_of(group: str, split: str) -> bool:
+    """Whether a group belongs to `split`: ``train``, ``val`` (see `held_out`) or ``all``; DatasetError for others."""
+    if split not in ("train", "val", "all"):
+        raise DatasetError(f"this data set has no split {split!r}; it has train, val and all")
+    return split == "all" or held_out(group) == (split == "val")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample, read_rgb
+from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample, split_of
+from pave_ros.datasets.files import broken_entries, first_existing, picture_reader, read_json
+from pave_ros.frames import Image
 
 Json = dict[str, Any]
+
+# Any pictures can be brought in with one file of this name, COCO's 17 keypoints, beside `images` or `images.tar`.
+SINGLE_FILE = "annotations_coco17.json"
 
 
 @dataclass(frozen=True)
@@ -25,134 +28,121 @@ class Layout:
     Attributes:
         name: as `open_dataset` knows it.
         skeleton: keypoint layout.
-        annotations: where the annotations of ``{split}`` may lie under the root, the first that exists is taken.
+        annotations: where the annotations of ``{split}`` may lie under the root; the first that exists is taken.
         images: where the pictures of ``{split}`` may lie, likewise.
-        splits: short names of the splits and what the file names say.
         source: where to get the data set.
+        splits: short names of splits and what the file names say instead.
+        complete: False when people other than the annotated ones may be in the pictures.
     """
 
     name: str
     skeleton: str
     annotations: tuple[str, ...]
     images: tuple[str, ...]
-    splits: Mapping[str, str]
     source: str
+    splits: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = True
 
 
-LAYOUTS = {
-    layout.name: layout
-    for layout in (
-        Layout(
-            name="coco",
-            skeleton="coco17",
-            annotations=("annotations/person_keypoints_{split}.json",),
-            images=("{split}", "images/{split}"),
-            splits={"train": "train2017", "val": "val2017"},
-            source="https://cocodataset.org/#download",
-        ),
-        Layout(
-            name="crowdpose",
-            skeleton="crowdpose14",
-            annotations=(
-                "annotations/crowdpose_{split}.json",
-                "json/crowdpose_{split}.json",
-                "crowdpose_{split}.json",
-                "annotations/mmpose_crowdpose_{split}.json",
-            ),
-            images=("images",),
-            splits={},
-            source="https://github.com/jeffffffli/CrowdPose",
-        ),
-        Layout(
-            name="macaque",
-            skeleton="coco17",
-            annotations=("annotations/macaque_{split}.json", "macaque_{split}.json"),
-            images=("images",),
-            splits={},
-            source="https://www2.ehub.kyoto-u.ac.jp/datasets/macaquepose/index.html",
-        ),
-    )
-}
+COCO = Layout(
+    name="coco",
+    skeleton="coco17",
+    annotations=("annotations/person_keypoints_{split}.json",),
+    images=("{split}", "images/{split}"),
+    source="https://cocodataset.org/#download",
+    splits={"train": "train2017", "val": "val2017"},
+)
+CROWDPOSE = Layout(
+    name="crowdpose",
+    skeleton="crowdpose14",
+    annotations=(
+        "annotations/crowdpose_{split}.json",
+        "json/crowdpose_{split}.json",
+        "crowdpose_{split}.json",
+        "annotations/mmpose_crowdpose_{split}.json",
+    ),
+    images=("images",),
+    source="https://github.com/jeffffffli/CrowdPose",
+)
+MACAQUE = Layout(
+    name="macaque",
+    skeleton="coco17",
+    annotations=("annotations/macaque_{split}.json", "macaque_{split}.json"),
+    images=("images",),
+    source="https://www2.ehub.kyoto-u.ac.jp/datasets/macaquepose/index.html",
+    splits={"val": "test"},
+)
 
 
 def open_coco(layout: Layout, root: Path, split: str) -> Dataset:
-    """One split of a data set in COCO's format under `root`. The root may also be an annotation file itself, whose
-    pictures lie beside it or in ``images`` there. DatasetError says what is missing."""
+    """One split of a data set in COCO's format under `root`.
+
+    The root may also be an annotation file, whose pictures lie in ``images`` or ``images.tar`` beside it, or right
+    beside it; or a folder with such a file named ``annotations_coco17.json``, which is split by `held_out`.
+    """
     if root.suffix == ".json":
-        return _dataset(layout, root, first_existing(root.parent, ("images", "."), layout.source))
+        return _dataset(layout, root, first_existing(root.parent, ("images", "images.tar", "."), layout.source))
+    if (root / SINGLE_FILE).exists():
+        return open_single(layout, root, split)
     names = {"split": layout.splits.get(split, split)}
     annotations = first_existing(root, [p.format_map(names) for p in layout.annotations], layout.source)
     images = first_existing(root, [p.format_map(names) for p in layout.images], layout.source)
     return _dataset(layout, annotations, images)
 
 
-def _dataset(layout: Layout, annotations: Path, images: Path) -> Dataset:
-    content = read_coco_json(annotations)
-    check_keypoints(content, layout.skeleton, annotations)
-    samples = samples_of(content, layout.skeleton, images, annotations)
+def open_single(layout: Layout, root: Path, split: str) -> Dataset:
+    """The part ``train``, ``val`` or ``all`` of a folder with ``annotations_coco17.json`` and its pictures."""
+    images = first_existing(root, ("images", "images.tar"), layout.source)
+    everything = _dataset(layout, root / SINGLE_FILE, images)
+    return Dataset(layout.name, everything.skeleton, [s for s in everything if split_of(str(s.id), split)])
+
+
+def _dataset(layout: Layout, path: Path, images: Path) -> Dataset:
+    content = read_coco_json(path, layout.skeleton)
+    people = people_of(content, path)
+    read = picture_reader(images)
+    with broken_entries(path):
+        samples = [_sample(image, people[image["id"]], layout, read) for image in content["images"]]
     return Dataset(layout.name, skeletons.get(layout.skeleton), samples)
 
 
-def first_existing(root: Path, candidates: Iterable[str], source: str) -> Path:
-    """The first of the files or folders that is there; DatasetError names all that were looked for."""
-    paths = [root / candidate for candidate in candidates]
-    for path in paths:
-        if path.exists():
-            return path
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; the data set is to be had from {source}")
-    looked = " or ".join(str(path) for path in paths)
-    found = ", ".join(sorted(p.name for p in root.iterdir())[:12]) or "nothing"
-    raise DatasetError(f"{looked}: not found; {root} holds {found}. The data set is to be had from {source}")
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; DatasetError when it is missing or broken."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise DatasetError(f"{path}: not a whole JSON file ({error}); download or unpack it again") from error
-
-
-def read_coco_json(path: Path) -> Json:
-    """A JSON file with the lists that COCO's format has; DatasetError when it is none."""
-    content = read_json(path)
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise DatasetError(f"{path}: has no lists 'images' and 'annotations', so it is not in COCO's format")
-    return content
-
-
-def check_keypoints(content: Json, skeleton: str, path: Path) -> None:
-    """DatasetError when the file is of another keypoint layout, going by its category's number of keypoints."""
-    expected = len(skeletons.get(skeleton))
-    for category in content.get("categories", []):
-        names = category.get("keypoints")
-        if names and len(names) != expected:
-            raise DatasetError(f"{path}: has {len(names)} keypoints ({', '.join(names)}), {skeleton} has {expected}")
-
-
-def samples_of(content: Json, skeleton: str, images: Path, path: Path) -> list[Sample]:
-    """The samples of a file in COCO's format, in its order; pictures are looked for in `images`."""
-    people: dict[Any, list[Json]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        people[annotation.get("image_id")].append(annotation)
-    try:
-        return [_sample(image, people[image["id"]], skeleton, images) for image in content["images"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DatasetError(f"{path}: a broken entry: {type(error).__name__} {error}") from error
-
-
-def _sample(image: Json, people: list[Json], skeleton: str, images: Path) -> Sample:
+def _sample(image: Json, people: list[Json], layout: Layout, read: Callable[[str], Callable[[], Image]]) -> Sample:
+    complete = layout.complete and bool(image.get("has_all_persons", True))
     return Sample(
         id=image["id"],
         width=int(image["width"]),
         height=int(image["height"]),
-        labels=labels_of(people, skeleton, complete=bool(image.get("has_all_persons", True))),
-        read=partial(read_rgb, images / image["file_name"]),
+        labels=labels_of(people, layout.skeleton, complete=complete),
+        read=read(image["file_name"]),
         crowd_index=image.get("crowdIndex"),
     )
+
+
+def read_coco_json(path: Path, skeleton: str) -> Json:
+    """A file in COCO's format; DatasetError when it is none, or has other keypoints."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise DatasetError(f"{path}: has no lists 'images' and 'annotations', so it is not in COCO's format")
+    with broken_entries(path):
+        for category in content.get("categories", []):
+            names = category.get("keypoints") or skeletons.get(skeleton).keypoints
+            if _sides(names) != _sides(skeletons.get(skeleton).keypoints):
+                raise DatasetError(f"{path}: has the keypoints {', '.join(names)}, which are not those of {skeleton}")
+    return content
+
+
+def _sides(keypoints: Sequence[str]) -> list[str]:
+    """Keypoints without those in the middle of the body, for which the files have several names each."""
+    return [name if name.startswith(("left_", "right_")) else "" for name in keypoints]
+
+
+def people_of(content: Json, path: Path) -> Mapping[Any, list[Json]]:
+    """The annotations of each picture, by its id."""
+    people: dict[Any, list[Json]] = defaultdict(list)
+    with broken_entries(path):
+        for annotation in content["annotations"]:
+            people[annotation["image_id"]].append(annotation)
+    return people
 
 
 def labels_of(people: list[Json], skeleton: str, ignore: Any = (), complete: bool = True) -> Labels:
@@ -162,7 +152,7 @@ def labels_of(people: list[Json], skeleton: str, ignore: Any = (), complete: boo
     return Labels.from_keypoints(
         [person.get("keypoints") or blank for person in people],
         skeleton,
-        boxes=[person["bbox"] for person in people],
+        boxes=[person.get("bbox") or no_box for person in people],
         areas=[person.get("area", np.nan) for person in people],
         track_ids=[person.get("track_id", -1) for person in people],
         crowd=[person.get("iscrowd", 0) for person in people],
