@@ -57,8 +57,14 @@ def sample(rng: Rng) -> Appearance:
         figure = str(rng.choice(["man", "woman"]))
     build = _build(rng, figure, child)
     top, bottom, hair = _outfit(rng, figure)
-    bare = ("arms " if top in ("tee", "tank", "dress") else "") + (
-        "legs" if bottom in ("shorts", "skirt", "long_skirt") else ""
+    bare = " ".join(
+        part
+        for part, shown in (
+            ("shoulders", top == "tank"),
+            ("arms", top in ("tee", "tank", "dress")),
+            ("legs", bottom in ("shorts", "skirt", "long_skirt")),
+        )
+        if shown
     )
     pieces = [("skin", bare), ("top", top), ("bottom", bottom), ("head", ""), ("hair", hair), ("hand", ""), ("shoe", "")]
     if rng.random() < 0.15:
@@ -77,7 +83,7 @@ def _build(rng: Rng, figure: str, child: bool) -> Build:
         )
     size = about(1.01 if figure != "woman" else 0.945, 0.035)
     girth = about(1.0, 0.09) * (1.0 if figure != "stout" else 1.08)
-    width = about(0.93 if figure == "woman" else 1.03, 0.035) * (0.6 + 0.4 * girth)
+    width = about(0.93 if figure == "woman" else 1.0, 0.035) * (0.6 + 0.4 * girth)
     return Build(
         trunk=about(size, 0.015),
         legs=about(size, 0.02),
@@ -85,7 +91,7 @@ def _build(rng: Rng, figure: str, child: bool) -> Build:
         girth=girth * size,
         width=width * size,
         depth=girth * size,
-        head=about(0.985, 0.02) * (0.5 + 0.5 * size),
+        head=about(1.02, 0.02) * (0.5 + 0.5 * size),
         feet=about(size, 0.03),
     )
 
@@ -132,6 +138,7 @@ def _paint(rng: Rng, figure: str, top: str, bottom: str, hair: str, child: bool)
             sheets[name] = cloth(rng, SHEET, SHEET, weave, leg, leg * 1.25 + 16, 22)
             _fold(rng, sheets[name], 0.06)
         _trim_bottom(sheets["bottom"], sheets["leg"], leg, bottom)
+    _neckline(rng, sheets["top"], top, skin)
     if "skirt" in bottom:
         _pleat(rng, sheets["bottom"])
     sheets["head"] = _face(rng, skin, hair_color, hair, figure, child)
@@ -163,6 +170,20 @@ def _pleat(rng: Rng, sheet: Array) -> None:
     wave = np.sin(np.arange(SHEET) / SHEET * 2 * np.pi * n)
     growing = np.clip((np.arange(SHEET) - _row("bottom", 0.95)) / 60, 0, 1)[:, None]
     sheet *= (1 + 0.14 * growing * wave)[..., None]
+
+
+def _neckline(rng: Rng, sheet: Array, kind: str, skin: Color) -> None:
+    """The skin that a tee, tank or dress leaves bare below the neck: round or pointed."""
+    if kind not in ("tee", "tank", "dress"):
+        return
+    deep = rng.uniform(1.40, 1.435) if kind == "tee" else rng.uniform(1.33, 1.40)
+    wide = 0.6 if kind == "tee" else 0.85
+    angle = np.linspace(-wide, wide, 17)
+    share = np.abs(angle) / wide
+    height = deep + (1.5 - deep) * (share if rng.random() < 0.3 else share**3)
+    outline = np.array([(_column(a), _row("top", y)) for a, y in zip(angle, height, strict=True)])
+    cv2.fillPoly(sheet, [np.concatenate([outline, [[outline[-1, 0], 0], [outline[0, 0], 0]]])], np.asarray(skin).tolist())
+    cv2.polylines(sheet, [outline], False, (np.asarray(skin) * 0.55).tolist(), 1)
 
 
 def _trim_top(rng: Rng, sheet: Array, kind: str, color: Color, second: Color, inner: Color) -> None:
@@ -256,14 +277,14 @@ def _face(rng: Rng, skin: Color, hair_color: Color, hair: str, figure: str, chil
     def spot(x: float, y: float, rx: float, ry: float, color: Color, share: float, z: float = 0.083) -> None:
         """A soft patch of colour; radii in metres."""
         cx, cy = at(x, y, z)
-        yy, xx = np.mgrid[0 : SHEET * k, 0 : SHEET * k].astype(np.float32)
-        px = 7.28 * z
-        d = ((xx - cx) * px / (SHEET * k) / rx) ** 2 + ((yy - cy) * 0.44 / (SHEET * k) / ry) ** 2
-        weight = (share * np.exp(-d))[..., None]
-        image[:] = image + (np.asarray(color, np.float32) - image) * weight
+        sx, sy = rx / (7.28 * np.hypot(x, z)) * SHEET * k, ry / 0.44 * SHEET * k
+        part = tuple(slice(max(int(c - 2.2 * r), 0), min(int(c + 2.2 * r) + 1, SHEET * k)) for c, r in ((cy, sy), (cx, sx)))
+        yy, xx = np.ogrid[part]
+        weight = share * np.exp(-(((xx - cx) / sx) ** 2 + ((yy - cy) / sy) ** 2))
+        image[part] += (np.asarray(color, np.float32) - image[part]) * weight[..., None].astype(np.float32)
 
     def oval(x: float, y: float, rx: float, ry: float, color: Color, z: float = 0.083) -> None:
-        size = (max(1, int(rx / (7.28 * z) * SHEET * k)), max(1, int(ry / 0.44 * SHEET * k)))
+        size = (max(1, int(rx / (7.28 * np.hypot(x, z)) * SHEET * k)), max(1, int(ry / 0.44 * SHEET * k)))
         cv2.ellipse(image, at(x, y, z), size, 0, 0, 360, np.asarray(color, np.float64).tolist(), -1, cv2.LINE_AA)
 
     flush = skin * (1.02, 0.80, 0.78)

@@ -22,21 +22,33 @@ BONES: tuple[tuple[str, str, tuple[float, float, float]], ...] = (
     ("neck", "chest", (0.0, 1.47, -0.015)),
     ("head", "neck", (0.0, 1.56, 0.0)),
     ("left_clavicle", "chest", (0.03, 1.43, -0.01)),
-    ("left_upper_arm", "left_clavicle", (0.175, 1.405, -0.015)),
-    ("left_forearm", "left_upper_arm", (0.375, 1.205, -0.015)),
-    ("left_hand", "left_forearm", (0.554, 1.026, -0.015)),
+    ("left_upper_arm", "left_clavicle", (0.175, 1.39, -0.015)),
+    ("left_forearm", "left_upper_arm", (0.373, 1.192, -0.015)),
+    ("left_hand", "left_forearm", (0.549, 1.016, -0.015)),
     ("right_clavicle", "chest", (-0.03, 1.43, -0.01)),
-    ("right_upper_arm", "right_clavicle", (-0.175, 1.405, -0.015)),
-    ("right_forearm", "right_upper_arm", (-0.375, 1.205, -0.015)),
-    ("right_hand", "right_forearm", (-0.554, 1.026, -0.015)),
+    ("right_upper_arm", "right_clavicle", (-0.175, 1.39, -0.015)),
+    ("right_forearm", "right_upper_arm", (-0.373, 1.192, -0.015)),
+    ("right_hand", "right_forearm", (-0.549, 1.016, -0.015)),
     ("left_thigh", "pelvis", (0.09, 0.925, 0.0)),
     ("left_shin", "left_thigh", (0.1, 0.5, 0.005)),
     ("left_foot", "left_shin", (0.105, 0.085, -0.02)),
     ("right_thigh", "pelvis", (-0.09, 0.925, 0.0)),
     ("right_shin", "right_thigh", (-0.1, 0.5, 0.005)),
     ("right_foot", "right_shin", (-0.105, 0.085, -0.02)),
+    ("left_deltoid", "left_clavicle", (0.175, 1.39, -0.015)),
+    ("right_deltoid", "right_clavicle", (-0.175, 1.39, -0.015)),
+    ("left_groin", "pelvis", (0.09, 0.925, 0.0)),
+    ("right_groin", "pelvis", (-0.09, 0.925, 0.0)),
 )
-"""Name, parent and joint at rest of every bone, for a body 1.75 m tall; parents come first."""
+"""Name, parent and joint at rest of every bone, for a body 1.75 m tall; parents come first. The last four turn half as
+far as the limb that starts there, which keeps shoulders and hips full when the limb is raised."""
+
+HALFWAY = tuple(
+    (f"{side}_{half}", trunk, f"{side}_{limb}")
+    for side in ("left", "right")
+    for half, trunk, limb in (("deltoid", "chest", "upper_arm"), ("groin", "pelvis", "thigh"))
+)
+"""Those bones, with what they turn between."""
 
 BONE = {name: i for i, (name, _, _) in enumerate(BONES)}
 PARENT = tuple(BONE.get(parent, -1) for _, parent, _ in BONES)
@@ -47,7 +59,7 @@ EYE_HEIGHT = 1.642
 """Height of the eyes at rest, metres; the face is painted and the keypoints are placed by it."""
 
 KEYPOINTS: tuple[tuple[str, tuple[float, float, float], float], ...] = (
-    ("head", (0.0, 1.606, 0.119), 0.03),
+    ("head", (0.0, 1.61, 0.111), 0.03),
     ("head", (0.032, EYE_HEIGHT, 0.083), 0.03),
     ("head", (-0.032, EYE_HEIGHT, 0.083), 0.03),
     ("head", (0.083, 1.63, -0.008), 0.035),
@@ -113,7 +125,9 @@ class Build:
         for name, b in BONE.items():
             if name in ("pelvis", "spine", "chest"):
                 maps[b] = np.diag([self.width, self.trunk, self.depth])
-            elif "clavicle" in name:
+            elif "groin" in name:
+                maps[b] = np.diag([self.width, self.trunk, self.depth])
+            elif "clavicle" in name or "deltoid" in name:
                 maps[b] = np.diag([self.width, (self.trunk + self.girth) / 2, self.depth])
             elif name == "neck":
                 maps[b] = np.diag([(self.head + self.girth) / 2, self.head, (self.head + self.girth) / 2])
@@ -243,7 +257,22 @@ def kinematics(poses: npt.ArrayLike, offsets: npt.ArrayLike) -> tuple[Array, Arr
             turn[:, bone] = _frame(_unit(stop - start), _knee_axis(q[:, P.YAW], yaw)) @ _REST_FRAMES[bone]
             joint[:, bone] = start
         turn[:, foot], joint[:, foot] = rotation(zero, zero, yaw) @ rotation(toes, zero, zero), end
+    for half, trunk, limb in HALFWAY:
+        base = turn[:, BONE[trunk]]
+        attach(BONE[half], base @ _halved(base.transpose(0, 2, 1) @ turn[:, BONE[limb]]))
     return turn.astype(np.float32), joint.astype(np.float32)
+
+
+def _halved(turn: Array) -> Array:
+    """(N, 3, 3) rotations about the same axes by half the angle."""
+    trace = turn[:, 0, 0] + turn[:, 1, 1] + turn[:, 2, 2]
+    axis = np.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], -1)
+    half = np.arccos(np.clip((trace - 1) / 2, -1, 1))[:, None, None] / 2
+    axis = _unit(axis)
+    cross = np.zeros_like(turn)
+    cross[:, 2, 1], cross[:, 0, 2], cross[:, 1, 0] = axis.T
+    cross -= cross.transpose(0, 2, 1)
+    return np.eye(3) + np.sin(half) * cross + (1 - np.cos(half)) * (cross @ cross)
 
 
 def _knee_axis(heading: Array, foot_yaw: Array) -> Array:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from pave_ros.synthetic.body import BONE, BONES, EYE_HEIGHT, PARENT, REST, SIDES, along
+from pave_ros.synthetic.body import BONE, BONES, EYE_HEIGHT, HALFWAY, PARENT, REST, SIDES, along
 from pave_ros.synthetic.surface import Array, Blob, blend, bounds, mesh_of
 
 FIGURES = ("man", "woman", "stout")
@@ -101,8 +101,8 @@ def _shoulders(figure: str) -> list[Blob]:
     shoulder = REST[BONE["left_upper_arm"]]
     return _mirrored(
         [
-            Blob("left_clavicle", (0.05, 1.41, -0.015), shoulder, 0.062, 0.056 * thin),
-            Blob("neck", (0.03, 1.49, -0.03), (0.135, 1.43, -0.03), 0.034, 0.03),
+            Blob("left_clavicle", (0.05, 1.41, -0.015), shoulder, 0.064, 0.052 * thin),
+            Blob("neck", (0.025, 1.505, -0.03), (0.14, 1.425, -0.028), 0.032, 0.03),
         ]
     )
 
@@ -112,12 +112,14 @@ def _neck(figure: str) -> list[Blob]:
     return [Blob("neck", (0, 1.44, -0.022), (0, 1.58, 0.0), r * 1.08, r)]
 
 
-def _arm(figure: str, grow: float = 0.0, fore_grow: float | None = None, length: float = 9.0) -> list[Blob]:
-    """Both arms, thicker by `grow` metres, cut at so many metres from the shoulder."""
+def _arm(
+    figure: str, grow: float = 0.0, fore_grow: float | None = None, length: float = 9.0, start: float = -1.0
+) -> list[Blob]:
+    """Both arms, thicker by `grow` metres, from `start` to `length` metres beyond the shoulder joint."""
     thin = 0.84 if figure == "woman" else 1.0
     shoulder, elbow, wrist = (REST[BONE[f"left_{b}"]] for b in ("upper_arm", "forearm", "hand"))
     d = along("left_upper_arm")
-    cut = ((d, float(d @ shoulder) + length),)
+    cut = ((d, float(d @ shoulder) + length), (-d, -float(d @ shoulder) - start))
     fore = grow if fore_grow is None else fore_grow
     bulge = elbow + d * 0.07
     blobs = [
@@ -159,18 +161,21 @@ def _cone(y0: float, r0: float, y1: float, r1: float, depth: float) -> list[Blob
 
 
 def _top(figure: str, kind: str) -> list[Blob]:
-    grow, hem = {"tee": (0.014, 0.88), "shirt": (0.016, 0.86), "jacket": (0.03, 0.80), "tank": (0.011, 0.92)}.get(
-        kind, (0.013, 0.90)
-    )
-    neckline = (((0, 1, 0.25), 1.478 - 0.05 * (kind in ("tank", "dress"))), ((0, -1, 0), -hem))
-    blobs = [blob.grown(grow) for blob in (*_trunk(figure), *_shoulders(figure))]
+    grow, hem, sleeve = {
+        "tee": (0.014, 0.88, 0.2),
+        "shirt": (0.016, 0.86, 0.525),
+        "jacket": (0.023, 0.80, 0.525),
+        "tank": (0.011, 0.92, 0.0),
+        "dress": (0.011, 0.98, 0.15),
+    }[kind]
+    cuts: tuple[tuple[tuple[float, float, float], float], ...] = (((0, 1, 0.3), 1.497), ((0, -1, 0), -hem))
     if kind == "tank":
-        neckline += ((along("left_upper_arm"), 0.80 * 0 - 0.855), (along("right_upper_arm"), -0.855))
-    blobs = [replace(blob, clips=(*blob.clips, *neckline)) for blob in blobs]
-    if kind != "tank":
-        length = {"tee": 0.2, "dress": 0.15}.get(kind, 0.525)
-        blobs += _arm(figure, grow + 0.006, max(grow, 0.013), length)
-    return blobs
+        cuts += (((0.9, 0.45, 0), 0.745), ((-0.9, 0.45, 0), 0.745))
+    over = 0.014 if hem < 0.95 else 0.0
+    blobs = [b.grown(grow + over * (b.bone == "pelvis")) for b in (*_trunk(figure), *_shoulders(figure))]
+    blobs += [replace(b.grown(grow + over), bone="pelvis") for b in _leg(figure) if "thigh" in b.bone and hem < 0.95]
+    blobs = [replace(blob, clips=(*blob.clips, *cuts)) for blob in blobs]
+    return blobs + (_arm(figure, max(grow, 0.012), max(grow, 0.013), sleeve) if sleeve else [])
 
 
 def _bottom(figure: str, kind: str) -> list[Blob]:
@@ -185,9 +190,9 @@ def _bottom(figure: str, kind: str) -> list[Blob]:
         case "shorts":
             return seat + _leg(figure, 0.026, None, 0.53)
         case "skirt":
-            return _cone(1.0, 0.165 + wide, 0.56, 0.25 + wide, 0.8)
+            return _cone(1.02, 0.172 + wide, 0.56, 0.262 + wide, 0.83)
         case _:
-            return _cone(1.0, 0.165 + wide, 0.22, 0.29 + wide, 0.82)
+            return _cone(1.02, 0.172 + wide, 0.22, 0.3 + wide, 0.84)
 
 
 _SKULL = Blob("head", (0, 1.655, -0.012), (0, 1.655, -0.012), 0.1, 0.1, (0.765, 0.98, 0.97))
@@ -274,9 +279,10 @@ def _bag() -> list[Blob]:
         Blob("chest", (-0.075, 1.15, -0.19), (0.075, 1.15, -0.19), 0.09, 0.09, (1, 1.2, 0.85)),
         *_mirrored(
             [
-                Blob("chest", (0.1, 1.475, -0.03), (0.115, 1.40, 0.092), 0.019, 0.019, (1.2, 1, 1)),
-                Blob("chest", (0.115, 1.40, 0.092), (0.125, 1.22, 0.095), 0.019, 0.019, (1.2, 1, 0.8)),
-                Blob("chest", (0.1, 1.475, -0.03), (0.09, 1.42, -0.13), 0.02, 0.02),
+                Blob("chest", (0.095, 1.485, -0.03), (0.11, 1.40, 0.107), 0.02, 0.02, (1.3, 1, 1)),
+                Blob("chest", (0.11, 1.40, 0.107), (0.125, 1.24, 0.108), 0.02, 0.018, (1.3, 1, 0.9)),
+                Blob("chest", (0.125, 1.24, 0.108), (0.165, 1.12, 0.0), 0.018, 0.014),
+                Blob("chest", (0.095, 1.485, -0.03), (0.09, 1.42, -0.13), 0.02, 0.02, (1.3, 1, 1)),
             ]
         ),
     ]
@@ -300,6 +306,12 @@ def _skinning(vertices: Array, blobs: list[Blob]) -> Array:
     near = depth - depth.min(0)
     weights = np.exp(-near / 0.022) * _NEIGHBOURS[depth.argmin(0)].T
     weights /= weights.sum(0)
+    for half, trunk, limb in HALFWAY:
+        inner = [BONE[b] for b in ((trunk, half.replace("deltoid", "clavicle")) if trunk == "chest" else (trunk,))]
+        both = np.minimum(weights[BONE[limb]], weights[inner].sum(0))
+        weights[inner] *= 1 - both / np.maximum(weights[inner].sum(0), 1e-9)
+        weights[BONE[limb]] -= both
+        weights[BONE[half]] = 2 * both
     return weights.T.astype(np.float32)
 
 
@@ -316,8 +328,10 @@ def _skirt_skinning(vertices: Array) -> Array:
 
 def _unwrap(vertices: Array, faces: npt.NDArray[np.int32], weights: Array, sheets: tuple[str, str, str]) -> Array:
     """(F, 3, 2) texture coordinates: the angle around the trunk, arm or leg, and the height along it."""
-    part_of_bone = np.array([LEG if "thigh" in n or "shin" in n or "foot" in n else ARM if "arm" in n or "hand" in n
-                             else TRUNK for n, _, _ in BONES])  # fmt: skip
+    legs, arms = ("thigh", "shin", "foot"), ("arm", "hand", "deltoid")
+    part_of_bone = np.array(
+        [LEG if any(k in n for k in legs) else ARM if any(k in n for k in arms) else TRUNK for n, *_ in BONES]
+    )
     corners = vertices[faces]
     centre_weights = weights[faces].mean(1)
     part = part_of_bone[centre_weights.argmax(1)]
@@ -367,6 +381,16 @@ def _unwrap_round(vertices: Array, faces: npt.NDArray[np.int32], sheet: str) -> 
     return np.stack([angle_to_u(angle), v + SHEETS.index(sheet)], -1).astype(np.float32)
 
 
+def _cut_clean(vertices: Array, blobs: list[Blob], step: float) -> None:
+    """Move the vertices next to a cut onto it, so that hems are straight."""
+    for blob in blobs:
+        on_it = np.abs(blob.distance(vertices)) < step + 0.009 if blob.clips else np.zeros(0, bool)
+        for normal, offset in blob.clips:
+            away = vertices @ np.asarray(normal, np.float32) - np.float32(offset)
+            near = on_it & (np.abs(away) < 0.75 * step)
+            vertices[near] -= away[near, None] * np.asarray(normal, np.float32)
+
+
 def _occlusion(vertices: Array, normals: Array, figure: str) -> Array:
     """(V,) share of the light from around that a vertex of the standing body sees."""
     distance = blend(_body(figure), 0.03)
@@ -388,10 +412,10 @@ def piece(figure: str, what: str, kind: str, detail: float) -> Piece | None:
     step, softness = 0.02, 0.035
     match what:
         case "skin":
-            blobs = [*_neck(figure), *_shoulders(figure)]
+            blobs = [*_neck(figure), *(b for b in _shoulders(figure) if b.bone == "neck" or "shoulders" in kind)]
             cut = (((0, -1, 0), -1.33),)
             blobs += [replace(b, clips=cut) for b in _trunk(figure) if b.bone == "chest"]
-            blobs += _arm(figure) if "arms" in kind else []
+            blobs += _arm(figure, start=-1.0 if "shoulders" in kind else 0.1) if "arms" in kind else []
             blobs += _leg(figure) if "legs" in kind else []
         case "top":
             blobs, sheets = _top(figure, kind), ("top", "sleeve", "top")
@@ -417,6 +441,7 @@ def piece(figure: str, what: str, kind: str, detail: float) -> Piece | None:
     distance = blend(blobs, softness)
     low, high = bounds(blobs, 3 * step)
     vertices, normals, faces = mesh_of(distance, low, high, step)
+    _cut_clean(vertices, blobs, step)
     skirt = what == "bottom" and "skirt" in kind
     weights = _skirt_skinning(vertices) if skirt else _skinning(vertices, blobs)
     if what in ("head", "hair"):

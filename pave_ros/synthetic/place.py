@@ -12,6 +12,7 @@ from pave_ros.synthetic import texture
 from pave_ros.synthetic.motion import Station
 from pave_ros.synthetic.person import Light
 from pave_ros.synthetic.render import Array, Camera, Image, Mesh, render
+from pave_ros.synthetic.surface import Blob, blend, bounds, mesh_of
 
 Rng = np.random.Generator
 KINDS = ("room", "hall", "street", "park")
@@ -87,23 +88,49 @@ def box(
         place.shadows.append(cv2.convexHull(np.array(points, np.float32))[:, 0])
 
 
-def ball(place: Place, center: Array, radius: Array, image: Image, rng: Rng, rough: float = 0.12) -> None:
-    """Add a bumpy ellipsoid: foliage."""
-    n = 14
-    a, b = np.meshgrid(np.linspace(0, 2 * np.pi, 2 * n + 1), np.linspace(0.02, np.pi - 0.02, n))
-    normal = np.stack([np.sin(b) * np.sin(a), np.cos(b), np.sin(b) * np.cos(a)], -1).astype(np.float32)
-    bump = 1 + rough * texture.noise(rng, n, 2 * n, 5, 2)
-    bump = np.concatenate([bump, bump[:, :1]], 1)[..., None]
-    vertices = (np.asarray(center) + normal * bump * np.asarray(radius)).reshape(-1, 3).astype(np.float32)
-    w = 2 * n + 1
-    i = (np.arange(n - 1)[:, None] * w + np.arange(w - 1)).ravel()
-    faces = np.concatenate([np.stack([i, i + w, i + w + 1], 1), np.stack([i, i + w + 1, i + 1], 1)]).astype(np.int32)
-    uv = np.stack([a / (2 * np.pi) * image.shape[1] * 2, b / np.pi * image.shape[0]], -1).reshape(-1, 2)[faces]
-    light = place.light.on(normal.reshape(-1, 3), 0.55 + 0.45 * (normal.reshape(-1, 3)[:, 1] + 1) / 2)
-    place.meshes.append(Mesh(vertices, faces, uv.astype(np.float32), light, image, two_sided=True))
+def foliage(place: Place, rng: Rng, center: Array, radius: Array, color: Array, leaves: int, size: float) -> None:
+    """Add leaves that fill an ellipsoid, darker inside and below; `size` is a leaf's length in metres."""
+    at = rng.normal(0, 1, (leaves, 3)).astype(np.float32)
+    at *= (rng.uniform(0.45, 1, (leaves, 1)) / np.linalg.norm(at, axis=1, keepdims=True)).astype(np.float32)
+    lump = 1 + 0.25 * np.sin(at @ rng.normal(0, 4, (3, 4))).mean(1, keepdims=True)
+    outward = at / np.linalg.norm(at, axis=1, keepdims=True)
+    center, radius = np.asarray(center, np.float32), np.asarray(radius, np.float32)
+    u = rng.normal(0, 1, (leaves, 3)).astype(np.float32)
+    u *= size * 0.5 / np.linalg.norm(u, axis=1, keepdims=True)
+    v = np.cross(u, outward + 0.6 * rng.normal(0, 1, (leaves, 3))).astype(np.float32)
+    v *= size * 0.32 / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-6)
+    middle = center + at * lump * radius
+    vertices = np.stack([middle - u, middle - v, middle + u, middle + v], 1).reshape(-1, 3).astype(np.float32)
+    first = 4 * np.arange(leaves)[:, None]
+    faces = np.concatenate([first + [0, 1, 2], first + [0, 2, 3]]).astype(np.int32)
+    normal = outward + 0.5 * rng.normal(0, 1, (leaves, 3))
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    deep = np.clip(np.linalg.norm(at, axis=1) * 1.3 - 0.45, 0.12, 1) * (0.75 + 0.25 * outward[:, 1])
+    light = place.light.on(normal.astype(np.float32), deep, deep) * rng.uniform(0.75, 1.25, (leaves, 1))
+    image = texture.to_image(np.asarray(color, np.float32).reshape(1, 1, 3))
+    uv = np.zeros((len(faces), 3, 2), np.float32)
+    place.meshes.append(
+        Mesh(vertices, faces, uv, np.repeat(light, 4, 0).astype(np.float32), image, two_sided=True)
+    )
     slope = place.light.direction[[0, 2]] / max(place.light.direction[1], 0.25)
-    around = np.stack([np.sin(a[0]), np.cos(a[0])], 1) * np.asarray(radius)[[0, 2]]
-    place.shadows.append((np.asarray(center)[[0, 2]] - slope * center[1] + around).astype(np.float32))
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    around = np.stack([np.sin(turn), np.cos(turn)], 1) * radius[[0, 2]]
+    place.shadows.append((center[[0, 2]] - slope * center[1] + around).astype(np.float32))
+
+
+def rounded(place: Place, blobs: list[Blob], at: tuple[float, float], yaw: float, color: Array, step: float, gloss: float = 0.0) -> None:
+    """Add a smooth solid of blobs given about the origin: cushions, car bodies. `gloss` mirrors the sky."""
+    distance = blend(blobs, 0.04)
+    vertices, normals, faces = mesh_of(distance, *bounds(blobs, 3 * step), step)
+    c, s = np.cos(yaw), np.sin(yaw)
+    turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]], np.float32)
+    vertices = vertices @ turn.T + np.array([at[0], 0, at[1]], np.float32)
+    normals = normals @ turn.T
+    shade = np.clip(0.45 + vertices[:, 1] * 0.8, 0.4, 1)
+    light = place.light.on(normals, shade) + gloss * np.clip(normals[:, 1:2], 0, 1) ** 2
+    image = texture.to_image(np.asarray(color, np.float32).reshape(1, 1, 3))
+    place.meshes.append(Mesh(vertices, faces, np.zeros((len(faces), 3, 2), np.float32), light.astype(np.float32), image))
+    place.shadows.append(cv2.convexHull(np.ascontiguousarray(vertices[:, [0, 2]]))[:, 0])
 
 
 def chair(place: Place, rng: Rng, station: Station, image: Image) -> None:
@@ -140,46 +167,60 @@ def table(place: Place, at: tuple[float, float], size: tuple[float, float, float
 
 def plant(place: Place, rng: Rng, at: tuple[float, float], height: float) -> None:
     """A pot plant, or a bush when it is low."""
-    if height > 0.9:
-        box(place, at, (0.34, 0.35, 0.34), texture.speckle(rng, rng.uniform(60, 220, 3), 0.05, 64))
-    green = np.array([60, 96, 44]) * rng.uniform(0.8, 1.25, 3)
-    image = texture.leaves(rng, green)
-    for _ in range(5):
-        r = height * rng.uniform(0.16, 0.26)
-        p = np.array([at[0], height * rng.uniform(0.5, 0.85), at[1]]) + rng.normal(0, height * 0.12, 3) * (1, 0.5, 1)
-        ball(place, p, np.full(3, r), image, rng, 0.25)
+    green = np.array([70, 104, 50]) * rng.uniform(0.75, 1.25, 3)
+    if height < 0.9:
+        wide = height * rng.uniform(0.5, 0.9)
+        foliage(place, rng, (at[0], height * 0.48, at[1]), (wide, height * 0.52, wide), green, 900, 0.09)
+        return
+    pot = texture.speckle(rng, rng.uniform(60, 220, 3) * 0.5 + 60, 0.05, 64)
+    box(place, at, (0.32, 0.36, 0.32), pot)
+    foliage(place, rng, (at[0], height * 0.62, at[1]), (0.32, height * 0.36, 0.32), green, 260, rng.uniform(0.12, 0.26))
 
 
 def tree(place: Place, rng: Rng, at: tuple[float, float]) -> None:
-    """A trunk and a crown."""
-    tall = rng.uniform(4.5, 8)
+    """A trunk and a crown of leaves."""
+    tall = rng.uniform(4.5, 9)
     bark = texture.speckle(rng, np.array([84, 66, 50]) * rng.uniform(0.8, 1.2), 0.16, 128, 8)
-    box(place, at, (tall * 0.05, tall * 0.5, tall * 0.05), bark, yaw=0.5, shadow=False)
-    image = texture.leaves(rng, np.array([74, 100, 44]) * rng.uniform(0.75, 1.25, 3), 256)
-    for _ in range(9):
-        p = np.array([at[0], tall * rng.uniform(0.5, 0.95), at[1]]) + rng.normal(0, tall * 0.13, 3) * (1, 0.4, 1)
-        ball(place, p, tall * rng.uniform(0.14, 0.24) * np.ones(3), image, rng, 0.2)
+    box(place, at, (tall * 0.04, tall * 0.55, tall * 0.04), bark, yaw=0.5, shadow=False)
+    green = np.array([84, 112, 52]) * rng.uniform(0.75, 1.25, 3)
+    for _ in range(6):
+        p = np.array([at[0], tall * rng.uniform(0.5, 0.9), at[1]]) + rng.normal(0, tall * 0.11, 3) * (1, 0.3, 1)
+        foliage(place, rng, p, tall * rng.uniform(0.16, 0.26) * np.array([1, 0.8, 1]), green, 700, tall * 0.035)
+
+
+_PAINTS = np.array([[150, 30, 32], [44, 60, 96], [180, 182, 186], [38, 40, 44], [226, 226, 222], [70, 88, 70]])
 
 
 def car(place: Place, rng: Rng, at: tuple[float, float]) -> None:
     """A parked car, seen from the side."""
-    paint = rng.choice(np.array([[150, 30, 32], [44, 60, 96], [190, 192, 194], [30, 32, 34], [232, 232, 230], [70, 88, 70]]))
-    body = np.repeat(np.linspace(1.15, 0.7, 64, dtype=np.float32)[:, None, None] * paint.astype(np.float32), 256, 1)
-    for x in (90, 165):
-        body[:, x : x + 1] *= 0.5
-    body[50:] *= 0.45
-    side = texture.to_image(body)
-    glass = texture.plain((52, 62, 70), 64, 256) * np.linspace(1.5, 0.8, 64, dtype=np.float32)[:, None, None]
-    for x in (0, 84, 164, 246):
-        glass[:, x : x + 10] = paint
-    plain = texture.to_image(np.full((8, 8, 3), paint, np.float32))
-    box(place, at, (4.2, 0.62, 1.7), side, 0.28, top=plain)
-    box(place, (at[0] - 0.1, at[1]), (2.3, 0.5, 1.5), texture.to_image(glass), 0.9, shadow=False, top=plain)
-    rubber = np.full((4, 4, 3), 26, np.uint8)
-    for x in (-1.35, 1.35):
-        for z in (-0.8, 0.8):
-            box(place, (at[0] + x, at[1] + z), (0.62, 0.6, 0.2), rubber, 0.0, shadow=False)
-            box(place, (at[0] + x, at[1] + z), (0.34, 0.34, 0.22), np.full((4, 4, 3), 150, np.uint8), 0.14, shadow=False)
+    paint = _PAINTS[rng.integers(len(_PAINTS))] * rng.uniform(0.9, 1.1)
+    shell = (1.0, 1.0, 2.4)
+    body = [
+        Blob("", (-1.75, 0.55, 0), (1.75, 0.55, 0), 0.29, 0.27, (1.1, 1, 2.9)),
+        Blob("", (-1.5, 0.72, 0), (0.6, 0.74, 0), 0.24, 0.24, (1.2, 1, 3.2)),
+        Blob("", (0.6, 0.7, 0), (1.6, 0.62, 0), 0.24, 0.2, (1.2, 1, 3.4)),
+        Blob("", (-0.95, 1.27, 0), (0.1, 1.27, 0), 0.16, 0.16, (2.0, 1, 3.9)),
+    ]
+    cabin = [Blob("", (-1.15, 1.02, 0), (0.42, 0.98, 0), 0.3, 0.3, (1.3, 1.05, shell[2]))]
+    rounded(place, body, at, 0.0, paint, 0.09, 0.3)
+    rounded(place, cabin, at, 0.0, np.array([48, 58, 66]), 0.09, 0.35)
+    for x in (-1.3, 1.28):
+        for z in (-0.72, 0.72):
+            rounded(place, [Blob("", (x, 0.32, z), (x, 0.32, z), 0.32, 0.32, (1, 1, 0.36))], at, 0.0, np.full(3, 30), 0.06)
+            rounded(place, [Blob("", (x, 0.32, z), (x, 0.32, z), 0.2, 0.2, (1, 1, 0.62))], at, 0.0, np.full(3, 150), 0.05)
+
+
+def sofa(place: Place, rng: Rng, at: tuple[float, float], wide: float) -> None:
+    """A sofa that looks towards the camera."""
+    color = rng.uniform(60, 200) + rng.uniform(-35, 35, 3)
+    half = wide / 2
+    blobs = [
+        Blob("", (-half, 0.25, 0), (half, 0.25, 0), 0.2, 0.2, (1, 0.9, 1.8)),
+        Blob("", (-half, 0.6, -0.3), (half, 0.6, -0.3), 0.22, 0.22, (1, 1.2, 0.7)),
+        Blob("", (-half, 0.4, -0.2), (-half, 0.42, 0.3), 0.16, 0.16, (0.8, 1.3, 1)),
+        Blob("", (half, 0.4, -0.2), (half, 0.42, 0.3), 0.16, 0.16, (0.8, 1.3, 1)),
+    ]
+    rounded(place, blobs, at, 0.0, color, 0.045)
 
 
 def _room(place: Place, rng: Rng, back: float, hall: bool) -> None:
@@ -234,9 +275,7 @@ def _on_the_wall(place: Place, rng: Rng, x: float, wide: float, back: float, tal
             front = _books(rng, wood, n)
         box(place, (x + wide / 2, back + 0.2), (wide, h, 0.4), front, top=wood)
     elif choice < 0.9:
-        cloth_ = texture.to_image(texture.cloth(rng, 128, 128, "melange", rng.uniform(50, 200, 3), rng.uniform(60, 200, 3), 8))
-        box(place, (x + 0.9, back + 0.5), (1.8, 0.42, 0.8), cloth_)
-        box(place, (x + 0.9, back + 0.18), (1.8, 0.85, 0.22), cloth_)
+        sofa(place, rng, (x + 0.9, back + 0.6), rng.uniform(1.2, 2.0))
     else:
         plant(place, rng, (x + 0.4, back + 0.5), rng.uniform(1.1, 1.8))
 
@@ -340,7 +379,7 @@ def build(rng: Rng, kind: str, back: float, seats: list[Station], fronts: list[t
             _street(place, rng, back)
         case _:
             _park(place, rng, back)
-    wood = texture.boards(rng, np.array([140, 98, 62]) * rng.uniform(0.4, 1.4, 3), 128, 2)
+    wood = texture.boards(rng, np.array([140, 98, 62]) * rng.uniform(0.4, 1.4) * rng.uniform(0.92, 1.08, 3), 128, 2)
     for station in seats:
         chair(place, rng, station, wood)
     for at in fronts:
@@ -366,7 +405,7 @@ def _front(place: Place, rng: Rng, at: tuple[float, float], wood: Image) -> None
 def draw(place: Place, camera: Camera, rng: Rng) -> Backdrop:
     """The picture of a place without people, drawn at twice the size and reduced."""
     fine = camera.scaled(2)
-    ahead, behind = [], []
+    ahead = []
     for mesh in place.meshes:
         _, depth = fine.project(mesh.vertices)
         near = (depth[mesh.faces] > 0.2).all(1)
@@ -375,7 +414,9 @@ def draw(place: Place, camera: Camera, rng: Rng) -> Backdrop:
     layer = render(ahead, fine)
     h, w = fine.height, fine.width
     if place.outdoors:
-        color = texture.sky(rng, fine.rays(), float(rng.uniform(0, 1))) * float(rng.uniform(0.9, 1.05))
+        rays = fine.rays()
+        color = texture.sky(rng, rays, float(rng.uniform(0, 1))) * float(rng.uniform(0.9, 1.05))
+        color = texture.skyline(rng, rays, color)
     else:
         color = np.full((h, w, 3), 128, np.float32)
     color = color.reshape(-1, 3).astype(np.float32)
@@ -384,9 +425,12 @@ def draw(place: Place, camera: Camera, rng: Rng) -> Backdrop:
     near[layer.pixels] = layer.near
     ground = np.zeros(h * w, bool)
     ground[layer.pixels] = layer.mesh == 0
+    if place.outdoors:
+        distance = 1 / np.maximum(layer.near, 1e-3)
+        haze = (1 - np.exp(-np.maximum(distance - 8, 0) / 60))[:, None]
+        color[layer.pixels] += (np.array([190, 202, 210], np.float32) - color[layer.pixels]) * haze
     color = color.reshape(h, w, 3)
     color *= _shaded(place, fine, ground.reshape(h, w))[..., None]
-    del behind
     return Backdrop(
         cv2.resize(color, (camera.width, camera.height), interpolation=cv2.INTER_AREA),
         np.ascontiguousarray(near.reshape(h, w)[::2, ::2]).ravel(),

@@ -230,12 +230,13 @@ def _visible(
     if behind is not None:
         seen = np.flatnonzero(inverse > behind[pixel])
         owner, pixel, inverse = owner[seen], pixel[seen], inverse[seen]
-    order = np.argsort(inverse)
+    nearest = np.zeros(width * height, np.float32)
+    np.maximum.at(nearest, pixel, inverse)
+    front = np.flatnonzero(inverse == nearest[pixel])
     winner = np.full(width * height, -1, np.intp)
-    winner[pixel[order]] = order
+    winner[pixel[front]] = owner[front]
     pixels = np.flatnonzero(winner >= 0)
-    chosen = winner[pixels]
-    return pixels, kept[owner[chosen]], inverse[chosen]
+    return pixels, kept[winner[pixels]], nearest[pixels]
 
 
 def _sample(texture: Image, uv: Array) -> Array:

@@ -73,7 +73,7 @@ def cloth(rng: Rng, height: int, width: int, pattern: str, color: Color, second:
             base = _mix(base, second, (spots > 0.9).astype(np.float32))
             base = _mix(base, (240, 230, 200), (noise(rng, height, width, repeat, 2) > 1.3).astype(np.float32))
         case "melange":
-            base = _mix(base, second, np.clip(0.25 + 0.25 * noise(rng, height, width, 3, 2), 0, 1))
+            base = _mix(base, second, np.clip(0.15 + 0.12 * noise(rng, height, width, 3, 2), 0, 0.5))
         case "denim":
             fade = np.clip(0.2 * noise(rng, height, width, 60, 3) + 0.15 * noise(rng, height, width, 2, 1), -0.3, 0.5)
             base = _mix(base, second, np.clip(0.2 + fade, 0, 1))
@@ -136,12 +136,6 @@ def grass(rng: Rng, color: Color = (92, 116, 52), size: int = 512) -> Image:
     shade = 1 + 0.16 * noise(rng, size, size, 6, 3, 1.5) + 0.12 * noise(rng, size, size, 160, 4)
     image = plain(color, size, size) * shade[..., None]
     return to_image(_mix(image, (150, 140, 80), np.clip(0.2 * noise(rng, size, size, 90, 5), 0, 0.5)))
-
-
-def leaves(rng: Rng, color: Color, size: int = 256) -> Image:
-    """Foliage: light leaves over dark gaps."""
-    shade = np.clip(0.72 + 0.34 * noise(rng, size, size, 14, 3), 0.12, 1.5)
-    return to_image(plain(color, size, size) * shade[..., None])
 
 
 def facade(rng: Rng, wall: Image, columns: int, floors: int, cell: int = 96, shop: bool = True) -> Image:
@@ -208,3 +202,16 @@ def sky(rng: Rng, rays: Array, clouds: float) -> Array:
     cover = cv2.remap(field, np.mod(u, 510), np.mod(v, 510), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     cover = np.clip((cover + clouds * 2.4 - 1.2) * 0.6, 0, 1)
     return _mix(image, (244, 244, 246), cover * np.clip(up[..., 0] * 6, 0, 1))
+
+
+def skyline(rng: Rng, rays: Array, color: Array) -> Array:
+    """The sky picture with a band of distant trees above the horizon, hazy."""
+    bearing = np.arctan2(rays[..., 0], -rays[..., 2])
+    ridge = noise(rng, 4, 2048, 300, 7)[1]
+    at = np.clip((bearing / np.pi + 1) * 1024, 0, 2047).astype(np.int32)
+    top = 0.045 + 0.018 * np.clip(ridge, -2, 2)[at]
+    speck = noise(rng, *rays.shape[:2], 9, 3)
+    tree = np.array([88, 108, 84], np.float32) * (1 + 0.12 * speck)[..., None]
+    haze = np.array([188, 200, 208], np.float32)
+    trees = tree + (haze - tree) * np.clip(0.55 - rays[..., 1:2] * 4, 0.25, 0.6)
+    return np.where((rays[..., 1] < top)[..., None], trees, color)
