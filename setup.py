@@ -1,4 +1,4 @@
-"""The part of the build that pyproject.toml cannot say: run CMakeLists.txt, and put what it installs where pip expects it."""
+"""What pyproject.toml cannot say: run CMakeLists.txt, and hand what it installs to pip."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class BuildWithCMake(build_ext):
     def run(self) -> None:
         source = Path(__file__).parent.resolve()
         build, stage = Path(self.build_temp, "cmake").resolve(), Path(self.build_temp, "stage").resolve()
-        shutil.rmtree(self.build_temp, ignore_errors=True)  # what an earlier build left holds the paths of its environment
+        shutil.rmtree(self.build_temp, ignore_errors=True)  # an earlier build is bound to its own environment
         cmake(
-            "-S", str(source), "-B", str(build), "-G", "Ninja",
-            "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_INSTALL_PREFIX={sys.prefix}", f"-DPython3_EXECUTABLE={sys.executable}",
+            "-S", str(source), "-B", str(build), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+            f"-DCMAKE_INSTALL_PREFIX={sys.prefix}", f"-DPython3_EXECUTABLE={sys.executable}",
         )  # fmt: skip
         cmake("--build", str(build))
         cmake("--install", str(build), "--prefix", str(stage))
@@ -50,8 +50,9 @@ class BuildWithCMake(build_ext):
         shutil.copytree(
             generated / "msg", package / "msg", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.c", "__pycache__")
         )
-        for library in generated.glob("*.so"):  # named for this Python, so that installs for several can share a checkout
-            shutil.copy2(library, package / f"{library.name.partition('.')[0]}{sysconfig.get_config_var('EXT_SUFFIX')}")
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")  # so that editable installs for several Pythons can coexist
+        for library in generated.glob("*.so"):
+            shutil.copy2(library, package / f"{library.name.partition('.')[0]}{suffix}")
 
         self.distribution.data_files = [
             (str(path.parent.relative_to(stage)), [str(path)])

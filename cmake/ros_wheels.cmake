@@ -1,7 +1,15 @@
-# The ROS wheels on PyPI export CMake targets with an include directory of the machine that built them
+# Two cures for building with the ROS wheels from PyPI. On an ordinary ROS installation neither changes anything.
+
+# The wheels have no setup.bash to source, so nothing has set the prefix in which ament's resource index is found.
+if("$ENV{AMENT_PREFIX_PATH}" STREQUAL "")
+  get_filename_component(prefix "${ament_cmake_DIR}/../../.." ABSOLUTE)
+  set(ENV{AMENT_PREFIX_PATH} "${prefix}")
+endif()
+
+# The wheels export CMake targets with an include directory of the machine that built them
 # (/opt/python/cp311-cp311/include/python3.11), and CMake refuses to link to a target whose include directories do
-# not exist. This drops those directories from every imported target. It waits until the end of the file, because
-# rosidl_generate_interfaces brings in more targets. On an ordinary ROS installation it changes nothing.
+# not exist. This drops such directories from every imported target. It waits until the end of the CMakeLists.txt,
+# because rosidl_generate_interfaces brings in more targets.
 function(drop_missing_include_directories)
   get_directory_property(targets IMPORTED_TARGETS)
   foreach(target IN LISTS targets)
