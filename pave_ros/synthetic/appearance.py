@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from pave_ros.synthetic.arrays import Array, Image, Rng, Vector
 from pave_ros.synthetic.body import EYE_HEIGHT, Build
 from pave_ros.synthetic.figure import SHEETS, SPANS, angle_to_u
-from pave_ros.synthetic.texture import Array, Color, Image, Rng, cloth, noise, plain, to_image
+from pave_ros.synthetic.texture import cloth, noise, plain, to_image
 
 SHEET = 256
 """Width and height of a texture sheet in texels."""
@@ -19,7 +19,8 @@ _SKINS = np.array(
     [(238, 200, 176), (228, 184, 154), (216, 168, 136), (198, 146, 110), (168, 116, 82), (128, 84, 58), (92, 60, 44)]
 )
 _HAIRS = np.array(
-    [(28, 22, 20), (44, 30, 24), (74, 48, 32), (104, 70, 42), (150, 112, 66), (196, 160, 104), (130, 58, 34), (150, 148, 146)]
+    [(28, 22, 20), (44, 30, 24), (74, 48, 32), (104, 70, 42), (150, 112, 66), (196, 160, 104), (130, 58, 34),
+     (150, 148, 146)]
 )  # fmt: skip
 _CLOTHS = np.array(
     [(236, 234, 228), (208, 204, 196), (36, 36, 40), (70, 72, 78), (128, 130, 134), (32, 44, 82), (52, 90, 150),
@@ -66,7 +67,15 @@ def sample(rng: Rng) -> Appearance:
         )
         if shown
     )
-    pieces = [("skin", bare), ("top", top), ("bottom", bottom), ("head", ""), ("hair", hair), ("hand", ""), ("shoe", "")]
+    pieces = [
+        ("skin", bare),
+        ("top", top),
+        ("bottom", bottom),
+        ("head", ""),
+        ("hair", hair),
+        ("hand", ""),
+        ("shoe", ""),
+    ]
     if rng.random() < 0.15:
         pieces.append(("bag", ""))
     return Appearance(figure, build, tuple(pieces), _paint(rng, figure, top, bottom, hair, child))
@@ -79,7 +88,14 @@ def _build(rng: Rng, figure: str, child: bool) -> Build:
     if child:
         size = rng.uniform(0.62, 0.86)
         return Build(
-            size * 1.02, size * 0.97, size * 0.98, size * about(1.0, 0.05), size * 1.03, size * 1.08, 0.88 + 0.1 * size, size
+            size * 1.02,
+            size * 0.97,
+            size * 0.98,
+            size * about(1.0, 0.05),
+            size * 1.03,
+            size * 1.08,
+            0.88 + 0.1 * size,
+            size,
         )
     size = about(1.01 if figure != "woman" else 0.945, 0.035)
     girth = about(1.0, 0.09) * (1.0 if figure != "stout" else 1.08)
@@ -102,18 +118,28 @@ def _outfit(rng: Rng, figure: str) -> tuple[str, str, str]:
         bottom = str(rng.choice(["trousers", "slim", "shorts", "skirt", "long_skirt"], p=[0.2, 0.4, 0.14, 0.16, 0.1]))
         if top == "dress":
             bottom = str(rng.choice(["skirt", "long_skirt"]))
-        hair = str(rng.choice(["long", "bob", "bun", "ponytail", "short", "afro", "cap"], p=[0.3, 0.2, 0.13, 0.2, 0.07, 0.06, 0.04]))
+        hair = str(
+            rng.choice(
+                ["long", "bob", "bun", "ponytail", "short", "afro", "cap"], p=[0.3, 0.2, 0.13, 0.2, 0.07, 0.06, 0.04]
+            )
+        )
     else:
         top = str(rng.choice(["tee", "shirt", "jacket", "tank"], p=[0.4, 0.3, 0.23, 0.07]))
         bottom = str(rng.choice(["trousers", "slim", "shorts"], p=[0.5, 0.28, 0.22]))
-        hair = str(rng.choice(["short", "crop", "bald", "cap", "beanie", "afro", "long"], p=[0.46, 0.22, 0.08, 0.1, 0.06, 0.05, 0.03]))
+        hair = str(
+            rng.choice(
+                ["short", "crop", "bald", "cap", "beanie", "afro", "long"], p=[0.46, 0.22, 0.08, 0.1, 0.06, 0.05, 0.03]
+            )
+        )
     return top, bottom, hair
 
 
 def _paint(rng: Rng, figure: str, top: str, bottom: str, hair: str, child: bool) -> Image:
     skin = _SKINS[rng.integers(len(_SKINS))] * rng.uniform(0.94, 1.04)
     dark = skin.mean() < 120
-    hair_color = (_HAIRS[rng.integers(0, 3)] if dark else _HAIRS[rng.integers(0, 7 if child else 8)]) * rng.uniform(0.85, 1.15)
+    hair_color = (_HAIRS[rng.integers(0, 3)] if dark else _HAIRS[rng.integers(0, 7 if child else 8)]) * rng.uniform(
+        0.85, 1.15
+    )
     color, second, inner = (c.astype(float) for c in _CLOTHS[rng.choice(len(_CLOTHS), 3, replace=False)])
     leg = _LEGWEAR[rng.integers(len(_LEGWEAR))] * rng.uniform(0.9, 1.1)
     sheets = {name: plain(skin, SHEET, SHEET) for name in SHEETS}
@@ -172,7 +198,7 @@ def _pleat(rng: Rng, sheet: Array) -> None:
     sheet *= (1 + 0.14 * growing * wave)[..., None]
 
 
-def _neckline(rng: Rng, sheet: Array, kind: str, skin: Color) -> None:
+def _neckline(rng: Rng, sheet: Array, kind: str, skin: Vector) -> None:
     """The skin that a tee, tank or dress leaves bare below the neck: round or pointed."""
     if kind not in ("tee", "tank", "dress"):
         return
@@ -182,11 +208,13 @@ def _neckline(rng: Rng, sheet: Array, kind: str, skin: Color) -> None:
     share = np.abs(angle) / wide
     height = deep + (1.5 - deep) * (share if rng.random() < 0.3 else share**3)
     outline = np.array([(_column(a), _row("top", y)) for a, y in zip(angle, height, strict=True)])
-    cv2.fillPoly(sheet, [np.concatenate([outline, [[outline[-1, 0], 0], [outline[0, 0], 0]]])], np.asarray(skin).tolist())
+    cv2.fillPoly(
+        sheet, [np.concatenate([outline, [[outline[-1, 0], 0], [outline[0, 0], 0]]])], np.asarray(skin).tolist()
+    )
     cv2.polylines(sheet, [outline], False, (np.asarray(skin) * 0.55).tolist(), 1)
 
 
-def _trim_top(rng: Rng, sheet: Array, kind: str, color: Color, second: Color, inner: Color) -> None:
+def _trim_top(rng: Rng, sheet: Array, kind: str, color: Vector, second: Vector, inner: Vector) -> None:
     """Collar, buttons, zip, print."""
     middle = _column(0)
     color, second = np.asarray(color), np.asarray(second)
@@ -209,21 +237,27 @@ def _trim_top(rng: Rng, sheet: Array, kind: str, color: Color, second: Color, in
     elif kind == "jacket":
         if rng.random() < 0.6:
             half = rng.uniform(0.12, 0.3)
-            opening = np.array([[_column(-half * 1.7), 0], [_column(half * 1.7), 0], [_column(half), SHEET], [_column(-half), SHEET]])
+            opening = np.array(
+                [[_column(-half * 1.7), 0], [_column(half * 1.7), 0], [_column(half), SHEET], [_column(-half), SHEET]]
+            )
             cv2.fillPoly(sheet, [opening], np.asarray(inner).tolist(), cv2.LINE_AA)
             cv2.polylines(sheet, [opening], False, (color * 0.5).tolist(), 2, cv2.LINE_AA)
             if rng.random() < 0.4:
-                tie = np.array([[middle - 3, 0], [middle + 3, 0], [middle + 5, _row("top", 1.05)], [middle - 5, _row("top", 1.05)]])
+                tie = np.array(
+                    [[middle - 3, 0], [middle + 3, 0], [middle + 5, _row("top", 1.05)], [middle - 5, _row("top", 1.05)]]
+                )
                 cv2.fillPoly(sheet, [tie], (second * 0.7).tolist(), cv2.LINE_AA)
         else:
             cv2.line(sheet, (middle, 0), (middle, SHEET), (color * 0.45).tolist(), 2)
         for side in (-1, 1):
             x = _column(side * 0.85)
-            cv2.line(sheet, (x - 8, _row("top", 0.98)), (x + 8, _row("top", 0.96)), (color * 0.55).tolist(), 2, cv2.LINE_AA)
+            cv2.line(
+                sheet, (x - 8, _row("top", 0.98)), (x + 8, _row("top", 0.96)), (color * 0.55).tolist(), 2, cv2.LINE_AA
+            )
     sheet[_row("top", 0.895) : _row("top", 0.885)] *= 0.8
 
 
-def _print(rng: Rng, sheet: Array, color: Color) -> None:
+def _print(rng: Rng, sheet: Array, color: Vector) -> None:
     """A print on the chest: a word, a bar, a disc or a badge."""
     middle, y = _column(0), _row("top", 1.25)
     tone = np.asarray(color).tolist()
@@ -242,7 +276,7 @@ def _print(rng: Rng, sheet: Array, color: Color) -> None:
             cv2.rectangle(sheet, (middle + 12, y - 22), (middle + 22, y - 12), tone, -1)
 
 
-def _trim_bottom(trunk: Array, leg: Array, color: Color, kind: str) -> None:
+def _trim_bottom(trunk: Array, leg: Array, color: Vector, kind: str) -> None:
     """Belt, fly, pockets, seams, knees."""
     color = np.asarray(color)
     if "skirt" not in kind:
@@ -262,7 +296,7 @@ def _trim_bottom(trunk: Array, leg: Array, color: Color, kind: str) -> None:
         leg *= (1 + 0.05 * knee * wave)[..., None]
 
 
-def _face(rng: Rng, skin: Color, hair_color: Color, hair: str, figure: str, child: bool) -> Array:
+def _face(rng: Rng, skin: Vector, hair_color: Vector, hair: str, figure: str, child: bool) -> Array:
     """The head's sheet: skin with the face painted on, drawn four times as large for smooth lines."""
     k = 4
     skin, hair_color = np.asarray(skin, np.float64), np.asarray(hair_color, np.float64)
@@ -274,16 +308,18 @@ def _face(rng: Rng, skin: Color, hair_color: Color, hair: str, figure: str, chil
         low, high = SPANS["head"]
         return int(float(angle_to_u(angle)) * SHEET * k), int((1 - (y - low) / (high - low)) * SHEET * k)
 
-    def spot(x: float, y: float, rx: float, ry: float, color: Color, share: float, z: float = 0.083) -> None:
+    def spot(x: float, y: float, rx: float, ry: float, color: Vector, share: float, z: float = 0.083) -> None:
         """A soft patch of colour; radii in metres."""
         cx, cy = at(x, y, z)
         sx, sy = rx / (7.28 * np.hypot(x, z)) * SHEET * k, ry / 0.44 * SHEET * k
-        part = tuple(slice(max(int(c - 2.2 * r), 0), min(int(c + 2.2 * r) + 1, SHEET * k)) for c, r in ((cy, sy), (cx, sx)))
+        part = tuple(
+            slice(max(int(c - 2.2 * r), 0), min(int(c + 2.2 * r) + 1, SHEET * k)) for c, r in ((cy, sy), (cx, sx))
+        )
         yy, xx = np.ogrid[part]
         weight = share * np.exp(-(((xx - cx) / sx) ** 2 + ((yy - cy) / sy) ** 2))
         image[part] += (np.asarray(color, np.float32) - image[part]) * weight[..., None].astype(np.float32)
 
-    def oval(x: float, y: float, rx: float, ry: float, color: Color, z: float = 0.083) -> None:
+    def oval(x: float, y: float, rx: float, ry: float, color: Vector, z: float = 0.083) -> None:
         size = (max(1, int(rx / (7.28 * np.hypot(x, z)) * SHEET * k)), max(1, int(ry / 0.44 * SHEET * k)))
         cv2.ellipse(image, at(x, y, z), size, 0, 0, 360, np.asarray(color, np.float64).tolist(), -1, cv2.LINE_AA)
 
@@ -314,7 +350,10 @@ def _face(rng: Rng, skin: Color, hair_color: Color, hair: str, figure: str, chil
         oval(x, EYE_HEIGHT - 0.0002, 0.0060, 0.0060, iris)
         oval(x, EYE_HEIGHT - 0.0002, 0.0028, 0.0030, (14, 12, 12))
         oval(x + 0.002, EYE_HEIGHT + 0.0022, 0.0012, 0.0012, (250, 250, 250))
-        lid = [at(x + dx, EYE_HEIGHT + dy) for dx, dy in ((-0.015, 0.001), (-0.006, 0.0072), (0.006, 0.0072), (0.015, 0.001))]
+        lid = [
+            at(x + dx, EYE_HEIGHT + dy)
+            for dx, dy in ((-0.015, 0.001), (-0.006, 0.0072), (0.006, 0.0072), (0.015, 0.001))
+        ]
         cv2.polylines(image, [np.array(lid)], False, (skin * (0.16 if woman else 0.3)).tolist(), 7, cv2.LINE_AA)
         line = [at(x + side * dx, EYE_HEIGHT + dy) for dx, dy in ((-0.016, 0.0175), (0.0, 0.0225), (0.019, 0.017))]
         cv2.polylines(image, [np.array(line)], False, brow.tolist(), 9 if woman else 15, cv2.LINE_AA)
@@ -330,11 +369,11 @@ def _face(rng: Rng, skin: Color, hair_color: Color, hair: str, figure: str, chil
             for side in (-1, 1):
                 cx = int(float(angle_to_u(side * angle)) * SHEET * k)
                 cv2.circle(image, (cx, at(0, 1.70 - 0.045 * (angle - 1.15))[1]), 90, hair_color.tolist(), -1)
-    image = cv2.resize(image, (SHEET, SHEET), interpolation=cv2.INTER_AREA)
-    return image * (1 + 0.015 * noise(rng, SHEET, SHEET, 6, 2))[..., None]
+    small = cv2.resize(image, (SHEET, SHEET), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return small * (1 + 0.015 * noise(rng, SHEET, SHEET, 6, 2))[..., None]
 
 
-def _strands(rng: Rng, color: Color, kind: str) -> Array:
+def _strands(rng: Rng, color: Vector, kind: str) -> Array:
     """Hair or the cloth of a hat."""
     if kind == "beanie":
         ribs = 1 + 0.12 * np.sin(np.arange(SHEET) / SHEET * 2 * np.pi * 60)
@@ -361,7 +400,7 @@ def _shoe(rng: Rng) -> Array:
 
 def mipmaps(atlas: Image, levels: int = 4) -> list[Image]:
     """The atlas and its halves, for people further away."""
-    maps: list[npt.NDArray[np.uint8]] = [atlas]
+    maps: list[Image] = [atlas]
     for _ in range(levels - 1):
         h, w = maps[-1].shape[:2]
         maps.append(cv2.resize(maps[-1], (w // 2, h // 2), interpolation=cv2.INTER_AREA).astype(np.uint8))

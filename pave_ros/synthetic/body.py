@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from pave_ros.synthetic.arrays import Array, Indices
 
 BONES: tuple[tuple[str, str, tuple[float, float, float]], ...] = (
     ("pelvis", "", (0.0, 0.95, 0.0)),
@@ -123,9 +123,7 @@ class Build:
         """(B, 3, 3) linear map of each bone from the standard body at rest to this one."""
         maps = np.zeros((len(BONES), 3, 3), np.float32)
         for name, b in BONE.items():
-            if name in ("pelvis", "spine", "chest"):
-                maps[b] = np.diag([self.width, self.trunk, self.depth])
-            elif "groin" in name:
+            if name in ("pelvis", "spine", "chest") or "groin" in name:
                 maps[b] = np.diag([self.width, self.trunk, self.depth])
             elif "clavicle" in name or "deltoid" in name:
                 maps[b] = np.diag([self.width, (self.trunk + self.girth) / 2, self.depth])
@@ -165,7 +163,7 @@ class Build:
         return self.leg_length + self.ankle_height + self.trunk * 0.52 + self.head * 0.285 + 0.025
 
 
-def along(bone: str) -> npt.NDArray[np.float64]:
+def along(bone: str) -> Array:
     """Unit direction at rest from the joint of a limb's bone to the next joint."""
     child = PARENT.index(BONE[bone])
     d = (REST[child] - REST[BONE[bone]]).astype(np.float64)
@@ -268,9 +266,8 @@ def _halved(turn: Array) -> Array:
     trace = turn[:, 0, 0] + turn[:, 1, 1] + turn[:, 2, 2]
     axis = np.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], -1)
     half = np.arccos(np.clip((trace - 1) / 2, -1, 1))[:, None, None] / 2
-    axis = _unit(axis)
     cross = np.zeros_like(turn)
-    cross[:, 2, 1], cross[:, 0, 2], cross[:, 1, 0] = axis.T
+    cross[:, 2, 1], cross[:, 0, 2], cross[:, 1, 0] = _unit(axis).T
     cross -= cross.transpose(0, 2, 1)
     return np.eye(3) + np.sin(half) * cross + (1 - np.cos(half)) * (cross @ cross)
 
@@ -281,19 +278,21 @@ def _knee_axis(heading: Array, foot_yaw: Array) -> Array:
     return np.stack([-np.cos(yaw), np.zeros_like(yaw), np.sin(yaw)], -1)
 
 
-def _bend_leg(hip: Array, ankle: Array, thigh: Array, shin: Array, heading: Array, foot_yaw: Array) -> tuple[Array, ...]:
+def _bend_leg(
+    hip: Array, ankle: Array, thigh: Array, shin: Array, heading: Array, foot_yaw: Array
+) -> tuple[Array, ...]:
     """Knee and ankle (N, 3) of a leg between the hip and the wished ankle, by the law of cosines."""
     a, b = np.linalg.norm(thigh, axis=-1), np.linalg.norm(shin, axis=-1)
     line = ankle - hip
     reach = np.clip(np.linalg.norm(line, axis=-1), np.abs(a - b) + 0.02, (a + b) * 0.9995)
-    line = _unit(line)
+    towards = _unit(line)
     cosine = np.clip((a * a + reach * reach - b * b) / (2 * a * reach), -1, 1)[:, None]
-    forward = _unit(np.cross(_knee_axis(heading, foot_yaw), line))
-    knee = hip + a[:, None] * (cosine * line + np.sqrt(1 - cosine**2) * forward)
-    return knee, hip + reach[:, None] * line
+    forward = _unit(np.cross(_knee_axis(heading, foot_yaw), towards))
+    knee = hip + a[:, None] * (cosine * towards + np.sqrt(1 - cosine**2) * forward)
+    return knee, hip + reach[:, None] * towards
 
 
-def keypoint_anchors(build: Build) -> tuple[npt.NDArray[np.intp], Array]:
+def keypoint_anchors(build: Build) -> tuple[Indices, Array]:
     """Bone (17,) and place (17, 3) in that bone's frame of every COCO-17 keypoint, for `joints + rotations @ place`."""
     bones = np.array([BONE[name] for name, _, _ in KEYPOINTS])
     places = np.array([place for _, place, _ in KEYPOINTS], np.float32) - REST[bones]

@@ -13,8 +13,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pave_ros.synthetic.arrays import Array, Indices, Vector
 from pave_ros.synthetic.body import BONE, BONES, EYE_HEIGHT, HALFWAY, PARENT, REST, SIDES, along
-from pave_ros.synthetic.surface import Array, Blob, blend, bounds, mesh_of
+from pave_ros.synthetic.surface import Blob, blend, bounds, mesh_of
 
 FIGURES = ("man", "woman", "stout")
 TOPS = ("tee", "shirt", "jacket", "tank", "dress")
@@ -47,7 +48,7 @@ class Piece:
 
     vertices: Array
     normals: Array
-    faces: npt.NDArray[np.int32]
+    faces: Indices
     weights: Array
     shade: Array
     uv: Array
@@ -58,9 +59,8 @@ def joined(pieces: Iterable[Piece]) -> Piece:
     parts = list(pieces)
     starts = np.cumsum([0] + [len(p.vertices) for p in parts])
     faces = np.concatenate([p.faces + start for p, start in zip(parts, starts, strict=False)])
-    stacked = (np.concatenate([getattr(p, k) for p in parts]) for k in ("vertices", "normals"))
-    rest = (np.concatenate([getattr(p, k) for p in parts]) for k in ("weights", "shade", "uv"))
-    return Piece(*stacked, faces.astype(np.int32), *rest)
+    names = ("vertices", "normals", "weights", "shade", "uv")
+    return Piece(faces=faces.astype(np.int32), **{k: np.concatenate([getattr(p, k) for p in parts]) for k in names})
 
 
 def _mirrored(blobs: Iterable[Blob]) -> list[Blob]:
@@ -124,7 +124,14 @@ def _arm(
     bulge = elbow + d * 0.07
     blobs = [
         Blob("left_upper_arm", shoulder, elbow, 0.053 * thin + grow, 0.041 * thin + grow, clips=cut),
-        Blob("left_upper_arm", shoulder + d * 0.11, shoulder + d * 0.18, 0.05 * thin + grow, 0.046 * thin + grow, clips=cut),
+        Blob(
+            "left_upper_arm",
+            shoulder + d * 0.11,
+            shoulder + d * 0.18,
+            0.05 * thin + grow,
+            0.046 * thin + grow,
+            clips=cut,
+        ),
     ]
     if length > 0.3:
         blobs += [
@@ -135,7 +142,7 @@ def _arm(
 
 
 def _leg(figure: str, grow: float = 0.0, ankle: float | None = None, hem: float = 0.0) -> list[Blob]:
-    """Both legs, thicker by `grow` metres; below the knee as wide as `ankle` tells, if given; cut at the height `hem`."""
+    """Both legs, thicker by `grow` metres; `ankle` is the radius there, if given; cut at the height `hem`."""
     thin = 0.97 if figure == "woman" else 1.06 if figure == "stout" else 1.0
     hip, knee, foot = (REST[BONE[f"left_{b}"]] for b in ("thigh", "shin", "foot"))
     cut = (((0, -1, 0), -hem),)
@@ -156,7 +163,7 @@ def _body(figure: str) -> list[Blob]:
 
 
 def _cone(y0: float, r0: float, y1: float, r1: float, depth: float) -> list[Blob]:
-    cut: tuple[tuple[tuple[float, float, float], float], ...] = (((0, 1, 0), y0), ((0, -1, 0), -y1))
+    cut: tuple[tuple[Vector, float], ...] = (((0, 1, 0), y0), ((0, -1, 0), -y1))
     return [Blob("pelvis", (0, y0, 0), (0, y1, 0), r0, r1, (1, 1, depth), cut)]
 
 
@@ -168,7 +175,7 @@ def _top(figure: str, kind: str) -> list[Blob]:
         "tank": (0.011, 0.92, 0.0),
         "dress": (0.011, 0.98, 0.15),
     }[kind]
-    cuts: tuple[tuple[tuple[float, float, float], float], ...] = (((0, 1, 0.3), 1.497), ((0, -1, 0), -hem))
+    cuts: tuple[tuple[Vector, float], ...] = (((0, 1, 0.3), 1.497), ((0, -1, 0), -hem))
     if kind == "tank":
         cuts += (((0.9, 0.45, 0), 0.745), ((-0.9, 0.45, 0), 0.745))
     over = 0.014 if hem < 0.95 else 0.0
@@ -256,7 +263,9 @@ def _hand() -> list[Blob]:
         mid, tip = wrist + d * 0.09 + side, wrist + d * length + side * 1.1 + inward * 0.02
         blobs.append(Blob("left_hand", wrist + d * 0.015 + side * 0.6, mid, 0.0155, 0.0125))
         blobs.append(Blob("left_hand", mid, tip, 0.0105, 0.008))
-    blobs.append(Blob("left_hand", wrist + d * 0.025 + z * 0.02, wrist + d * 0.1 + z * 0.052 + inward * 0.012, 0.014, 0.009))
+    blobs.append(
+        Blob("left_hand", wrist + d * 0.025 + z * 0.02, wrist + d * 0.1 + z * 0.052 + inward * 0.012, 0.014, 0.009)
+    )
     return _mirrored(blobs)
 
 
@@ -266,7 +275,9 @@ def _shoe() -> list[Blob]:
     return _mirrored(
         [
             Blob("left_foot", (x, 0.038, z - 0.038), (x + 0.008, 0.036, z + 0.13), 0.042, 0.042, (1, 1, 1), floor),
-            Blob("left_foot", (x + 0.008, 0.02, z + 0.12), (x + 0.006, 0.018, z + 0.155), 0.04, 0.034, (1, 0.8, 1), floor),
+            Blob(
+                "left_foot", (x + 0.008, 0.02, z + 0.12), (x + 0.006, 0.018, z + 0.155), 0.04, 0.034, (1, 0.8, 1), floor
+            ),
             Blob("left_foot", (x, 0.05, z - 0.015), (x + 0.002, 0.09, z), 0.043, 0.042, clips=floor),
             Blob("left_foot", (x, 0.08, z + 0.01), (x + 0.005, 0.05, z + 0.08), 0.034, 0.032, clips=floor),
         ]
@@ -326,7 +337,7 @@ def _skirt_skinning(vertices: Array) -> Array:
     return weights
 
 
-def _unwrap(vertices: Array, faces: npt.NDArray[np.int32], weights: Array, sheets: tuple[str, str, str]) -> Array:
+def _unwrap(vertices: Array, faces: Indices, weights: Array, sheets: tuple[str, str, str]) -> Array:
     """(F, 3, 2) texture coordinates: the angle around the trunk, arm or leg, and the height along it."""
     legs, arms = ("thigh", "shin", "foot"), ("arm", "hand", "deltoid")
     part_of_bone = np.array(
@@ -370,7 +381,7 @@ def angle_to_u(angle: npt.ArrayLike) -> Array:
     return (0.5 + np.asarray(angle, np.float32) / (2 * (np.pi + WRAP))).astype(np.float32)
 
 
-def _unwrap_round(vertices: Array, faces: npt.NDArray[np.int32], sheet: str) -> Array:
+def _unwrap_round(vertices: Array, faces: Indices, sheet: str) -> Array:
     """(F, 3, 2) texture coordinates of a head-like piece: the angle around the vertical, and the height."""
     p = vertices[faces]
     angle = np.arctan2(p[..., 0], p[..., 2])

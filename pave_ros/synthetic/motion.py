@@ -5,16 +5,14 @@ Feet are planned as steps on the ground and the legs reach for them, so that fee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from pave_ros.synthetic.arrays import Array, Rng
 from pave_ros.synthetic.body import Build, P
 
-Rng = np.random.Generator
-Vector = npt.NDArray[np.float64]
 _TICK = 1 / 60
 _DUTY = 0.3
 """Half of the share of a gait cycle during which a foot stands."""
@@ -29,9 +27,9 @@ class Upper:
         drop, back: metres that the pelvis goes down and backwards.
     """
 
-    arms: Vector
-    spine: Vector = field(default_factory=lambda: np.zeros(3))
-    head: Vector = field(default_factory=lambda: np.zeros(3))
+    arms: Array
+    spine: Array = field(default_factory=lambda: np.zeros(3))
+    head: Array = field(default_factory=lambda: np.zeros(3))
     drop: float = 0.0
     back: float = 0.0
 
@@ -48,13 +46,15 @@ class Manner:
     right_handed: bool
     pace: float
     stance: float
-    phases: Vector
+    phases: Array
 
     @classmethod
     def sample(cls, rng: Rng) -> Manner:
-        return cls(bool(rng.random() < 0.75), rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.25), rng.uniform(0, 2 * np.pi, 8))
+        return cls(
+            bool(rng.random() < 0.75), rng.uniform(0.85, 1.15), rng.uniform(0.9, 1.25), rng.uniform(0, 2 * np.pi, 8)
+        )
 
-    def arms(self, better: tuple[float, ...], other: tuple[float, ...]) -> Vector:
+    def arms(self, better: tuple[float, ...], other: tuple[float, ...]) -> Array:
         """(2, 5) arms from those of the better and the other hand."""
         return np.array([other, better] if self.right_handed else [better, other])
 
@@ -66,13 +66,23 @@ def _idle(t: float, m: Manner) -> Upper:
     p = m.phases
     arms = np.array([_HANG, _HANG])
     arms[:, 0] += 0.03 * np.sin(0.9 * t + p[:2])
-    head = np.array([0.05 * np.sin(0.5 * t + p[2]), 0.03 * np.sin(0.4 * t + p[3]), 0.3 * np.sin(0.37 * t + p[4]) * np.sin(0.23 * t + p[5])])
+    head = np.array(
+        [
+            0.05 * np.sin(0.5 * t + p[2]),
+            0.03 * np.sin(0.4 * t + p[3]),
+            0.3 * np.sin(0.37 * t + p[4]) * np.sin(0.23 * t + p[5]),
+        ]
+    )
     return Upper(arms, np.array([0.02, 0.03 * np.sin(0.45 * t + p[6]), 0.05 * np.sin(0.3 * t + p[7])]), head)
 
 
 def _wave(t: float, m: Manner) -> Upper:
     swing = 0.45 * np.sin(7.5 * t)
-    return Upper(m.arms((0.5, 1.55, -0.5, 1.35 + swing, 0.15 * np.sin(7.5 * t + 1)), _HANG), np.array([0, -0.03, 0.0]), np.array([-0.05, 0.1, 0]))
+    return Upper(
+        m.arms((0.5, 1.55, -0.5, 1.35 + swing, 0.15 * np.sin(7.5 * t + 1)), _HANG),
+        np.array([0, -0.03, 0.0]),
+        np.array([-0.05, 0.1, 0]),
+    )
 
 
 def _talk(t: float, m: Manner) -> Upper:
@@ -84,20 +94,36 @@ def _talk(t: float, m: Manner) -> Upper:
 
 
 def _phone(t: float, m: Manner) -> Upper:
-    return Upper(m.arms((0.45, 0.12, 0.55, 1.75, -0.1), (0.3, 0.1, 0.6, 1.6 + 0.05 * np.sin(5 * t), 0)), np.array([0.08, 0, 0]), np.array([0.42, 0, 0.04 * np.sin(t)]))
+    return Upper(
+        m.arms((0.45, 0.12, 0.55, 1.75, -0.1), (0.3, 0.1, 0.6, 1.6 + 0.05 * np.sin(5 * t), 0)),
+        np.array([0.08, 0, 0]),
+        np.array([0.42, 0, 0.04 * np.sin(t)]),
+    )
 
 
 def _call(t: float, m: Manner) -> Upper:
-    return Upper(m.arms((0.95, 0.55, 0.35, 2.35, 0.1), _HANG), np.array([0.0, 0.03, 0.1 * np.sin(0.6 * t)]), np.array([0.05, 0.12 if m.right_handed else -0.12, 0.25 * np.sin(0.5 * t)]))
+    return Upper(
+        m.arms((0.95, 0.55, 0.35, 2.35, 0.1), _HANG),
+        np.array([0.0, 0.03, 0.1 * np.sin(0.6 * t)]),
+        np.array([0.05, 0.12 if m.right_handed else -0.12, 0.25 * np.sin(0.5 * t)]),
+    )
 
 
 def _hips(t: float, m: Manner) -> Upper:
     arm = (-0.45, 0.62, 1.0, 1.35, 0.3)
-    return Upper(np.array([arm, arm]), np.array([-0.02, 0.02 * np.sin(t), 0.05 * np.sin(0.5 * t)]), np.array([0, 0, 0.4 * np.sin(0.6 * t)]))
+    return Upper(
+        np.array([arm, arm]),
+        np.array([-0.02, 0.02 * np.sin(t), 0.05 * np.sin(0.5 * t)]),
+        np.array([0, 0, 0.4 * np.sin(0.6 * t)]),
+    )
 
 
 def _cross(t: float, m: Manner) -> Upper:
-    return Upper(m.arms((0.42, 0.12, 1.15, 1.7, 0.2), (0.5, 0.1, 1.1, 1.6, 0.2)), np.array([-0.03, 0, 0.04 * np.sin(t)]), np.array([0, 0, 0.3 * np.sin(0.4 * t)]))
+    return Upper(
+        m.arms((0.42, 0.12, 1.15, 1.7, 0.2), (0.5, 0.1, 1.1, 1.6, 0.2)),
+        np.array([-0.03, 0, 0.04 * np.sin(t)]),
+        np.array([0, 0, 0.3 * np.sin(0.4 * t)]),
+    )
 
 
 def _raise(t: float, m: Manner) -> Upper:
@@ -113,7 +139,11 @@ def _jacks(t: float, m: Manner) -> Upper:
 
 
 def _point(t: float, m: Manner) -> Upper:
-    return Upper(m.arms((1.4 + 0.05 * np.sin(2 * t), 0.35 + 0.2 * np.sin(0.8 * t), 0, 0.12, 0), _HANG), np.array([0.02, 0, 0.12]), np.array([0, 0, 0.2]))
+    return Upper(
+        m.arms((1.4 + 0.05 * np.sin(2 * t), 0.35 + 0.2 * np.sin(0.8 * t), 0, 0.12, 0), _HANG),
+        np.array([0.02, 0, 0.12]),
+        np.array([0, 0, 0.2]),
+    )
 
 
 def _clap(t: float, m: Manner) -> Upper:
@@ -130,24 +160,46 @@ def _stretch(t: float, m: Manner) -> Upper:
 
 def _drink(t: float, m: Manner) -> Upper:
     up = 0.5 - 0.5 * np.cos(np.clip(np.mod(t, 5) - 1, 0, 3) * 2 * np.pi / 3)
-    return Upper(m.arms((0.35 + 0.65 * up, 0.2 + 0.15 * up, 0.5, 1.5 + 0.75 * up, 0.1), _HANG), np.array([-0.06 * up, 0, 0]), np.array([-0.15 * up, 0, 0]))
+    return Upper(
+        m.arms((0.35 + 0.65 * up, 0.2 + 0.15 * up, 0.5, 1.5 + 0.75 * up, 0.1), _HANG),
+        np.array([-0.06 * up, 0, 0]),
+        np.array([-0.15 * up, 0, 0]),
+    )
 
 
 def _bend(t: float, m: Manner) -> Upper:
     low = 0.5 - 0.5 * np.cos(min(t, 4.0) * 2 * np.pi / 4)
     arm = (0.1 + 1.15 * low, 0.1, 0.1, 0.2 + 0.1 * low, 0)
-    return Upper(np.array([arm, arm]), np.array([1.35 * low, 0, 0]), np.array([0.2 * low, 0, 0]), drop=0.16 * low, back=0.15 * low)
+    return Upper(
+        np.array([arm, arm]),
+        np.array([1.35 * low, 0, 0]),
+        np.array([0.2 * low, 0, 0]),
+        drop=0.16 * low,
+        back=0.15 * low,
+    )
 
 
 def _squat(t: float, m: Manner) -> Upper:
     low = 0.5 - 0.5 * np.cos(2.3 * t)
     arm = (0.2 + 1.3 * low, 0.15, 0.1, 0.15, 0)
-    return Upper(np.array([arm, arm]), np.array([0.55 * low, 0, 0]), np.array([-0.3 * low, 0, 0]), drop=0.42 * low, back=0.22 * low)
+    return Upper(
+        np.array([arm, arm]),
+        np.array([0.55 * low, 0, 0]),
+        np.array([-0.3 * low, 0, 0]),
+        drop=0.42 * low,
+        back=0.22 * low,
+    )
 
 
 def _crouch(t: float, m: Manner) -> Upper:
     arm = (1.0, 0.15, 0.45, 0.75 + 0.1 * np.sin(3 * t), 0)
-    return Upper(np.array([arm, arm]), np.array([0.55, 0, 0.1 * np.sin(t)]), np.array([-0.1, 0, 0.2 * np.sin(0.7 * t)]), drop=0.5, back=0.16)
+    return Upper(
+        np.array([arm, arm]),
+        np.array([0.55, 0, 0.1 * np.sin(t)]),
+        np.array([-0.1, 0, 0.2 * np.sin(0.7 * t)]),
+        drop=0.5,
+        back=0.16,
+    )
 
 
 STANDING: dict[str, Callable[[float, Manner], Upper]] = {
@@ -161,7 +213,11 @@ SEATED = ("rest", "talk", "phone", "wave", "drink", "call", "clap")
 
 def _rest(t: float, m: Manner) -> Upper:
     arm = (0.42, 0.1, 0.1, 0.95, -0.2)
-    return Upper(np.array([arm, arm]), np.array([0.05, 0, 0.04 * np.sin(0.5 * t)]), np.array([0.05, 0, 0.35 * np.sin(0.4 * t + m.phases[0])]))
+    return Upper(
+        np.array([arm, arm]),
+        np.array([0.05, 0, 0.04 * np.sin(0.5 * t)]),
+        np.array([0.05, 0, 0.35 * np.sin(0.4 * t + m.phases[0])]),
+    )
 
 
 @dataclass(frozen=True)
@@ -189,7 +245,8 @@ class Visit:
     Args:
         build: the person's proportions.
         entry, leave: (x, z) outside the picture where the visit starts and ends, metres.
-        station: where to stop, or None to walk through.
+        stops: where to go one after the other; with an activity at the last one unless it is only to be passed.
+        passing: whether nobody stops: a walk, or a run where there are no stops.
         duration: seconds that the visit should take, kept as far as the way allows; then `end` tells it.
     """
 
@@ -199,28 +256,26 @@ class Visit:
         build: Build,
         entry: tuple[float, float],
         leave: tuple[float, float],
-        station: Station | None,
+        stops: Sequence[Station],
+        passing: bool,
         duration: float,
     ) -> None:
         self.build = build
         self.manner = Manner.sample(rng)
-        self.running = station is None and rng.random() < 0.3
+        self.running = not stops
         self._hip = float(build.offsets[13, 0]) * self.manner.stance
         self._stays: list[_Stay] = []
-        self._rows: list[npt.NDArray[np.float64]] = [np.array([[*entry, self._towards(entry, leave), 0.25, 0.0]])]
-        if station is None:
-            self._walk(leave)
-        else:
-            self._walk((station.x, station.z))
-            away = self._towards((station.x, station.z), leave)
-            self._spend(rng, station, duration - self._elapsed() * 2 - 2)
-            self._turn(away)
-            self._walk(leave)
+        self._rows: list[Array] = [np.array([[*entry, self._towards(entry, leave), 0.25, 0.0]])]
+        for stop in stops:
+            self._walk((stop.x, stop.z))
+        if stops and not passing:
+            self._spend(rng, stops[-1], duration - self._elapsed() * 2 - 2)
+        self._walk(leave)
         table = np.concatenate(self._rows)
         self._x, self._z, self._yaw, self._phase, self._speed = table.T
         self._times = np.arange(len(table)) * _TICK
         self.end = float(self._times[-1])
-        still = np.flatnonzero((np.diff(self._phase, append=self._phase[-1]) == 0))
+        still = np.flatnonzero(np.diff(self._phase, append=self._phase[-1]) == 0)
         self._halts = self._phase[still]
         self._halt_times = self._times[still]
 
@@ -231,7 +286,7 @@ class Visit:
     def _elapsed(self) -> float:
         return sum(len(rows) for rows in self._rows) * _TICK
 
-    def _move(self, x: Vector, z: Vector, yaw: Vector, cycles: int, speed: Vector) -> None:
+    def _move(self, x: Array, z: Array, yaw: Array, cycles: int, speed: Array) -> None:
         n = len(yaw)
         phase = self._rows[-1][-1, 3] + cycles * np.arange(1, n + 1) / n
         self._rows.append(np.stack([np.broadcast_to(x, n), np.broadcast_to(z, n), yaw, phase, speed], 1))
@@ -249,7 +304,13 @@ class Visit:
         speed = np.minimum(1, np.minimum(t, n * _TICK - t + _TICK) / 0.6)
         way = np.cumsum(speed) / speed.sum()
         stride = (2.3 if self.running else 1.55) * legs * np.sqrt(self.manner.pace)
-        self._move(x + (goal[0] - x) * way, z + (goal[1] - z) * way, np.full(n, yaw), max(1, round(length / stride)), pace * speed)
+        self._move(
+            x + (goal[0] - x) * way,
+            z + (goal[1] - z) * way,
+            np.full(n, yaw),
+            max(1, round(length / stride)),
+            pace * speed,
+        )
 
     def _turn(self, yaw: float) -> None:
         x, z, now, *_ = self._rows[-1][-1]
@@ -269,7 +330,11 @@ class Visit:
         seconds = max(seconds, 2.5)
         while seconds > 1.5:
             if rng.random() < 0.75:
-                self._turn(float(np.clip(rng.normal(0, 0.9), -np.pi, np.pi)) if rng.random() < 0.75 else rng.uniform(-np.pi, np.pi))
+                self._turn(
+                    float(np.clip(rng.normal(0, 0.9), -np.pi, np.pi))
+                    if rng.random() < 0.75
+                    else rng.uniform(-np.pi, np.pi)
+                )
             length = min(rng.uniform(3, 7), seconds)
             self._stay(length, str(rng.choice(list(STANDING))), 0.0)
             seconds -= length + 0.6
@@ -286,7 +351,7 @@ class Visit:
         """(x, z) of the person at a time of the visit, metres."""
         return float(np.interp(t, self._times, self._x)), float(np.interp(t, self._times, self._z))
 
-    def pose(self, t: float) -> Vector:
+    def pose(self, t: float) -> Array:
         """The pose vector (P.SIZE,) so many seconds after the visit's start."""
         x, z, yaw, phase, speed = (
             float(np.interp(t, self._times, row)) for row in (self._x, self._z, self._yaw, self._phase, self._speed)
@@ -303,14 +368,18 @@ class Visit:
         if self.running:
             q[1] += 0.03 * np.cos(2 * turn) - 0.02
         q[P.YAW] = yaw
-        q[P.PELVIS] = 0.04 * vigour * self.running + 0.05 * seated, 0.03 * np.cos(turn) * min(vigour, 1), 0.07 * vigour * np.sin(turn)
+        q[P.PELVIS] = (
+            0.04 * vigour * self.running + 0.05 * seated,
+            0.03 * np.cos(turn) * min(vigour, 1),
+            0.07 * vigour * np.sin(turn),
+        )
         q[P.SPINE] = upper.spine
         q[P.HEAD] = upper.head
         q[P.ARMS] = upper.arms.ravel()
         q[P.FEET] = feet.ravel()
         return q
 
-    def _height(self, root: Vector, left: Vector, feet: Vector, drop: float) -> float:
+    def _height(self, root: Array, left: Array, feet: Array, drop: float) -> float:
         """Height of the pelvis joint at which neither leg is overstretched, lowered by `drop`."""
         reach = 0.985 * self.build.leg_length
         hip = float(self.build.offsets[13, 0])
@@ -321,7 +390,7 @@ class Visit:
         standing = self.build.ankle_height + reach
         return min(*heights, standing) - drop - float(self.build.offsets[13, 1])
 
-    def _foot(self, side: int, phase: float, speed: float) -> Vector:
+    def _foot(self, side: int, phase: float, speed: float) -> Array:
         """Ankle x, y, z, yaw and pitch of one foot (0 left, 1 right)."""
         vigour = min(speed / 1.3, 1.5)
         psi = phase - 0.5 * side
@@ -373,7 +442,9 @@ class Visit:
                 return upper.towards(STANDING[stay.activity](since, m), share), 0.0
             share = _smooth(min(since, left) / 1.1)
             act = _smooth((min(since, left) - 1.1) / 0.7)
-            seated = _rest(since, m).towards(_rest(since, m) if stay.activity == "rest" else STANDING[stay.activity](since, m), act)
+            seated = _rest(since, m).towards(
+                _rest(since, m) if stay.activity == "rest" else STANDING[stay.activity](since, m), act
+            )
             upper = upper.towards(seated, share)
             upper.spine = upper.spine + np.array([0.75 * np.sin(np.pi * share), 0, 0])
             stand = self.build.leg_length * 0.985 + self.build.ankle_height
@@ -389,7 +460,13 @@ class Visit:
         elbow = 1.6 if self.running else 0.28
         arms = np.array(
             [
-                (sign * swing * s + (0.0 if not self.running else -0.1), 0.12, 0.3, elbow + 0.25 * vigour * max(sign * s, 0), 0.05)
+                (
+                    sign * swing * s + (0.0 if not self.running else -0.1),
+                    0.12,
+                    0.3,
+                    elbow + 0.25 * vigour * max(sign * s, 0),
+                    0.05,
+                )
                 for sign in (1, -1)
             ]
         )

@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from pave_ros.synthetic import texture
+from pave_ros.synthetic.arrays import Array, Image, Mask, Rng, Vector
 from pave_ros.synthetic.motion import Station
 from pave_ros.synthetic.person import Light
-from pave_ros.synthetic.render import Array, Camera, Image, Mesh, render
+from pave_ros.synthetic.render import Camera, Mesh, render
 from pave_ros.synthetic.surface import Blob, blend, bounds, mesh_of
 
-Rng = np.random.Generator
 KINDS = ("room", "hall", "street", "park")
 
 
@@ -42,18 +41,24 @@ class Backdrop:
 
     color: Array
     near: Array
-    ground: npt.NDArray[np.bool_]
+    ground: Mask
 
 
 def quad(
-    place: Place, corner: Array, u: Array, v: Array, image: Image, size: tuple[float, float] | None = None, cells: int = 1,
+    place: Place,
+    origin: Vector,
+    along: Vector,
+    up: Vector,
+    image: Image,
+    size: tuple[float, float] | None = None,
+    cells: int = 1,
     gain: Array | float = 1.0,
 ) -> None:
-    """Add a rectangle corner, corner + u, corner + u + v, corner + v (front to the outside of u x v).
+    """Add a rectangle that spans `along` and `up` from its origin; its front is where along x up points.
 
-    `size` is what one repeat of the texture covers in metres along u and v; None stretches it over the whole.
+    `size` is what one repeat of the texture covers in metres either way; None stretches it over the whole.
     """
-    corner, u, v = (np.asarray(a, np.float32) for a in (corner, u, v))
+    corner, u, v = (np.asarray(a, np.float32) for a in (origin, along, up))
     s, t = np.meshgrid(np.linspace(0, 1, cells + 1, dtype=np.float32), np.linspace(0, 1, cells + 1, dtype=np.float32))
     vertices = corner + s.reshape(-1, 1) * u + t.reshape(-1, 1) * v
     i = (np.arange(cells)[:, None] * (cells + 1) + np.arange(cells)).ravel()
@@ -64,14 +69,42 @@ def quad(
     uv = np.stack([s.ravel() * ru * (w if size else w - 1), (1 - t.ravel()) * rv * (h if size else h - 1)], 1)
     normal = np.cross(u, v) / np.linalg.norm(np.cross(u, v))
     light = place.light.on(np.repeat(normal[None].astype(np.float32), len(vertices), 0)) * gain
+    if cells > 1 and not place.outdoors:
+        light *= _falloff(vertices)
     place.meshes.append(
-        Mesh(vertices, faces.astype(np.int32), uv[faces].astype(np.float32), light.astype(np.float32), image, two_sided=True)
+        Mesh(
+            vertices,
+            faces.astype(np.int32),
+            uv[faces].astype(np.float32),
+            light.astype(np.float32),
+            image,
+            two_sided=True,
+        )
     )
 
 
+def _hull(points: Array) -> Array:
+    """Outline (n, 2) around points (N, 2)."""
+    return cv2.convexHull(np.ascontiguousarray(points))[:, 0].astype(np.float32)
+
+
+def _falloff(vertices: Array) -> Array:
+    """(V, 1) how the light of a room's lamps differs from place to place: brighter in the middle."""
+    x, y, z = vertices.T
+    lamps = 0.8 + 0.3 * np.exp(-((x / 5) ** 2 + ((z + 4) / 4) ** 2)) + 0.08 * np.cos(x * 2.6) * np.clip(y / 3, 0, 1)
+    return lamps[:, None].astype(np.float32)
+
+
 def box(
-    place: Place, center: tuple[float, float], size: tuple[float, float, float], image: Image, base: float = 0.0,
-    yaw: float = 0.0, repeat: float | None = None, shadow: bool = True, top: Image | None = None,
+    place: Place,
+    center: tuple[float, float],
+    size: tuple[float, float, float],
+    image: Image,
+    base: float = 0.0,
+    yaw: float = 0.0,
+    repeat: float | None = None,
+    shadow: bool = True,
+    top: Image | None = None,
 ) -> None:
     """Add a box standing at (x, z) with its lower side `base` metres up; size is width (x), height, depth (z)."""
     c, s = np.cos(yaw), np.sin(yaw)
@@ -79,28 +112,34 @@ def box(
     up = np.array([0, size[1], 0])
     o = np.array([center[0], base, center[1]]) - ax / 2 - az / 2
     tile = (repeat, repeat) if repeat else None
-    for corner, u, v in ((o + az, ax, up), (o + ax + az, -az, up), (o + ax, -ax, up), (o, az, up), (o + up + az, ax, -az)):
+    for corner, u, v in (
+        (o + az, ax, up),
+        (o + ax + az, -az, up),
+        (o + ax, -ax, up),
+        (o, az, up),
+        (o + up + az, ax, -az),
+    ):
         quad(place, corner, u, v, top if top is not None and v is not up else image, tile)
     if shadow:
         sides = [o, o + ax, o + ax + az, o + az]
         slope = place.light.direction[[0, 2]] / max(place.light.direction[1], 0.25)
         points = [p[[0, 2]] - slope * h for p in sides for h in (base, min(base + size[1], 3.5))]
-        place.shadows.append(cv2.convexHull(np.array(points, np.float32))[:, 0])
+        place.shadows.append(_hull(np.array(points, np.float32)))
 
 
-def foliage(place: Place, rng: Rng, center: Array, radius: Array, color: Array, leaves: int, size: float) -> None:
+def foliage(place: Place, rng: Rng, center: Vector, radius: Vector, color: Vector, leaves: int, size: float) -> None:
     """Add leaves that fill an ellipsoid, darker inside and below; `size` is a leaf's length in metres."""
     at = rng.normal(0, 1, (leaves, 3)).astype(np.float32)
     at *= (rng.uniform(0.45, 1, (leaves, 1)) / np.linalg.norm(at, axis=1, keepdims=True)).astype(np.float32)
     lump = 1 + 0.25 * np.sin(at @ rng.normal(0, 4, (3, 4))).mean(1, keepdims=True)
     outward = at / np.linalg.norm(at, axis=1, keepdims=True)
-    center, radius = np.asarray(center, np.float32), np.asarray(radius, np.float32)
+    middle, reach = np.asarray(center, np.float32), np.asarray(radius, np.float32)
     u = rng.normal(0, 1, (leaves, 3)).astype(np.float32)
     u *= size * 0.5 / np.linalg.norm(u, axis=1, keepdims=True)
     v = np.cross(u, outward + 0.6 * rng.normal(0, 1, (leaves, 3))).astype(np.float32)
     v *= size * 0.32 / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-6)
-    middle = center + at * lump * radius
-    vertices = np.stack([middle - u, middle - v, middle + u, middle + v], 1).reshape(-1, 3).astype(np.float32)
+    stem = middle + at * lump * reach
+    vertices = np.stack([stem - u, stem - v, stem + u, stem + v], 1).reshape(-1, 3).astype(np.float32)
     first = 4 * np.arange(leaves)[:, None]
     faces = np.concatenate([first + [0, 1, 2], first + [0, 2, 3]]).astype(np.int32)
     normal = outward + 0.5 * rng.normal(0, 1, (leaves, 3))
@@ -109,16 +148,16 @@ def foliage(place: Place, rng: Rng, center: Array, radius: Array, color: Array, 
     light = place.light.on(normal.astype(np.float32), deep, deep) * rng.uniform(0.75, 1.25, (leaves, 1))
     image = texture.to_image(np.asarray(color, np.float32).reshape(1, 1, 3))
     uv = np.zeros((len(faces), 3, 2), np.float32)
-    place.meshes.append(
-        Mesh(vertices, faces, uv, np.repeat(light, 4, 0).astype(np.float32), image, two_sided=True)
-    )
+    place.meshes.append(Mesh(vertices, faces, uv, np.repeat(light, 4, 0).astype(np.float32), image, two_sided=True))
     slope = place.light.direction[[0, 2]] / max(place.light.direction[1], 0.25)
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    around = np.stack([np.sin(turn), np.cos(turn)], 1) * radius[[0, 2]]
-    place.shadows.append((center[[0, 2]] - slope * center[1] + around).astype(np.float32))
+    around = np.stack([np.sin(turn), np.cos(turn)], 1) * reach[[0, 2]]
+    place.shadows.append((middle[[0, 2]] - slope * middle[1] + around).astype(np.float32))
 
 
-def rounded(place: Place, blobs: list[Blob], at: tuple[float, float], yaw: float, color: Array, step: float, gloss: float = 0.0) -> None:
+def rounded(
+    place: Place, blobs: list[Blob], at: tuple[float, float], yaw: float, color: Vector, step: float, gloss: float = 0.0
+) -> None:
     """Add a smooth solid of blobs given about the origin: cushions, car bodies. `gloss` mirrors the sky."""
     distance = blend(blobs, 0.04)
     vertices, normals, faces = mesh_of(distance, *bounds(blobs, 3 * step), step)
@@ -129,8 +168,10 @@ def rounded(place: Place, blobs: list[Blob], at: tuple[float, float], yaw: float
     shade = np.clip(0.45 + vertices[:, 1] * 0.8, 0.4, 1)
     light = place.light.on(normals, shade) + gloss * np.clip(normals[:, 1:2], 0, 1) ** 2
     image = texture.to_image(np.asarray(color, np.float32).reshape(1, 1, 3))
-    place.meshes.append(Mesh(vertices, faces, np.zeros((len(faces), 3, 2), np.float32), light.astype(np.float32), image))
-    place.shadows.append(cv2.convexHull(np.ascontiguousarray(vertices[:, [0, 2]]))[:, 0])
+    place.meshes.append(
+        Mesh(vertices, faces, np.zeros((len(faces), 3, 2), np.float32), light.astype(np.float32), image)
+    )
+    place.shadows.append(_hull(vertices[:, [0, 2]]))
 
 
 def chair(place: Place, rng: Rng, station: Station, image: Image) -> None:
@@ -194,20 +235,23 @@ _PAINTS = np.array([[150, 30, 32], [44, 60, 96], [180, 182, 186], [38, 40, 44], 
 def car(place: Place, rng: Rng, at: tuple[float, float]) -> None:
     """A parked car, seen from the side."""
     paint = _PAINTS[rng.integers(len(_PAINTS))] * rng.uniform(0.9, 1.1)
-    shell = (1.0, 1.0, 2.4)
     body = [
         Blob("", (-1.75, 0.55, 0), (1.75, 0.55, 0), 0.29, 0.27, (1.1, 1, 2.9)),
         Blob("", (-1.5, 0.72, 0), (0.6, 0.74, 0), 0.24, 0.24, (1.2, 1, 3.2)),
         Blob("", (0.6, 0.7, 0), (1.6, 0.62, 0), 0.24, 0.2, (1.2, 1, 3.4)),
-        Blob("", (-0.95, 1.27, 0), (0.1, 1.27, 0), 0.16, 0.16, (2.0, 1, 3.9)),
+        Blob("", (-0.9, 1.2, 0), (0.1, 1.2, 0), 0.14, 0.14, (1.6, 0.95, 4.2)),
     ]
-    cabin = [Blob("", (-1.15, 1.02, 0), (0.42, 0.98, 0), 0.3, 0.3, (1.3, 1.05, shell[2]))]
+    cabin = [Blob("", (-1.1, 1.0, 0), (0.4, 0.96, 0), 0.3, 0.3, (1.3, 1.0, 2.25))]
     rounded(place, body, at, 0.0, paint, 0.09, 0.3)
     rounded(place, cabin, at, 0.0, np.array([48, 58, 66]), 0.09, 0.35)
     for x in (-1.3, 1.28):
         for z in (-0.72, 0.72):
-            rounded(place, [Blob("", (x, 0.32, z), (x, 0.32, z), 0.32, 0.32, (1, 1, 0.36))], at, 0.0, np.full(3, 30), 0.06)
-            rounded(place, [Blob("", (x, 0.32, z), (x, 0.32, z), 0.2, 0.2, (1, 1, 0.62))], at, 0.0, np.full(3, 150), 0.05)
+            rounded(
+                place, [Blob("", (x, 0.32, z), (x, 0.32, z), 0.32, 0.32, (1, 1, 0.36))], at, 0.0, np.full(3, 30), 0.06
+            )
+            rounded(
+                place, [Blob("", (x, 0.32, z), (x, 0.32, z), 0.2, 0.2, (1, 1, 0.62))], at, 0.0, np.full(3, 150), 0.05
+            )
 
 
 def sofa(place: Place, rng: Rng, at: tuple[float, float], wide: float) -> None:
@@ -228,9 +272,10 @@ def _room(place: Place, rng: Rng, back: float, hall: bool) -> None:
     wall = texture.bricks(rng, (168, 96, 74)) if rng.random() < 0.12 else texture.plaster(rng, tone)
     tall = rng.uniform(3.2, 4.6) if hall else rng.uniform(2.5, 2.9)
     half = 14.0
-    quad(place, (-half, 0, back), (2 * half, 0, 0), (0, tall, 0), wall, (3, 3), 8)
+    quad(place, (-half, 0, back), (2 * half, 0, 0), (0, tall, 0), wall, (3, 3), 40)
+    _corner(place, back)
     white = texture.plaster(rng, (226, 224, 218))
-    quad(place, (-half, tall, back), (2 * half, 0, 0), (0, 0, -back), white, (3, 3), 8, gain=1.05)
+    quad(place, (-half, tall, back), (2 * half, 0, 0), (0, 0, -back), white, (3, 3), 24, gain=2.0)
     skirting = texture.to_image(texture.plain((226, 222, 214) if rng.random() < 0.7 else (96, 72, 52), 8, 8))
     box(place, (0, back + 0.02), (2 * half, 0.11, 0.04), skirting, shadow=False)
     for lamp in range(-3, 4):
@@ -244,6 +289,11 @@ def _room(place: Place, rng: Rng, back: float, hall: bool) -> None:
         x += wide + rng.uniform(0.4, 1.8)
 
 
+def _corner(place: Place, back: float) -> None:
+    """The dark where the floor meets the back wall."""
+    place.shadows.append(np.array([[-14, back], [14, back], [14, back + 0.2], [-14, back + 0.2]], np.float32))
+
+
 def _on_the_wall(place: Place, rng: Rng, x: float, wide: float, back: float, tall: float, wood: Image) -> None:
     """A picture, a window, a door, a shelf, a sofa, a plant or nothing at this stretch of the back wall."""
     z = back + 0.03
@@ -251,13 +301,26 @@ def _on_the_wall(place: Place, rng: Rng, x: float, wide: float, back: float, tal
     if choice < 0.22:
         h = wide * rng.uniform(0.6, 1.2)
         h = min(h, 1.2)
-        quad(place, (x, 1.6 - h / 2, z), (wide, 0, 0), (0, h, 0), texture.painting(rng, 192, max(64, int(192 * wide / h))))
+        quad(
+            place,
+            (x, 1.6 - h / 2, z),
+            (wide, 0, 0),
+            (0, h, 0),
+            texture.painting(rng, 192, max(64, int(192 * wide / h))),
+        )
     elif choice < 0.45:
         h = rng.uniform(1.1, 1.5)
         pane = np.zeros((256, 256, 3), np.uint8)
         texture.window(rng, pane, (236, 234, 230), 0.1)
         quad(place, (x, 0.95, z), (wide, 0, 0), (0, h, 0), pane, gain=1.7)
-        box(place, (x + wide / 2, back + 0.1), (wide + 0.1, 0.04, 0.2), np.full((4, 4, 3), 224, np.uint8), 0.91, shadow=False)
+        box(
+            place,
+            (x + wide / 2, back + 0.1),
+            (wide + 0.1, 0.04, 0.2),
+            np.full((4, 4, 3), 224, np.uint8),
+            0.91,
+            shadow=False,
+        )
     elif choice < 0.6:
         panel = texture.plain(rng.choice(np.array([[228, 224, 216], [136, 96, 60], [92, 104, 112]])), 256, 112)
         for y in (20, 100, 180):
@@ -299,21 +362,28 @@ def _street(place: Place, rng: Rng, back: float) -> None:
     while x < 30:
         columns, floors = int(rng.integers(3, 7)), int(rng.integers(2, 6))
         if rng.random() < 0.5:
-            wall = texture.bricks(rng, np.array([158, 92, 70]) * rng.uniform(0.6, 1.3, 3))
+            wall = texture.bricks(rng, np.array([158, 96, 76]) * rng.uniform(0.7, 1.2) * rng.uniform(0.93, 1.07, 3))
+            wall = cv2.resize(wall, (128, 128), interpolation=cv2.INTER_AREA).astype(np.uint8)
         else:
-            wall = texture.plaster(rng, np.array([206, 194, 174]) * rng.uniform(0.7, 1.15, 3), 256)
+            wall = texture.plaster(
+                rng, np.array([206, 194, 174]) * rng.uniform(0.75, 1.1) * rng.uniform(0.94, 1.06, 3), 256
+            )
         image = texture.facade(rng, wall, columns, floors)
         wide, tall = columns * 2.4, floors * 3.1
         quad(place, (x, 0, back - 2), (wide, 0, 0), (0, tall, 0), image)
-        quad(place, (x + wide, 0, back - 2), (0, 0, -8), (0, tall, 0), wall, (3, 3))
+        quad(place, (x + wide, 0, back - 2), (0, 0, -8), (0, tall, 0), wall, (2.0, 2.0))
         x += wide + (rng.uniform(1, 4) if rng.random() < 0.3 else 0)
-    for i in range(int(rng.integers(0, 4))):
-        car(place, rng, (-9 + i * 6 + rng.uniform(-1, 1), back - 0.2))
+    kerb = texture.speckle(rng, np.full(3, 168), 0.04, 128)
+    box(place, (0, back + 0.95), (60, 0.1, 0.16), kerb, repeat=1.0)
+    asphalt = texture.speckle(rng, np.full(3, 84), 0.09)
+    quad(place, (-30, 0.012, back + 0.9), (60, 0, 0), (0, 0, -2.9), asphalt, (2.5, 2.5), 24)
+    for i in range(int(rng.integers(0, 5))):
+        car(place, rng, (-11 + i * 5.4 + rng.uniform(-0.4, 0.4), back - 0.1))
     for _ in range(int(rng.integers(0, 3))):
-        tree(place, rng, (rng.uniform(-8, 8), back + rng.uniform(0.2, 0.8)))
+        tree(place, rng, (rng.uniform(-8, 8), back + 1.4))
     metal = np.full((4, 4, 3), 70, np.uint8)
     for x in rng.uniform(-8, 8, int(rng.integers(0, 3))):
-        box(place, (float(x), back + 0.6), (0.12, 4.5, 0.12), metal)
+        box(place, (float(x), back + 1.2), (0.12, 4.5, 0.12), metal)
 
 
 def _park(place: Place, rng: Rng, back: float) -> None:
@@ -342,21 +412,26 @@ def _floor_texture(rng: Rng, kind: str) -> tuple[Image, float]:
         return texture.boards(rng, np.array([158, 112, 72]) * rng.uniform(0.55, 1.25)), 1.3
     if choice < 0.75:
         light = rng.uniform(110, 215)
-        return texture.tiles(rng, (light, light * 0.98, light * 0.94), (light * 0.7,) * 3, checker=0.3 * (rng.random() < 0.3)), 2.0
+        return texture.tiles(
+            rng, (light, light * 0.98, light * 0.94), (light * 0.7,) * 3, checker=0.3 * (rng.random() < 0.3)
+        ), 2.0
     return texture.speckle(rng, rng.uniform(60, 170, 3) * 0.4 + 70, 0.08), 1.6
 
 
 def _light(rng: Rng, outdoors: bool) -> Light:
-    direction = np.array([rng.uniform(-1, 1), rng.uniform(0.6, 1.6) if outdoors else rng.uniform(1.2, 2.2), rng.uniform(-0.3, 1.0)])
+    direction = np.array(
+        [rng.uniform(-1, 1), rng.uniform(0.6, 1.6) if outdoors else rng.uniform(1.2, 2.2), rng.uniform(-0.3, 1.0)]
+    )
     direction /= np.linalg.norm(direction)
     if outdoors:
-        sunny = rng.uniform(0.1, 1.0)
-        sun, above = np.array([1.0, 0.93, 0.8]) * sunny, np.array([0.44, 0.48, 0.55]) * (1.5 - 0.55 * sunny)
-        below = np.array([0.28, 0.26, 0.22]) * (1.3 - 0.3 * sunny)
+        sunny = rng.uniform(0.05, 1.25)
+        sun, above = np.array([1.0, 0.92, 0.78]) * sunny, np.array([0.42, 0.47, 0.55]) * (1.5 - 0.7 * sunny)
+        below = np.array([0.26, 0.24, 0.2]) * (1.3 - 0.4 * sunny)
     else:
         warm = rng.uniform(0, 1)
         tone = np.array([1.0, 0.97 - 0.05 * warm, 0.94 - 0.16 * warm])
-        sun, above, below = 0.5 * tone, 0.5 * tone, 0.3 * tone
+        lamp = rng.uniform(0.35, 0.75)
+        sun, above, below = lamp * tone, (0.85 - 0.6 * lamp) * tone, 0.26 * tone
     return Light(*(a.astype(np.float32) for a in (direction, sun, above, below)))
 
 
@@ -390,11 +465,11 @@ def build(rng: Rng, kind: str, back: float, seats: list[Station], fronts: list[t
 def _front(place: Place, rng: Rng, at: tuple[float, float], wood: Image) -> None:
     """Something that stands between the people and the camera."""
     choice = rng.random()
-    if choice < 0.35 and not place.outdoors:
+    if choice < 0.45 and not place.outdoors:
         table(place, at, (rng.uniform(0.8, 1.8), 0.74, 0.7), wood)
-    elif choice < 0.5:
+    elif choice < 0.55 and not place.outdoors:
         stone = texture.speckle(rng, rng.uniform(120, 210) * np.ones(3), 0.05, 128)
-        box(place, at, (0.32, 4.5, 0.32), stone, repeat=1.0)
+        box(place, at, (0.24, 4.5, 0.24), stone, repeat=1.0)
     elif choice < 0.75:
         plant(place, rng, at, rng.uniform(1.0, 1.5) if not place.outdoors else rng.uniform(0.6, 0.89))
     else:
@@ -408,8 +483,8 @@ def draw(place: Place, camera: Camera, rng: Rng) -> Backdrop:
     ahead = []
     for mesh in place.meshes:
         _, depth = fine.project(mesh.vertices)
-        near = (depth[mesh.faces] > 0.2).all(1)
-        faces, uv = mesh.faces[near], mesh.uv[near]
+        whole = (depth[mesh.faces] > 0.2).all(1)
+        faces, uv = mesh.faces[whole], mesh.uv[whole]
         ahead.append(Mesh(mesh.vertices, faces, uv, mesh.light, mesh.texture, None, mesh.two_sided))
     layer = render(ahead, fine)
     h, w = fine.height, fine.width
@@ -427,18 +502,18 @@ def draw(place: Place, camera: Camera, rng: Rng) -> Backdrop:
     ground[layer.pixels] = layer.mesh == 0
     if place.outdoors:
         distance = 1 / np.maximum(layer.near, 1e-3)
-        haze = (1 - np.exp(-np.maximum(distance - 8, 0) / 60))[:, None]
+        haze = (1 - np.exp(-np.maximum(distance - 10, 0) / 120))[:, None]
         color[layer.pixels] += (np.array([190, 202, 210], np.float32) - color[layer.pixels]) * haze
     color = color.reshape(h, w, 3)
     color *= _shaded(place, fine, ground.reshape(h, w))[..., None]
     return Backdrop(
-        cv2.resize(color, (camera.width, camera.height), interpolation=cv2.INTER_AREA),
+        cv2.resize(color, (camera.width, camera.height), interpolation=cv2.INTER_AREA).astype(np.float32),
         np.ascontiguousarray(near.reshape(h, w)[::2, ::2]).ravel(),
         np.ascontiguousarray(ground.reshape(h, w)[::2, ::2]),
     )
 
 
-def _shaded(place: Place, camera: Camera, ground: npt.NDArray[np.bool_]) -> Array:
+def _shaded(place: Place, camera: Camera, ground: Mask) -> Array:
     """(H, W) 0..1, how the shadows of the furniture darken the ground."""
     mask = np.zeros(ground.shape, np.uint8)
     for outline in place.shadows:
@@ -446,9 +521,9 @@ def _shaded(place: Place, camera: Camera, ground: npt.NDArray[np.bool_]) -> Arra
         if (depth > 0.2).all():
             cv2.fillPoly(mask, [np.clip(points * 16, -(2**22), 2**22).astype(np.int32)], 255, cv2.LINE_AA, 4)
     soft = 0.012 if place.outdoors else 0.03
-    mask = cv2.GaussianBlur(mask, (0, 0), soft * camera.height)
+    dark = cv2.GaussianBlur(mask, (0, 0), soft * camera.height).astype(np.float32)
     strength = shadow_strength(place.light)
-    return np.where(ground, 1 - strength * mask.astype(np.float32) / 255, 1).astype(np.float32)
+    return np.where(ground, 1 - strength * dark / 255, 1).astype(np.float32)
 
 
 def shadow_strength(light: Light) -> float:

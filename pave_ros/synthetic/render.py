@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-Image = npt.NDArray[np.uint8]
+from pave_ros.synthetic.arrays import Array, Image, Indices
+
 NEAR = 0.15
 """Distance in metres before which nothing is drawn."""
 
@@ -81,7 +81,7 @@ class Mesh:
     """
 
     vertices: Array
-    faces: npt.NDArray[np.int32]
+    faces: Indices
     uv: Array
     light: Array
     texture: Image
@@ -98,8 +98,8 @@ class Layer:
         near: (N,) 1 / distance; color: (N, 3) float32, 0..255 before the exposure; motion: (N, 2) pixels, or None.
     """
 
-    pixels: npt.NDArray[np.intp]
-    mesh: npt.NDArray[np.int32]
+    pixels: Indices
+    mesh: Indices
     near: Array
     color: Array
     motion: Array | None
@@ -153,12 +153,12 @@ class _Corners:
     near: Array
 
     @classmethod
-    def take(cls, xy: Array, near: Array, faces: npt.NDArray[np.int32]) -> _Corners:
+    def take(cls, xy: Array, near: Array, faces: Indices) -> _Corners:
         columns = np.ascontiguousarray(faces.T)
         x, y = np.ascontiguousarray(xy[:, 0]), np.ascontiguousarray(xy[:, 1])
         return cls(x[columns], y[columns], near[columns])
 
-    def __getitem__(self, index: npt.NDArray[np.intp]) -> _Corners:
+    def __getitem__(self, index: Indices) -> _Corners:
         return _Corners(self.x[:, index], self.y[:, index], self.near[:, index])
 
     def doubled_area(self) -> Array:
@@ -177,7 +177,7 @@ class _Corners:
         p, q = np.clip(p, -limit, limit), np.clip(q, -limit, limit)
         return p, q, near[0] - p * x[0] - q * y[0]
 
-    def shares(self, pixels: npt.NDArray[np.intp], width: int) -> Array:
+    def shares(self, pixels: Indices, width: int) -> Array:
         """(3, T) perspective-correct share of each corner in one pixel per triangle, at least 0, sum 1."""
         row = pixels // width
         x = self.x - (pixels - row * width).astype(np.float32)
@@ -190,7 +190,7 @@ class _Corners:
 
 def _visible(
     corners: _Corners, area: Array, width: int, height: int, behind: Array | None
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Array]:
+) -> tuple[Indices, Indices, Array]:
     """The nearest triangle at every pixel: pixels (N,), triangles (N,) and 1 / distance (N,).
 
     Triangles are cut into rows, rows into pixels, all at once.
@@ -245,11 +245,12 @@ def _sample(texture: Image, uv: Array) -> Array:
         return np.broadcast_to(texture[0, 0].astype(np.float32), (len(uv), 3))
     n, across = len(uv), 512
     rows = -(-n // across)
-    maps = np.zeros((rows * across, 2), np.float32)
-    maps[:n] = uv
-    maps = maps.reshape(rows, across, 2)
+    x, y = np.zeros((2, rows * across), np.float32)
+    x[:n], y[:n] = uv.T
+    x, y = x.reshape(rows, across), y.reshape(rows, across)
+    limit = 16000  # rows that remap takes at once
     sampled = [
-        cv2.remap(texture, maps[r : r + 16000], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        for r in range(0, rows, 16000)
+        cv2.remap(texture, x[r : r + limit], y[r : r + limit], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        for r in range(0, rows, limit)
     ]
     return np.concatenate(sampled).reshape(-1, 3)[:n].astype(np.float32)

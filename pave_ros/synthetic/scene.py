@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from pave_ros.persons import Persons
 from pave_ros.synthetic import appearance, place
+from pave_ros.synthetic.arrays import Array, Image, Indices, Rng
 from pave_ros.synthetic.body import KEYPOINTS, kinematics
 from pave_ros.synthetic.motion import Station, Visit
 from pave_ros.synthetic.person import Person
-from pave_ros.synthetic.render import Array, Camera, Image, Layer, Mesh, render
+from pave_ros.synthetic.render import Camera, Layer, Mesh, render
 
 PERIOD = 26.0
 """Seconds between two visits of the same slot."""
@@ -43,7 +43,7 @@ class SyntheticFrame:
     persons: Persons
     visibility: Image
     labels: Image
-    areas: npt.NDArray[np.int32]
+    areas: Indices
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Scene:
         rng = np.random.default_rng([seed, 1])
         self.kind = kind or str(rng.choice(place.KINDS))
         self._lanes(rng)
-        self._place = place.build(rng, self.kind, self._back, [s for s in self._stations if s and s.seat], self._fronts(rng))
+        self._place = place.build(rng, self.kind, self._back, [s for s in self._stations if s.seat], self._fronts(rng))
         self._backdrop = place.draw(self._place, self.camera, rng)
         self._expose(rng)
         self._background = self._tone(self._backdrop.color)
@@ -113,12 +113,14 @@ class Scene:
         self._person = lru_cache(maxsize=4 * persons + 4)(self._make_person)
         self._visit = lru_cache(maxsize=4 * persons + 4)(self._make_visit)
 
-    def _lanes(self, rng: np.random.Generator) -> None:
+    def _lanes(self, rng: Rng) -> None:
         """Choose the camera, and a lane on the ground for every slot, so that people do not walk into each other."""
         view = rng.uniform(0.85, 1.25)
         height = float(np.clip(rng.normal(1.55, 0.45), 0.7, 3.2))
         self._tilt = rng.uniform(-0.5, 0.5) if self.kind in ("street", "park") else rng.uniform(-0.25, 0.25)
-        near = rng.uniform(2.6, 4.0)
+        near = float(
+            rng.choice([rng.uniform(1.7, 2.6), rng.uniform(2.6, 4.2), rng.uniform(4.0, 6.0)], p=[0.25, 0.55, 0.2])
+        )
         gap = rng.uniform(0.75, 1.5) if self.persons < 7 else 0.7
         depths = near + gap * np.arange(max(self.persons, 1))
         rng.shuffle(depths[: self.persons])
@@ -127,13 +129,18 @@ class Scene:
         middle = near + gap * (self.persons - 1) / 2
         pitch = np.arctan2(height - rng.uniform(0.75, 1.0), middle)
         self.camera = Camera(
-            self.width, self.height, max(self.width, self.height * 1.2) * view, (0.0, height, 0.0), float(pitch), rng.normal(0, 0.012)
+            self.width,
+            self.height,
+            max(self.width, self.height * 1.2) * view,
+            (0.0, height, 0.0),
+            float(pitch),
+            rng.normal(0, 0.012),
         )
         half = self.width / 2 / self.camera.focal
-        self._stations: list[Station | None] = []
+        self._stations: list[Station] = []
         for depth in depths[: self.persons]:
             x = rng.uniform(-0.75, 0.75) * half * depth
-            seat = 0.45 if rng.random() < 0.25 else 0.0
+            seat = 0.45 if rng.random() < 0.2 else 0.0
             yaw = rng.uniform(-1.1, 1.1)
             at = self._at(float(depth), float(x))
             self._stations.append(Station(*at, seat, yaw))
@@ -142,13 +149,13 @@ class Scene:
         """(x, z) of a point `along` metres to the right on the lane at some depth; lanes are tilted."""
         return float(along * np.cos(self._tilt)), float(-depth + along * np.sin(self._tilt) * 0.6)
 
-    def _fronts(self, rng: np.random.Generator) -> list[tuple[float, float]]:
-        n = int(rng.integers(0, 3)) if rng.random() < 0.5 else 0
+    def _fronts(self, rng: Rng) -> list[tuple[float, float]]:
+        n = int(rng.integers(0, 3)) if rng.random() < 0.6 and self._depths.min() > 2.5 else 0
         half = self.width / 2 / self.camera.focal
         near = float(self._depths.min()) - 0.7
         return [self._at(near, rng.uniform(-0.9, 0.9) * half * near) for _ in range(n)]
 
-    def _expose(self, rng: np.random.Generator) -> None:
+    def _expose(self, rng: Rng) -> None:
         """Choose exposure and white balance from what the camera sees, as cameras do."""
         level = float(np.clip(self._backdrop.color.mean(), 40, 220))
         self._gain = ((rng.uniform(95, 135) / level) ** 0.6 * (1 + rng.normal(0, 0.03, 3))).astype(np.float32)
@@ -168,19 +175,23 @@ class Scene:
         depth = float(self._depths[slot])
         reach = self._outside(depth)
         sides = rng.choice([-1.0, 1.0], 2)
-        station: Station | None = self._stations[slot]
-        if rng.random() < 0.25:
-            station, sides[1] = None, -sides[0]
-        elif station is not None and not station.seat:
-            station = Station(station.x + rng.uniform(-0.4, 0.4), station.z + rng.uniform(-0.15, 0.15))
-        entry, leave = (self._at(depth, side * reach) for side in sides)
-        visit = Visit(rng, self._person(track_id).build, entry, leave, station, PERIOD * 0.93)
+        station = self._stations[slot]
+        near = (rng.uniform(-0.4, 0.4), rng.uniform(-0.15, 0.15)) if not station.seat else (0.0, 0.0)
+        stops = [replace(station, x=station.x + near[0], z=station.z + near[1])]
+        what = rng.random()
+        if what < 0.25:
+            sides[1] = -sides[0]
+            strolls = int(rng.integers(1, 4)) if what > 0.08 else 0
+            stops = [Station(*self._at(depth, float(x) * reach)) for x in rng.uniform(-0.6, 0.6, strolls)]
+        entry, leave = (self._at(depth, float(side) * reach) for side in sides)
+        build = self._person(track_id).build
+        visit = Visit(rng, build, entry, leave, stops, what < 0.25, PERIOD * 0.95)
         return track_id, number * PERIOD + self._offset(slot), visit
 
     def _offset(self, slot: int) -> float:
         """When the first visit of a slot began, seconds; before the first frame for most."""
         rng = np.random.default_rng([self.seed, 5, slot])
-        return float(rng.uniform(-0.75, 0.0) * PERIOD)
+        return float(rng.uniform(-0.7, -0.12) * PERIOD)
 
     def _outside(self, depth: float) -> float:
         """How far along its lane a person is out of the picture on either side, metres."""
@@ -268,10 +279,12 @@ class Scene:
             self._dot(mask, v - light * (v[:, 1:2] / max(light[1], 0.25)))
             self._dot(touch, v[v[:, 1] < 0.12] * np.array([1, 0, 1], np.float32))
         square = np.ones((3, 3), np.uint8)
-        mask = cv2.GaussianBlur(cv2.dilate(mask, square), (0, 0), 1.2 if self._place.outdoors else 3.0)
-        touch = cv2.GaussianBlur(cv2.dilate(touch, square), (0, 0), 2.5)
+        cast = cv2.GaussianBlur(cv2.dilate(mask, square), (0, 0), 1.2 if self._place.outdoors else 3.0)
+        under = cv2.GaussianBlur(cv2.dilate(touch, square), (0, 0), 2.5)
         strength = place.shadow_strength(self._place.light)
-        left = cv2.multiply(255 - cv2.multiply(mask, strength), 255 - cv2.multiply(touch, 0.5), scale=1 / 255)
+        left = cv2.multiply(
+            255 - cv2.convertScaleAbs(cast, alpha=strength), 255 - cv2.convertScaleAbs(under, alpha=0.5), scale=1 / 255
+        )
         left = cv2.resize(left, (left.shape[1] * 2, left.shape[0] * 2), interpolation=cv2.INTER_LINEAR)[:h, :w]
         rows = np.flatnonzero((left < 255).any(1))
         if len(rows):
@@ -286,9 +299,7 @@ class Scene:
         x, y = xy[inside].astype(np.int32).T
         mask[y, x] = 255
 
-    def _truth(
-        self, image: Image, layer: Layer | None, actors: list[_Actor], world: Array
-    ) -> SyntheticFrame:
+    def _truth(self, image: Image, layer: Layer | None, actors: list[_Actor], world: Array) -> SyntheticFrame:
         h, w = self.height, self.width
         labels = np.zeros(h * w, np.uint8)
         near = np.zeros(h * w, np.float32)
@@ -319,9 +330,7 @@ class Scene:
         )
         return SyntheticFrame(image, persons, visibility, picture, counts[present])
 
-    def _visibility(
-        self, xy: Array, depth: Array, labels: Image, near: Array, actors: list[_Actor]
-    ) -> Image:
+    def _visibility(self, xy: Array, depth: Array, labels: Image, near: Array, actors: list[_Actor]) -> Image:
         """(N, 17): visible is what the nearest surface at its pixel belongs to, up to the flesh around a joint."""
         h, w = self.height, self.width
         at = np.nan_to_num(np.round(xy), nan=-1).astype(np.int64)
@@ -343,8 +352,8 @@ def _smeared(people: Image, flow: Array, reach: int) -> Image:
     share = cv2.blur(solid.astype(np.float32), size)
     flow = np.where(solid[..., None], flow, cv2.blur(flow, size) / np.maximum(share, 1e-3)[..., None])
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    grid = np.stack([x, y], -1)
     total = np.zeros(people.shape, np.uint16)
     for tap in (-0.5, -0.25, 0.0, 0.25, 0.5):
-        total += cv2.remap(people, grid + flow * np.float32(tap), None, cv2.INTER_LINEAR)
+        moved = flow * np.float32(tap)
+        total += cv2.remap(people, x + moved[..., 0], y + moved[..., 1], cv2.INTER_LINEAR).astype(np.uint16)
     return (total // 5).astype(np.uint8)

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from pave_ros.synthetic.arrays import Array, Indices, Mask, Vector
+
 Distance = Callable[[Array], Array]
-Point = Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -22,12 +21,12 @@ class Blob:
     """
 
     bone: str
-    a: Point
-    b: Point
+    a: Vector
+    b: Vector
     ra: float
     rb: float
-    squash: Point = (1.0, 1.0, 1.0)
-    clips: tuple[tuple[Point, float], ...] = ()
+    squash: Vector = (1.0, 1.0, 1.0)
+    clips: tuple[tuple[Vector, float], ...] = ()
 
     def distance(self, p: Array) -> Array:
         """(N,) approximate signed distance of points (N, 3), exact near the surface."""
@@ -77,7 +76,7 @@ _CORNERS = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
 _EDGES = np.array([(a, b) for a in range(8) for b in range(a + 1, 8) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1])
 
 
-def mesh_of(distance: Distance, low: Array, high: Array, step: float) -> tuple[Array, Array, npt.NDArray[np.int32]]:
+def mesh_of(distance: Distance, low: Array, high: Array, step: float) -> tuple[Array, Array, Indices]:
     """Vertices (V, 3), outward unit normals (V, 3) and triangles (F, 3) of the zero level inside a box.
 
     `step` is the cell size in metres. One vertex per cell that the surface crosses, pulled onto the surface.
@@ -106,7 +105,7 @@ def mesh_of(distance: Distance, low: Array, high: Array, step: float) -> tuple[A
     return vertices, gradient(distance, vertices), _faces(inside, index)
 
 
-def _faces(inside: npt.NDArray[np.bool_], index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+def _faces(inside: Mask, index: Indices) -> Indices:
     """Two triangles for every grid edge that crosses the surface, joining the four cells around it."""
     triangles = []
     for axis in range(3):

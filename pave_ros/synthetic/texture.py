@@ -1,17 +1,11 @@
-"""Textures made by the program: noise, cloth, wood, stone, plaster, leaves, facades. All (h, w, 3) uint8 RGB, tileable."""
+"""Textures made by the program: noise, cloth, wood, stone, plaster, facades, sky; (h, w, 3) RGB, most tileable."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-Image = npt.NDArray[np.uint8]
-Color = Sequence[float] | npt.NDArray[np.floating]
-Rng = np.random.Generator
+from pave_ros.synthetic.arrays import Array, Image, Rng, Vector
 
 
 def noise(rng: Rng, height: int, width: int, scale: float, octaves: int = 4, stretch: float = 1.0) -> Array:
@@ -32,7 +26,7 @@ def noise(rng: Rng, height: int, width: int, scale: float, octaves: int = 4, str
     return total / max(float(total.std()), 1e-6)
 
 
-def plain(color: Color, height: int, width: int) -> Array:
+def plain(color: Vector, height: int, width: int) -> Array:
     """(h, w, 3) float32 of one colour."""
     return np.broadcast_to(np.asarray(color, np.float32), (height, width, 3)).copy()
 
@@ -42,11 +36,11 @@ def to_image(values: Array) -> Image:
     return np.clip(values + 0.5, 0, 255).astype(np.uint8)
 
 
-def _mix(a: Array, b: Color, share: Array) -> Array:
+def _mix(a: Array, b: Vector, share: Array) -> Array:
     return a + (np.asarray(b, np.float32) - a) * share[..., None]
 
 
-def cloth(rng: Rng, height: int, width: int, pattern: str, color: Color, second: Color, repeat: float) -> Array:
+def cloth(rng: Rng, height: int, width: int, pattern: str, color: Vector, second: Vector, repeat: float) -> Array:
     """(h, w, 3) float32 cloth. `pattern`: plain, stripes, pinstripes, checks, plaid, dots, melange, denim, flowers;
     `repeat` is the pattern's period in pixels; it is adjusted to close around the width."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -80,7 +74,7 @@ def cloth(rng: Rng, height: int, width: int, pattern: str, color: Color, second:
     return base * (1 + 0.02 * noise(rng, height, width, 2, 1))[..., None]
 
 
-def boards(rng: Rng, color: Color, size: int = 512, rows: int = 8) -> Image:
+def boards(rng: Rng, color: Vector, size: int = 512, rows: int = 8) -> Image:
     """Wooden floor boards that run along x."""
     image = plain(color, size, size)
     h = size // rows
@@ -94,7 +88,7 @@ def boards(rng: Rng, color: Color, size: int = 512, rows: int = 8) -> Image:
     return to_image(image * (1 + 0.06 * grain)[..., None])
 
 
-def tiles(rng: Rng, color: Color, joint: Color, size: int = 512, n: int = 4, checker: float = 0.0) -> Image:
+def tiles(rng: Rng, color: Vector, joint: Vector, size: int = 512, n: int = 4, checker: float = 0.0) -> Image:
     """Square tiles with joints; `checker` darkens every other tile by that share."""
     image = plain(color, size, size) * (1 + 0.03 * noise(rng, size, size, 40, 4))[..., None]
     s = size // n
@@ -108,18 +102,18 @@ def tiles(rng: Rng, color: Color, joint: Color, size: int = 512, n: int = 4, che
     return to_image(image)
 
 
-def speckle(rng: Rng, color: Color, amount: float, size: int = 512, scale: float = 3) -> Image:
+def speckle(rng: Rng, color: Vector, amount: float, size: int = 512, scale: float = 3) -> Image:
     """Carpet, asphalt, concrete: fine noise with some larger blots."""
     shade = 1 + amount * (0.6 * noise(rng, size, size, scale, 2) + 0.5 * noise(rng, size, size, 120, 4))
     return to_image(plain(color, size, size) * shade[..., None])
 
 
-def plaster(rng: Rng, color: Color, size: int = 512) -> Image:
+def plaster(rng: Rng, color: Vector, size: int = 512) -> Image:
     """A painted wall."""
     return to_image(plain(color, size, size) * (1 + 0.012 * noise(rng, size, size, 200, 6))[..., None])
 
 
-def bricks(rng: Rng, color: Color, joint: Color = (176, 170, 160), size: int = 512, rows: int = 16) -> Image:
+def bricks(rng: Rng, color: Vector, joint: Vector = (176, 170, 160), size: int = 512, rows: int = 16) -> Image:
     """Brickwork in stretcher bond."""
     image = plain(joint, size, size)
     h, w = size // rows, size // (rows // 2)
@@ -131,7 +125,7 @@ def bricks(rng: Rng, color: Color, joint: Color = (176, 170, 160), size: int = 5
     return to_image(image * (1 + 0.05 * noise(rng, size, size, 20, 4))[..., None])
 
 
-def grass(rng: Rng, color: Color = (92, 116, 52), size: int = 512) -> Image:
+def grass(rng: Rng, color: Vector = (92, 116, 52), size: int = 512) -> Image:
     """A lawn."""
     shade = 1 + 0.16 * noise(rng, size, size, 6, 3, 1.5) + 0.12 * noise(rng, size, size, 160, 4)
     image = plain(color, size, size) * shade[..., None]
@@ -148,7 +142,10 @@ def facade(rng: Rng, wall: Image, columns: int, floors: int, cell: int = 96, sho
         for c in range(columns):
             ground = f == floors - 1 and shop
             fh, fw = (0.78, 0.84) if ground else (tall, wide)
-            x0, y0 = int((c + 0.5 - fw / 2) * cell), int((f + 0.94 - fh) * cell if ground else (f + 0.55 - fh / 2) * cell)
+            x0, y0 = (
+                int((c + 0.5 - fw / 2) * cell),
+                int((f + 0.94 - fh) * cell if ground else (f + 0.55 - fh / 2) * cell),
+            )
             x1, y1 = int(x0 + fw * cell), int(y0 + fh * cell)
             window(rng, image[y0:y1, x0:x1], frame, lit=0.5 if ground else 0.08)
             if not ground:
@@ -157,7 +154,7 @@ def facade(rng: Rng, wall: Image, columns: int, floors: int, cell: int = 96, sho
     return image
 
 
-def window(rng: Rng, area: Image, frame: Color, lit: float = 0.1) -> None:
+def window(rng: Rng, area: Image, frame: Vector, lit: float = 0.1) -> None:
     """Paint a window with frame, sky reflection, or a lit room, into an area of a picture."""
     h, w = area.shape[:2]
     if h < 8 or w < 8:
@@ -183,7 +180,9 @@ def painting(rng: Rng, height: int, width: int) -> Image:
     field = noise(rng, height, width, width / rng.uniform(1, 4), 4)
     image = _mix(_mix(plain(hue[0], height, width), hue[1], np.clip(field, 0, 1)), hue[2], np.clip(-field - 0.5, 0, 1))
     if rng.random() < 0.5:
-        image = _mix(image, hue[2], (np.linspace(0, 1, height)[:, None] > rng.uniform(0.4, 0.7)) * np.ones((1, width)) * 0.8)
+        image = _mix(
+            image, hue[2], (np.linspace(0, 1, height)[:, None] > rng.uniform(0.4, 0.7)) * np.ones((1, width)) * 0.8
+        )
     edge = max(3, height // 18)
     tone = rng.choice(np.array([[28, 26, 24], [120, 84, 50], [238, 236, 230]]))
     cv2.rectangle(image, (0, 0), (width - 1, height - 1), (245, 243, 238), edge * 4)
@@ -210,7 +209,7 @@ def skyline(rng: Rng, rays: Array, color: Array) -> Array:
     ridge = noise(rng, 4, 2048, 300, 7)[1]
     at = np.clip((bearing / np.pi + 1) * 1024, 0, 2047).astype(np.int32)
     top = 0.045 + 0.018 * np.clip(ridge, -2, 2)[at]
-    speck = noise(rng, *rays.shape[:2], 9, 3)
+    speck = noise(rng, rays.shape[0], rays.shape[1], 9, 3)
     tree = np.array([88, 108, 84], np.float32) * (1 + 0.12 * speck)[..., None]
     haze = np.array([188, 200, 208], np.float32)
     trees = tree + (haze - tree) * np.clip(0.55 - rays[..., 1:2] * 4, 0.25, 0.6)

@@ -1,0 +1,248 @@
+"""The synthetic scene: repeatable, with a ground truth that fits its pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pave_ros import skeletons
+from pave_ros.synthetic import Scene, SyntheticFrame
+from pave_ros.synthetic.body import Build, P, keypoint_anchors, kinematics
+from pave_ros.synthetic.motion import STANDING, Station, Visit
+from pave_ros.synthetic.place import KINDS
+from pave_ros.synthetic.render import Camera, Mesh, render
+
+COCO = skeletons.get("coco17")
+SIZE = (320, 240)
+
+
+@lru_cache(maxsize=8)
+def scene(seed: int, persons: int = 4) -> Scene:
+    return Scene(seed, *SIZE, persons=persons)
+
+
+def some_frames() -> list[SyntheticFrame]:
+    return [scene(seed).frame(i) for seed in (1, 2, 5) for i in (0, 70, 500)]
+
+
+def digest(frame: SyntheticFrame) -> str:
+    parts = (frame.image, frame.persons.keypoints, frame.persons.boxes, frame.visibility, frame.labels)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+
+def test_any_frame_looks_the_same_in_whatever_order() -> None:
+    late = digest(scene(1).frame(500))
+    fresh = Scene(1, *SIZE)
+    for i in (3, 4, 900):
+        fresh.frame(i)
+    assert digest(fresh.frame(500)) == late
+
+
+def test_another_process_makes_the_same_frame() -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_synthetic as t; print(t.digest(t.Scene(2, *t.SIZE).frame(40)))"
+    )
+    here = str(Path(__file__).parent)
+    out = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == digest(scene(2).frame(40))
+
+
+def test_seeds_differ() -> None:
+    pictures = [scene(seed).frame(0).image.astype(int) for seed in (1, 2, 5)]
+    for k, a in enumerate(pictures):
+        for b in pictures[k + 1 :]:
+            assert np.abs(a - b).mean() > 10
+
+
+def test_shapes_and_types() -> None:
+    for frame in some_frames():
+        n = len(frame.persons)
+        assert frame.image.shape == (240, 320, 3) and frame.image.dtype == np.uint8
+        assert frame.image.flags.c_contiguous
+        assert frame.labels.shape == (240, 320) and frame.labels.dtype == np.uint8
+        assert frame.visibility.shape == (n, 17) and frame.areas.shape == (n,)
+        assert frame.persons.keypoints.shape == (n, 17, 3) and frame.persons.keypoints.dtype == np.float32
+        assert frame.persons.skeleton == "coco17"
+        assert frame.image.std() > 15
+
+
+def test_labels_boxes_and_areas_agree() -> None:
+    for frame in some_frames():
+        assert set(np.unique(frame.labels)) - {0} == set(range(1, len(frame.persons) + 1))
+        for k, (x, y, w, h) in enumerate(frame.persons.boxes):
+            rows, columns = np.nonzero(frame.labels == k + 1)
+            assert len(rows) == frame.areas[k]
+            assert (x, y) == (columns.min(), rows.min())
+            assert (x + w, y + h) == (columns.max() + 1, rows.max() + 1)
+
+
+def test_visibility_fits_the_picture() -> None:
+    visible = 0
+    for frame in some_frames():
+        x, y, score = np.moveaxis(frame.persons.keypoints, -1, 0)
+        inside = (x > -0.5) & (y > -0.5) & (x < 319.5) & (y < 239.5)
+        assert ((frame.visibility > 0) == inside).all()
+        assert (score == frame.visibility / 2).all()
+        for k, j in np.argwhere(frame.visibility == 2):
+            assert frame.labels[round(float(y[k, j])), round(float(x[k, j]))] == k + 1
+            visible += 1
+    assert visible > 100
+
+
+def test_somebody_is_hidden_and_somebody_turns_away() -> None:
+    hidden = sum(int((frame.visibility == 1).sum()) for frame in some_frames())
+    assert hidden > 20
+
+
+def facing_camera(yaw: float) -> np.ndarray:
+    build = Build()
+    pose = np.zeros(P.SIZE)
+    pose[P.ROOT] = (0, 0.95, -4)
+    pose[P.YAW] = yaw
+    side = 0.1 * np.array([np.cos(yaw), -np.sin(yaw)])
+    pose[P.FEET] = [side[0], 0.085, -4 + side[1], yaw, 0, -side[0], 0.085, -4 - side[1], yaw, 0]
+    rotations, joints = kinematics(pose[None], build.offsets[None])
+    bones, places = keypoint_anchors(build)
+    world = joints[0, bones] + np.einsum("kij,kj->ki", rotations[0, bones], places)
+    return Camera(640, 480, 600.0, (0.0, 1.4, 0.0), 0.1).project(world)[0]
+
+
+@pytest.mark.parametrize("part", ["eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"])
+def test_the_left_is_on_the_right_of_the_picture_when_facing_the_camera(part: str) -> None:
+    left, right = COCO.index(f"left_{part}"), COCO.index(f"right_{part}")
+    assert facing_camera(0.0)[left, 0] > facing_camera(0.0)[right, 0]
+    assert facing_camera(np.pi)[left, 0] < facing_camera(np.pi)[right, 0]
+
+
+def test_a_standing_body_has_human_proportions() -> None:
+    y = facing_camera(0.0)[:, 1]
+    order = ["left_eye", "nose", "left_shoulder", "left_elbow", "left_hip", "left_knee", "left_ankle"]
+    heights = [y[COCO.index(name)] for name in order]
+    assert heights == sorted(heights)
+
+
+def test_track_ids_are_stable_and_never_used_again() -> None:
+    world = scene(5)
+    seen: dict[int, list[int]] = {}
+    ages: dict[int, list[int]] = {}
+    steps = list(range(0, 2400, 30))
+    for i in steps:
+        persons = world.frame(i).persons
+        assert len(set(persons.track_ids.tolist())) == len(persons)
+        for track_id, age in zip(persons.track_ids.tolist(), persons.ages.tolist(), strict=True):
+            assert track_id >= 1 and 0 <= age <= i
+            seen.setdefault(track_id, []).append(i)
+            ages.setdefault(track_id, []).append(age)
+    assert len(seen) > 4
+    assert any(first[0] > 0 for first in seen.values()), "nobody entered"
+    assert any(last[-1] < steps[-1] - 60 for last in seen.values()), "nobody left"
+    for track_id, frames in seen.items():
+        assert frames[-1] - frames[0] < 30 * 30, "one visit only"
+        assert np.array_equal(np.diff(frames), np.diff(ages[track_id]))
+
+
+def test_people_move_smoothly() -> None:
+    world = scene(1)
+    before = world.frame(100).persons
+    for i in range(101, 112):
+        after = world.frame(i).persons
+        for track_id in set(before.track_ids.tolist()) & set(after.track_ids.tolist()):
+            a = before.keypoints[before.track_ids == track_id][0]
+            b = after.keypoints[after.track_ids == track_id][0]
+            size = max(float(np.nanmax(a[:, 1]) - np.nanmin(a[:, 1])), 20.0)
+            assert np.nanmax(np.linalg.norm(a[:, :2] - b[:, :2], axis=1)) < 0.25 * size
+        before = after
+
+
+def test_standing_feet_do_not_slide_and_legs_reach_them() -> None:
+    build = Build()
+    visit = Visit(np.random.default_rng(3), build, (-4.0, -4.0), (4.0, -4.0), [Station(0.0, -4.0)], False, 20.0)
+    times = np.arange(0, visit.end, 1 / 60)
+    poses = np.stack([visit.pose(float(t)) for t in times])
+    _, joints = kinematics(poses, np.repeat(build.offsets[None], len(times), 0))
+    for side, foot in ((0, 15), (1, 18)):
+        ankle = joints[:, foot]
+        wished = poses[:, P.FEET].reshape(-1, 2, 5)[:, side, :3]
+        assert np.linalg.norm(ankle - wished, axis=1).max() < 0.06
+        flat = np.abs(ankle[:, 1] - build.ankle_height) < 0.003
+        both = flat[1:] & flat[:-1]
+        assert both.mean() > 0.4
+        assert np.linalg.norm(np.diff(ankle[:, [0, 2]], axis=0), axis=1)[both].max() < 0.02
+
+
+@pytest.mark.parametrize("activity", sorted(STANDING))
+def test_activities_are_smooth(activity: str) -> None:
+    visit = Visit(np.random.default_rng(0), Build(), (-3.0, -4.0), (3.0, -4.0), [Station(0.0, -4.0)], False, 8.0)
+    arms = np.stack([STANDING[activity](t, visit.manner).arms.ravel() for t in np.arange(0, 5, 1 / 60)])
+    assert np.isfinite(arms).all()
+    assert np.abs(np.diff(arms, axis=0)).max() < 0.15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_place(kind: str) -> None:
+    frame = Scene(4, 160, 120, persons=2, kind=kind, noise=0, blur=0).frame(0)
+    assert frame.image.std() > 10
+
+
+def test_nobody() -> None:
+    frame = Scene(0, 64, 64, persons=0).frame(0)
+    assert len(frame.persons) == 0 and not frame.labels.any()
+    assert frame.visibility.shape == (0, 17)
+
+
+def test_a_crowd() -> None:
+    frame = Scene(3, 320, 240, persons=12).frame(60)
+    assert len(frame.persons) >= 5
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"seed": -1},
+        {"width": 10},
+        {"height": 100000},
+        {"persons": -1},
+        {"persons": 101},
+        {"rate": 0},
+        {"rate": float("nan")},
+        {"kind": "moon"},
+        {"blur": 2},
+        {"noise": -1},
+    ],
+)
+def test_bad_arguments_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Scene(**bad)  # type: ignore[arg-type]
+
+
+def test_a_negative_frame_is_refused() -> None:
+    with pytest.raises(ValueError, match="from 0"):
+        scene(1).frame(-1)
+
+
+def test_the_nearer_triangle_hides_the_other() -> None:
+    def square(depth: float, half: float, tone: int) -> Mesh:
+        corners = np.array([[-half, -half], [half, -half], [half, half], [-half, half]], np.float32)
+        vertices = np.concatenate([corners, np.full((4, 1), -depth, np.float32)], 1)
+        faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+        uv = np.zeros((2, 3, 2), np.float32)
+        return Mesh(vertices, faces, uv, np.ones((4, 3), np.float32), np.full((1, 1, 3), tone, np.uint8))
+
+    camera = Camera(64, 64, 64.0, (0.0, 0.0, 0.0))
+    layer = render([square(4.0, 1.0, 200), square(2.0, 0.25, 90)], camera)
+    picture = np.zeros(64 * 64)
+    picture[layer.pixels] = layer.color[:, 0]
+    picture = picture.reshape(64, 64)
+    assert picture[32, 32] == pytest.approx(90)
+    assert picture[32, 20] == pytest.approx(200)
+    assert picture[2, 2] == 0
+    assert (picture == 200).sum() + (picture == 90).sum() == pytest.approx(32 * 32, abs=70)
+    at = np.flatnonzero(layer.pixels == 32 * 64 + 32)[0]
+    assert layer.near[at] == pytest.approx(0.5)
