@@ -177,11 +177,15 @@ class Dataset(Sequence[Sample]):
         name: as `open_dataset` knows it.
         skeleton: keypoint layout of the labels.
         samples: what it holds; those of one video must come in the order of time.
+
+    Attributes:
+        annotated: indices of the samples that somebody has labelled.
     """
 
     def __init__(self, name: str, skeleton: Skeleton, samples: Sequence[Sample]) -> None:
         self.name = name
         self.skeleton = skeleton
+        self.annotated: Sequence[int] = [i for i, sample in enumerate(samples) if sample.labelled]
         self._samples = samples
         self._videos: dict[str, list[int]] = defaultdict(list)
         self._place: dict[int, int] = {}

@@ -39,6 +39,7 @@ class SyntheticDataset(Dataset):
         self._seed = SEEDS[split]
         self._frames, self._size = frames, (width, height)
         self._indices = range(scenes * frames)
+        self.annotated = range(len(self))
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -53,6 +54,7 @@ class SyntheticDataset(Dataset):
         if isinstance(index, slice):
             part = SyntheticDataset.__new__(SyntheticDataset)
             part.__dict__.update(self.__dict__, _indices=self._indices[index])
+            part.annotated = range(len(part))
             return part
         return self._sample(*self._place_of(index))
 

@@ -1,0 +1,164 @@
+"""Running a model over a data set, reading results files, and showing where a model does worst."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from pave_ros import drawing
+from pave_ros.datasets.base import Dataset, DatasetError, Sample
+from pave_ros.datasets.files import broken_entries, read_json
+from pave_ros.evaluation.result import Result
+from pave_ros.evaluation.similarity import in_skeleton, partners
+from pave_ros.frames import Frame, Image
+from pave_ros.persons import Persons
+from pave_ros.skeletons import Skeleton
+
+SURE = 0.3  # people with a lower score are neither drawn nor held against a picture
+FRAME_INTERVAL = round(1e9 / 30)  # nanoseconds between the frames of a data set's videos
+
+
+class Model(Protocol):
+    """What is evaluated: an `Estimator`, or anything like it."""
+
+    @property
+    def window(self) -> int:
+        """Number of frames that it looks at, 1 for image models."""
+        ...
+
+    def estimate(self, frames: Sequence[Frame]) -> Persons:
+        """The people in the newest of these frames, oldest first."""
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model's answers to pictures of a data set.
+
+    Attributes:
+        samples: the labelled pictures.
+        predictions: the people found in each.
+        seconds: how long each picture took the model, from the pixels to the people; empty for a results file.
+    """
+
+    samples: list[Sample]
+    predictions: list[Persons]
+    seconds: list[float]
+
+
+def part_of(dataset: Dataset, limit: int | None = None) -> list[int]:
+    """Indices of the annotated pictures of a data set; with `limit`, so many of them, evenly spread."""
+    indices = list(dataset.annotated)
+    if not indices:
+        raise DatasetError(f"{dataset.name}: holds no annotated pictures to evaluate on")
+    if limit is None or limit >= len(indices):
+        return indices
+    return [indices[i] for i in np.linspace(0, len(indices) - 1, limit).round().astype(int)]
+
+
+def run(dataset: Dataset, indices: Sequence[int], model: Model, advanced: Callable[[], None] = lambda: None) -> Run:
+    """Let a model look at pictures of a data set, a video model at the frames before them too.
+
+    Args:
+        dataset: where the pictures come from.
+        indices: which of them.
+        model: finds the people; the lower its score threshold, the better for average precision.
+        advanced: called after each picture, to show progress.
+    """
+    result = Run([], [], [])
+    frames: dict[int | str, Frame] = {}
+    for index in indices:
+        window = dataset.clip(index, range(1 - model.window, 1))
+        frames = {s.id: frames.get(s.id) or _frame(s) for s in window}  # kept with the features that they have by now
+        start = time.perf_counter()
+        persons = model.estimate([frames[sample.id] for sample in window])
+        result.seconds.append(time.perf_counter() - start)
+        result.samples.append(window[-1])
+        result.predictions.append(persons)
+        advanced()
+    return result
+
+
+def _frame(sample: Sample) -> Frame:
+    return Frame(stamp=sample.frame * FRAME_INTERVAL, image=sample.image())
+
+
+def from_results(dataset: Dataset, indices: Sequence[int], path: Path) -> Run:
+    """The people of a results file in COCO's format, a list of objects with ``image_id``, ``keypoints`` (x, y, score
+    of each) and ``score``, in the data set's keypoint layout. DatasetError when the file does not fit."""
+    content = read_json(path)
+    samples = [dataset[i] for i in indices]
+    found: dict[Any, list[dict[str, Any]]] = {sample.id: [] for sample in samples}
+    with broken_entries(path):
+        entries = content["annotations"] if isinstance(content, dict) else content
+        known = [entry for entry in entries if entry["image_id"] in found]
+        if entries and not known:
+            raise DatasetError(f"{path}: not one of its image_ids is in {dataset.name}; is it of another split?")
+        for entry in known:
+            found[entry["image_id"]].append(entry)
+        predictions = [_persons(found[sample.id], dataset.skeleton) for sample in samples]
+    return Run(samples, predictions, [])
+
+
+def _persons(entries: list[dict[str, Any]], skeleton: Skeleton) -> Persons:
+    keypoints = np.array([entry["keypoints"] for entry in entries], np.float32).reshape(-1, len(skeleton), 3)
+    scores = np.array([entry["score"] for entry in entries], np.float32)
+    order = np.argsort(-scores, kind="stable")
+    return Persons.from_keypoints(keypoints[order], scores[order], skeleton.name)
+
+
+def report(dataset: Dataset, results: Sequence[Result], done: Run, about: dict[str, Any]) -> dict[str, Any]:
+    """What the JSON file says: `about` the model and the data, the results, and the median milliseconds a picture."""
+    milliseconds = round(1000 * float(np.median(done.seconds)), 2) if done.seconds else None
+    return {
+        "dataset": dataset.name,
+        **about,
+        "milliseconds": milliseconds,
+        "results": [result.as_json() for result in results],
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON for people to read; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def quality(sample: Sample, persons: Persons) -> float:
+    """How well one picture was understood, 0..1: the sum of the OKS of all annotated people, over their number and
+    that of the sure people besides, unless not everybody was annotated. 1 where there is nobody."""
+    labels = sample.labels[~sample.labels.crowd & (sample.labels.keypoints[..., 2] > 0).any(axis=1)]
+    sure = in_skeleton(persons[persons.scores >= SURE], labels.skeleton)
+    partner, alike = partners(labels, sure)
+    counted = len(labels)
+    if sample.labels.complete and not sample.labels.crowd.any() and not sample.labels.ignore:
+        counted += len(sure) - int((partner >= 0).sum())
+    return float(alike.sum() / counted) if counted else 1.0
+
+
+def write_worst(folder: Path, done: Run, count: int) -> list[Path]:
+    """Write pictures of the `count` worst cases into a folder, the labels on the left, the answer on the right."""
+    qualities = [quality(s, p) for s, p in zip(done.samples, done.predictions, strict=True)]
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for rank, i in enumerate(np.argsort(qualities, kind="stable")[:count], start=1):
+        sample, persons = done.samples[i], done.predictions[i]
+        path = folder / f"{rank:03d}_{str(sample.id).replace('/', '_')}.jpg"
+        cv2.imwrite(str(path), cv2.cvtColor(_side_by_side(sample, persons, qualities[i]), cv2.COLOR_RGB2BGR))
+        written.append(path)
+    return written
+
+
+def _side_by_side(sample: Sample, persons: Persons, similarity: float) -> Image:
+    image = sample.image()
+    truth = drawing.draw(image.copy(), sample.labels.as_persons(), label=False, boxes=True)
+    answer = drawing.draw(image, persons[persons.scores >= SURE], keypoint_threshold=SURE)
+    captions = (f"labels of {sample.id}", f"answer, similarity {similarity:.2f}")
+    return drawing.contact_sheet((truth, answer), 2, captions=captions)
