@@ -305,8 +305,8 @@ class VideoWriter:
         rate: pictures a second.
 
     Raises:
-        ValueError: another suffix, a bad rate, or a picture of another size.
-        VideoError: the file cannot be written.
+        ValueError: another suffix or a bad rate.
+        VideoError: the file cannot be written, or a picture has another size than the first.
     """
 
     def __init__(self, path: str | Path, rate: float) -> None:
@@ -328,7 +328,8 @@ class VideoWriter:
         if self._writer is None:
             self._open(size)
         elif size != self._size:
-            raise ValueError(f"{self.path}: a picture of {size[0]}x{size[1]} in a video of {self._size}")
+            width, height = self._size
+            raise VideoError(f"{self.path}: a picture of {size[0]}x{size[1]} in a video of {width}x{height}")
         assert self._writer is not None
         picture = image if bgr else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         odd_width, odd_height = size[0] % 2, size[1] % 2

@@ -258,7 +258,7 @@ def test_writer_refuses(tmp_path: Path) -> None:
         VideoWriter(tmp_path / "a.gif", 25)
     with pytest.raises(ValueError, match="rate"):
         VideoWriter(tmp_path / "a.mp4", 0)
-    with pytest.raises(ValueError, match="97x64"), VideoWriter(tmp_path / "a.mp4", 25) as writer:
+    with pytest.raises(VideoError, match="97x64 in a video of 96x64"), VideoWriter(tmp_path / "a.mp4", 25) as writer:
         writer.write(picture(0))
         writer.write(picture(0, width=97))
     (tmp_path / "file").touch()

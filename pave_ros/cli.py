@@ -1,0 +1,340 @@
+"""What a person types: `pave_ros camera | predict | evaluate | demo | node | weights | models | export`.
+
+Everything heavy is imported inside the command that needs it, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pave_ros import __version__
+from pave_ros.evaluation.command import evaluate
+
+if TYPE_CHECKING:
+    from pave_ros.estimator import Estimator
+    from pave_ros.predict import Job
+
+DEBUG_VARIABLE = "PAVE_ROS_DEBUG"
+
+app = typer.Typer(
+    name="pave_ros",
+    help="Multi-person pose estimation in video: from camera images to the people in them.",
+    epilog="Commands that run ROS nodes take ROS arguments at the end: --ros-args -r image:=/camera/image_raw",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+weights_app = typer.Typer(
+    help="Published weights: what is known, fetch it, find it.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(weights_app, name="weights")
+
+out = Console()
+err = Console(stderr=True, highlight=False)
+
+
+class Format(str, Enum):
+    """Kinds of results, the keys of `pave_ros.predict.FORMATS`."""
+
+    video = "video"
+    jsonl = "jsonl"
+    coco = "coco"
+
+
+def main() -> None:
+    """Run the command line: every error is one clear line on stderr and the exit code 1; wrong usage gives 2."""
+    arguments = sys.argv[1:]
+    # What follows --ros-args is for ROS; its -p and -r must not be taken for options of ours.
+    split = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    try:
+        app(args=arguments[:split], obj=arguments[split:], prog_name="pave_ros")
+    except (ValueError, OSError, RuntimeError, KeyError) as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        # str() of a KeyError is the repr of its message
+        _fail(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__)
+
+
+def _fail(message: str) -> None:
+    err.print("[bold red]error:[/] ", end="")
+    err.print(message, markup=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"pave_ros {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show where an error comes from; also {DEBUG_VARIABLE}=1.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version.")] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+Model = Annotated[str, typer.Option(help="Model, see `pave_ros models`.")]
+WEIGHTS_HELP = "auto (the published file), a path, a name of `pave_ros weights list`, or random (untrained)."
+DEVICE_HELP = "auto, cpu, cuda or cuda:N."
+Weights = Annotated[str, typer.Option(help=WEIGHTS_HELP)]
+Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+InputSize = Annotated[
+    str, typer.Option(help="Input of the network, HEIGHTxWIDTH or one number for both; empty: the model's own.")
+]
+
+
+def _input_size(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"{text!r} is neither HEIGHTxWIDTH nor one number", param_hint="--input-size")
+    return int(parts[0]), int(parts[-1])
+
+
+@app.command()
+def predict(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Pictures, folders of pictures, videos, or synthetic:frames=100.", metavar="FILES"),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made if missing.")],
+    model: Model = "detrpose_n",
+    weights: Weights = "auto",
+    device: Device = "auto",
+    input_size: InputSize = "",
+    score_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out people below; for COCO's evaluation give 0.")
+    ] = 0.3,
+    max_persons: Annotated[int, typer.Option(min=1, help="At most so many people in a picture, the best.")] = 20,
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            help="video: annotated copies, of pictures too; jsonl: a line a picture; coco: "
+            "keypoint results. May be repeated; without it video and jsonl.",
+        ),
+    ] = None,  # fmt: skip
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="A folder's pictures are the frames of one video.")
+    ] = False,
+    track: Annotated[bool, typer.Option(help="Give the people of videos numbers that stay.")] = True,
+) -> None:
+    """Find the people in pictures and videos."""
+    from pave_ros.estimator import Estimator
+    from pave_ros.predict import jobs_of, make_sinks
+
+    jobs = jobs_of(files, sequence)
+    size = _input_size(input_size)
+    estimator = Estimator(
+        model, weights, device, input_size=size, score_threshold=score_threshold, max_persons=max_persons
+    )
+    _introduce(estimator)
+    names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
+    _predict(jobs, estimator, make_sinks(names, output, jobs), track)
+
+
+def _introduce(estimator: Estimator) -> None:
+    """Say what runs, and what may be expected of it."""
+    height, width = estimator.input_size
+    err.print(
+        f"{estimator.name} in {estimator.engine} on {estimator.device}, input {width}x{height}, "
+        f"weights {estimator.weights}",
+        soft_wrap=True,
+    )
+    if not estimator.trained:
+        err.print(
+            "[bold yellow]These weights are random: the data path is real, but the skeletons mean nothing.[/] "
+            "Most likely nobody is found at all; --score-threshold 0 shows what the network answers."
+        )
+
+
+def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: bool) -> None:
+    """Run with a progress bar, then say what was done; exit code 1 when a file failed."""
+    from time import monotonic
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pave_ros.predict import predict as run
+    from pave_ros.video import Source
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    start = monotonic()
+    with Progress(*columns, console=err) as progress:
+        whole = progress.add_task("files", total=len(jobs))
+        video = progress.add_task("", visible=False)
+
+        def opened(job: Job, source: Source) -> None:
+            progress.update(whole, completed=jobs.index(job))
+            progress.reset(video, description=source.name, total=source.length, visible=job.moving)
+
+        summary, written = run(
+            jobs, estimator, sinks, track=track, opened=opened, advanced=lambda job: progress.advance(video)
+        )
+        progress.update(whole, completed=len(jobs))
+        progress.update(video, visible=False)
+    seconds = monotonic() - start
+    err.print(
+        f"{summary.frames} pictures of {summary.files} files, {summary.persons} people, {seconds:.1f} s, "
+        f"{summary.frames / max(seconds, 1e-9):.1f} pictures a second"
+    )
+    for path in written if len(written) <= 10 else [*written[:9], f"... and {len(written) - 9} more"]:
+        print(path)
+    for problem in summary.problems:
+        err.print("[bold red]error:[/] ", end="")
+        err.print(problem, markup=False, soft_wrap=True)
+    if summary.problems:
+        raise typer.Exit(1)
+
+
+app.command()(evaluate)
+
+
+@app.command()
+def camera(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(help="Video file, webcam (0 or /dev/video0), folder of pictures, picture, stream address, or "
+                       "synthetic, with options: synthetic:seed=3,persons=5,width=1280,height=720"),
+    ] = "synthetic",
+    rate: Annotated[float, typer.Option(min=0, help="Pictures a second; 0: the source's own.")] = 0.0,
+    loop: Annotated[bool, typer.Option("--loop/--once", help="Start over at the end of the source, or stop.")] = True,
+    frame_id: Annotated[str, typer.Option(help="Optical frame of the pictures.")] = "camera_optical_frame",
+    compressed: Annotated[bool, typer.Option("--compressed", help="Publish image/compressed (JPEG).")] = False,
+) -> None:  # fmt: skip
+    """Be a camera: publish a video, a webcam, pictures or the synthetic scene as ROS images."""
+    from pave_ros.ros.camera import run_camera
+
+    transport = "compressed" if compressed else "raw"
+    code = run_camera(context.obj, source=source, rate=rate, loop=loop, frame_id=frame_id, image_transport=transport)
+    raise typer.Exit(code)
+
+
+@app.command()
+def node(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Model, see `pave_ros models`.")] = None,
+    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
+    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
+    image: Annotated[str | None, typer.Option(help="Topic of the images.")] = None,
+    params_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Parameters as YAML, see config/pose.yaml.")
+    ] = None,
+) -> None:
+    """Be the pose node: subscribe images, publish the people in them on `poses`."""
+    from pave_ros.ros.node import main as run_node
+
+    arguments = ["--ros-args"]
+    if params_file is not None:
+        arguments += ["--params-file", str(params_file)]
+    if image is not None:
+        arguments += ["-r", f"image:={image}"]
+    for name, value in (("model", model), ("weights", weights), ("device", device)):
+        if value is not None:
+            arguments += ["-p", f"{name}:={value}"]
+    raise typer.Exit(run_node([*arguments, "--", *context.obj]))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Show the published weights, with their size, licence and checksum where known, and what is here already."""
+    from rich.table import Table
+
+    from pave_ros.checkpoints import files
+
+    table = Table(box=None, header_style="bold")
+    for column in ("file", "model", "keypoints", "size", "SHA-256", "here"):
+        table.add_column(column, no_wrap=True)
+    for row in files.WEIGHTS:
+        size = row.path.stat().st_size if row.cached else row.size
+        known = (f"{size / 1e6:.1f} MB" if size else "?", row.sha256[:7] if row.sha256 else "?")
+        table.add_row(row.name, row.model, row.skeleton, *known, "yes" if row.cached else "no")
+    out.print(table)
+    for address, licence in dict.fromkeys((row.url.removesuffix(row.name), row.licence) for row in files.WEIGHTS):
+        out.print(f"licence {licence}, from {address}", soft_wrap=True, highlight=False)
+    out.print(f"kept in {files.cache_dir()}", soft_wrap=True, highlight=False)
+
+
+@weights_app.command("download")
+def weights_download(
+    names: Annotated[list[str], typer.Argument(help="Files or models, or all.", metavar="NAMES")],
+) -> None:
+    """Fetch published weights into the cache; what an interrupted download left is continued."""
+    from pave_ros.checkpoints import files
+
+    for row in files.WEIGHTS if names == ["all"] else [_known(name) for name in names]:
+        print(files.download(row))
+
+
+@weights_app.command("path")
+def weights_path(name: Annotated[str, typer.Argument(help="File or model.")]) -> None:
+    """Print where a downloaded file lies."""
+    row = _known(name)
+    if not row.cached:
+        raise FileNotFoundError(f"{row.path} is not there yet; `pave_ros weights download {row.name}` fetches it")
+    print(row.path)
+
+
+def _known(name: str) -> Any:
+    from pave_ros.checkpoints import files
+
+    row = files.find(name)
+    if row is None:
+        raise ValueError(f"no published weights named {name!r}; `pave_ros weights list` shows them")
+    return row
+
+
+@app.command()
+def models() -> None:
+    """List the models, with the weights that are published for each."""
+    from pave_ros.checkpoints import files
+    from pave_ros.models import names
+
+    for name in names():
+        row = files.find(name)
+        print(f"{name:12} {row.name if row else 'no published weights'}")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Model, see `pave_ros models`.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The .onnx file to write; default MODEL.onnx here.")
+    ] = None,
+    weights: Weights = "auto",
+    input_size: InputSize = "",
+) -> None:
+    """Write a model as one ONNX file, which runs without torch: give it as weights."""
+    size = _input_size(input_size)
+    path = output or Path(f"{model}.onnx")
+    if path.suffix != ".onnx":
+        raise typer.BadParameter(f"{path} does not end in .onnx", param_hint="--output")
+    from pave_ros import models as known_models
+    from pave_ros.checkpoints import files
+
+    name = "_".join(known_models.split_name(model))
+    source = None if weights == "random" else files.resolve(weights, name)
+    from pave_ros.checkpoints import loading
+    from pave_ros.engines.export import export_onnx
+
+    with err.status(f"exporting {name} ..."):
+        network = loading.open_model(name, source) if source else known_models.create(name)
+        print(export_onnx(network, path, size))
+
+
+if __name__ == "__main__":
+    main()
