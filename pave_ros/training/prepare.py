@@ -1,0 +1,136 @@
+"""Prepare data sets for training, once: decode, let a teacher look, complete the labels, write stores of pictures.
+
+    python -m pave_ros.training.prepare CACHE --lspet DIR --jhmdb DIR --coco DIR --scenes 500 --teacher FILE.onnx
+
+What is there already is not made again: the pictures (``<name>.bin``, ``<name>.npz``) and what the teacher saw in them
+(``<name>.teacher.npz``) stay; the completed labels (``<name>.labels.npz``) are cheap and made anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.progress import track
+
+from pave_ros.datasets import open_dataset
+from pave_ros.datasets.base import Dataset
+from pave_ros.datasets.files import read_mat
+from pave_ros.frames import Image
+from pave_ros.training.store import Picture, PictureStore, StoreError, pack_labels, write_store
+from pave_ros.training.teacher import Completion, Teacher, recalled, watch
+
+SPLITS = ("train", "val")
+JHMDB_STRIDE = 3  # every third frame of its videos: neighbouring ones are nearly the same picture
+SYNTHETIC_SIZES = ((640, 480), (640, 360), (480, 640))
+# Longest side, in pixels, at which the teacher sees a data set: small people need it larger, at the price of time.
+TEACHER_SIZES = {"lspet": 256, "jhmdb": 320, "coco": 512}
+SIDES_UNSURE = {"lspet"}  # about one in ten of its people has left and right mixed up
+
+Masks = Callable[[str, int], "Image | None"]
+
+
+def pictures_of(dataset: Dataset, split: str, stride: int = 1, masks: Masks | None = None) -> Iterator[Picture]:
+    """The pictures of a data set, with labels in the layout `coco17`.
+
+    Args:
+        dataset: labelled pictures.
+        split: which part of the data set it is.
+        stride: take every `stride`-th frame of its videos.
+        masks: gives the mask of the first person from the name of a video and the number of a frame.
+    """
+    for sample in dataset:
+        if sample.labelled and sample.frame % stride == 0:
+            mask = masks(sample.video, sample.frame) if masks and sample.video else None
+            yield Picture(str(sample.id), sample.image(), sample.labels.to("coco17"), split, mask)
+
+
+def jhmdb_masks(root: Path) -> Masks:
+    """The puppet masks of JHMDB, 255 where the actor is; None for what has none. In ``puppet_mask/<video>/`` as
+    published, or in ``puppet_masks/`` under the file names of an ``annotations.json``."""
+    index = root / "annotations.json"
+    clips = json.loads(index.read_text())["sequences"] if index.exists() else []
+    renamed = {clip["jhmdb_name"]: root / "puppet_masks" / f"{Path(clip['video']).stem}.mat" for clip in clips}
+
+    @lru_cache(maxsize=2)
+    def of(video: str) -> Image | None:
+        path = renamed.get(video, root / "puppet_mask" / video / "puppet_mask.mat")
+        return (
+            np.where(np.atleast_3d(read_mat(path)["part_mask"]) > 0, 255, 0).astype(np.uint8) if path.exists() else None
+        )
+
+    def mask(video: str, frame: int) -> Image | None:
+        masks = of(video)
+        return masks[..., frame] if masks is not None and frame < masks.shape[2] else None
+
+    return mask
+
+
+def synthetic_pictures(scenes: int, split: str) -> Iterator[Picture]:
+    """Pictures of the synthetic scene in several shapes, four of each of `scenes` scenes."""
+    from pave_ros.datasets.synthetic import SyntheticDataset
+
+    each = -(-scenes // len(SYNTHETIC_SIZES))
+    for width, height in SYNTHETIC_SIZES:
+        yield from pictures_of(SyntheticDataset(split, scenes=each, width=width, height=height), split)
+
+
+def store_of(folder: Path, name: str, pictures: Callable[[], Iterable[Picture]]) -> PictureStore:
+    """The store of this name, with the labels as annotated; made from `pictures` when it is not there."""
+    try:
+        return PictureStore(folder, name, completed=False)
+    except StoreError:
+        return write_store(folder, name, track(pictures(), f"{name}: decoding"))
+
+
+def complete(folder: Path, store: PictureStore, teacher: Path, completion: Completion, threads: int = 0) -> None:
+    """Let the teacher look at a store's pictures, once, and write the completed labels."""
+    cache = folder / f"{store.name}.teacher.npz"
+    if not cache.exists():
+        model = Teacher(teacher, TEACHER_SIZES.get(store.name, 320), threads)
+        images = (store.image(i) for i in track(range(len(store)), f"{store.name}: the teacher looks"))
+        np.savez_compressed(cache, answers=watch(model, images))
+    with np.load(cache) as stored:
+        answers = stored["answers"]
+    labels = [
+        completion(own, recalled(answer), size, sides=store.name in SIDES_UNSURE)
+        for own, answer, size in zip(store.labels, answers, store.sizes, strict=True)
+    ]
+    np.savez_compressed(folder / f"{store.name}.labels.npz", **pack_labels(labels))
+
+
+def _opened(name: str, root: Path) -> Iterator[Picture]:
+    masks = jhmdb_masks(root) if name == "jhmdb" else None
+    for split in SPLITS:
+        yield from pictures_of(open_dataset(name, root, split), split, JHMDB_STRIDE, masks)
+
+
+def _drawn(scenes: int) -> Iterator[Picture]:
+    for split, count in zip(SPLITS, (scenes, max(scenes // 20, 3)), strict=True):
+        yield from synthetic_pictures(count, split)
+
+
+def prepare(
+    cache: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    teacher: Annotated[Path, typer.Option(help="MoveNet MultiPose as an ONNX file.")],
+    lspet: Annotated[Path | None, typer.Option(help="Folder of LSPET.")] = None,
+    jhmdb: Annotated[Path | None, typer.Option(help="Folder of JHMDB.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="Folder of COCO pictures.")] = None,
+    scenes: Annotated[int, typer.Option(help="Scenes of the synthetic source, four pictures each.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads of the teacher, 0 for all.")] = 0,
+) -> None:
+    """Write the pictures and completed labels that training reads."""
+    for name, root in (("coco", coco), ("jhmdb", jhmdb), ("lspet", lspet)):
+        if root is not None:
+            complete(cache, store_of(cache, name, partial(_opened, name, root)), teacher, Completion(), threads)
+    if scenes:
+        store_of(cache, "synthetic", partial(_drawn, scenes))
+
+
+if __name__ == "__main__":
+    typer.run(prepare)

@@ -1,0 +1,285 @@
+"""What the embedded model is trained on: labelled pictures of several data sets, mixed into ever new scenes.
+
+A sample is a function of the configuration and of its number, nothing else: the same in every worker, on every machine,
+and when a run is resumed. Pictures come from the stores that `pave_ros.training.prepare` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+
+from pave_ros import skeletons
+from pave_ros.datasets.base import Labels
+from pave_ros.frames import Image
+from pave_ros.training import augmentation as augment
+from pave_ros.training.augmentation import Clip, Cutout, Matrix, Rng, Size, View
+from pave_ros.training.store import PictureStore
+from pave_ros.training.target import Target
+
+# Width / height of cameras, with their chances: the models stretch whatever comes to their input size.
+ASPECTS = ((4 / 3, 0.45), (16 / 9, 0.35), (1.0, 0.1), (3 / 4, 0.1))
+
+
+class SourceError(ValueError):
+    """A mixture that cannot be made; the message says why."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What is mixed, and how: plain data, as a section of a training configuration gives it.
+
+    Attributes:
+        cache: folder of stores.
+        weights: for each store by name how often a picture comes from it, relative to the others.
+        input_size: height and width of the samples, pixels.
+        tiles: chance of scenes of 1, 2, 3, ... pictures side by side.
+        empty: chance that a picture is shown where it has no people.
+        paste: chance of people cut out elsewhere and pasted into the scene, one up to `pasted`.
+        pasted: the most people pasted.
+        occlude: chance of things in front.
+        zoom, tile_zoom: range of the scale of a picture alone and of one beside others, see `View`.
+        smallest: people whose box has a longer side below this, in pixels of the sample, count neither way.
+        length: samples that make an epoch; there is no end to them.
+        seed: another seed gives other samples.
+    """
+
+    cache: Path
+    weights: Mapping[str, float]
+    input_size: tuple[int, int] = (256, 256)
+    tiles: Sequence[float] = (0.6, 0.14, 0.1, 0.1, 0.03, 0.03)
+    empty: float = 0.05
+    paste: float = 0.35
+    pasted: int = 4
+    occlude: float = 0.3
+    zoom: tuple[float, float] = (0.45, 1.6)
+    tile_zoom: tuple[float, float] = (0.7, 1.4)
+    smallest: float = 10.0
+    length: int = 20000
+    seed: int = 0
+
+    @property
+    def size(self) -> Size:
+        """Width and height of the samples, pixels."""
+        return self.input_size[1], self.input_size[0]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Mixture:
+        """A mixture from plain data; SourceError names what is unknown or missing."""
+        known = {f.name for f in fields(cls)}
+        if unknown := set(values) - known:
+            raise SourceError(
+                f"unknown keys of a mixture: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+            )
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**{**plain, "cache": Path(values["cache"]).expanduser()})
+
+
+def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:
+    """Labels in pixels of a picture of this size as a training target; see `Mixture.smallest`."""
+    ours = ~labels.crowd & (labels.keypoints[..., 2] > 0).any(axis=1) & (labels.boxes[:, 2:].max(axis=1) >= smallest)
+    people = labels[ours]
+    regions = [np.concatenate([low := polygon.min(axis=0), polygon.max(axis=0) - low]) for polygon in labels.ignore]
+    ignored = np.concatenate([labels.boxes[~ours], np.reshape(regions, (-1, 4))])
+    return Target(
+        keypoints=torch.from_numpy((people.keypoints[..., :2] / np.array(size)).astype(np.float32)),
+        labelled=torch.from_numpy(people.keypoints[..., 2] > 0),
+        areas=torch.from_numpy((people.areas / (size[0] * size[1])).astype(np.float32)),
+        ignored=torch.from_numpy((ignored / np.array([*size, *size])).astype(np.float32)),
+    )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One store and which of its pictures are used; those with a person who can be cut out in `cutouts`."""
+
+    store: PictureStore
+    indices: npt.NDArray[np.int64]
+    cutouts: npt.NDArray[np.int64] = field(repr=False)
+
+    @classmethod
+    def open(cls, folder: Path, name: str, split: str) -> _Source:
+        store = PictureStore(folder, name)
+        chosen = [i for i, part in enumerate(store.splits) if part == split]
+        if not chosen:
+            raise SourceError(f"{folder / name}: has no pictures of the split {split!r}")
+        cutouts = [i for i in chosen if len(store.labels[i]) and (store.masked[i] or can_mask(store.labels[i]))]
+        return cls(store, np.array(chosen), np.array(cutouts, np.int64))
+
+
+class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
+    """Samples (3, H, W) uint8 RGB with a `Target`, made by chance from a mixture.
+
+    Any number from 0 on has a sample of its own: `__len__` is only how many make an epoch.
+    """
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
+        total = sum(mixture.weights.values())
+        if not mixture.weights or min(mixture.weights.values()) < 0 or not total:
+            raise SourceError("the weights of a mixture have to be positive, and one of them at least above 0")
+        used = {name: weight / total for name, weight in mixture.weights.items() if weight}
+        self._sources = [_Source.open(mixture.cache, name, "train") for name in used]
+        self._chances = np.array(list(used.values()))
+        with_cutouts = np.array([len(source.cutouts) > 0 for source in self._sources])
+        self._paste_chances = self._chances * with_cutouts
+        if with_cutouts.any():
+            self._paste_chances /= self._paste_chances.sum()
+
+    def __len__(self) -> int:
+        return self.mixture.length
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, Target]:
+        image, labels = self.scene(number)
+        target = target_of(labels, self.mixture.size, self.mixture.smallest)
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target
+
+    def scene(self, number: int) -> tuple[Image, Labels]:
+        """The picture (H, W, 3) uint8 RGB and the labels, in pixels, of this number."""
+        mixture, rng = self.mixture, np.random.default_rng((self.mixture.seed, number))
+        aspects, chances = np.array(ASPECTS).T
+        aspect = float(rng.choice(aspects, p=chances))
+        count = 1 + int(rng.choice(len(mixture.tiles), p=np.array(mixture.tiles) / sum(mixture.tiles)))
+        view = View(zoom=mixture.zoom if count == 1 else mixture.tile_zoom)
+        clip = augment.mosaic([self._picture(rng) for _ in range(count)], mixture.size, view, rng, aspect)
+        if rng.random() < mixture.paste and self._paste_chances.any():
+            for _ in range(int(rng.integers(1, mixture.pasted + 1))):
+                clip = self._pasted(clip, aspect, rng)
+        if rng.random() < mixture.occlude:
+            clip = augment.occlude(clip, rng, int(rng.integers(1, 4)))
+        return augment.filmed(clip[0], rng)[0], clip[1][0]
+
+    def _picture(self, rng: Rng) -> Clip:
+        source = self._sources[rng.choice(len(self._sources), p=self._chances)]
+        picture = source.store[int(rng.choice(source.indices))]
+        if rng.random() < self.mixture.empty:
+            return without_people(picture.image, picture.labels, rng)
+        return [picture.image], [picture.labels]
+
+    def _pasted(self, clip: Clip, aspect: float, rng: Rng) -> Clip:
+        source = self._sources[rng.choice(len(self._sources), p=self._paste_chances)]
+        picture = source.store[int(rng.choice(source.cutouts))]
+        person = picture.labels[:1]
+        mask = body_mask(person.keypoints[0], picture.image.shape[1::-1]) if picture.mask is None else picture.mask
+        matrix = somewhere(person.boxes[0], self.mixture.size, aspect, rng)
+        return augment.paste(clip, Cutout([picture.image], [mask], [person]), matrix)
+
+
+class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
+    """The pictures of a mixture's sources that are kept out of training, whole, stretched to its size.
+
+    Attributes:
+        names: the source of each.
+    """
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
+        opened = [_Source.open(mixture.cache, name, "val") for name in mixture.weights]
+        self._places = [(source.store, int(index)) for source in opened for index in source.indices]
+        self.names = [store.name for store, _ in self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Target]:
+        image, labels = self.scene(index)
+        width, height = size = self.mixture.size
+        stretched = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        matrix = augment.scaling(width / image.shape[1], height / image.shape[0])
+        target = target_of(augment.move(labels, matrix, size), size, self.mixture.smallest)
+        return torch.from_numpy(np.ascontiguousarray(stretched.transpose(2, 0, 1))), target
+
+    def scene(self, index: int) -> tuple[Image, Labels]:
+        """The picture (H, W, 3) uint8 RGB as it is stored, and its labels in pixels."""
+        store, place = self._places[index]
+        return store.image(place), store.labels[place]
+
+
+def without_people(image: Image, labels: Labels, rng: Rng) -> Clip:
+    """A part of the picture in which nobody is, at least 48 pixels wide and high; a plain one where there is none."""
+    height, width = image.shape[:2]
+    low, high = labels.boxes[:, :2], labels.boxes[:, :2] + labels.boxes[:, 2:]
+    nobody = labels[:0]
+    for _ in range(12):
+        size = np.array([width, height]) * rng.uniform(0.25, 0.9, 2)
+        start = rng.uniform(0, np.array([width, height]) - size)
+        clear = ((high <= start) | (low >= start + size)).any(axis=1).all() and not labels.ignore
+        if clear and size.min() >= 48:
+            (x, y), (w, h) = start.astype(int), size.astype(int)
+            return [image[y : y + h, x : x + w]], [nobody]
+    plain = np.broadcast_to(rng.integers(0, 256, 3), (64, 64, 3)).astype(np.uint8)
+    return [np.ascontiguousarray(plain)], [Labels.from_keypoints(np.zeros((0, 17, 3)), labels.skeleton)]
+
+
+def somewhere(box: npt.ArrayLike, size: Size, aspect: float, rng: Rng) -> Matrix:
+    """Map of a person's box to some place in a scene: from an eighth of its height up to all of it, small ones more
+    often, most of them in view."""
+    x, y, width, height = np.asarray(box, float)
+    longest = max(width, height, 1.0)
+    scale = min(size[1] * np.exp(rng.uniform(np.log(0.12), np.log(1.0))) / longest, 2.0)
+    squeeze = augment.scaling(size[0] / (size[1] * aspect), 1)
+    matrix = augment.translation(-x - width / 2, -y - height / 2)
+    matrix = augment.scaling(rng.choice([-1, 1]) * scale, scale) @ matrix
+    matrix = squeeze @ augment.rotation(rng.normal(0, 8)) @ matrix
+    return augment.translation(rng.uniform(0, size[0]), rng.uniform(0.2, 0.9) * size[1]) @ matrix
+
+
+_COCO = skeletons.get("coco17")
+# Ends and thickness, relative to the length of the trunk, of what `body_mask` draws.
+_LIMBS = tuple(
+    (_COCO.index(f"{side}_{start}"), _COCO.index(f"{side}_{end}"), thickness)
+    for start, end, thickness in (
+        ("shoulder", "elbow", 0.26),
+        ("elbow", "wrist", 0.22),
+        ("shoulder", "hip", 0.28),
+        ("hip", "knee", 0.34),
+        ("knee", "ankle", 0.26),
+    )
+    for side in ("left", "right")
+)
+_TRUNK = [_COCO.index(name) for name in ("left_shoulder", "right_shoulder", "right_hip", "left_hip")]
+# Hands and feet go on a little after the last joint: from, to, how much further.
+_ENDS = ((7, 9, 0.3), (8, 10, 0.3), (13, 15, 0.2), (14, 16, 0.2))
+
+
+def can_mask(labels: Labels) -> bool:
+    """Whether the outline of the first person can be guessed: all limbs and some of the face are labelled."""
+    seen = labels.keypoints[0, :, 2] > 0
+    return bool(seen[5:].all() and seen[:5].sum() >= 2 and not labels.crowd[0])
+
+
+def body_mask(keypoints: npt.NDArray[np.float32], size: Size) -> Image:
+    """Rough outline (H, W) uint8, 0 or 255, of a person from their keypoints (17, 3), all but some of the face."""
+    points = keypoints[:, :2]
+    shoulders, hips = points[_TRUNK[:2]].mean(axis=0), points[_TRUNK[2:]].mean(axis=0)
+    face = points[:5][keypoints[:5, 2] > 0].mean(axis=0)
+    # Seen from above or below the trunk looks short; then the width of the shoulders tells more.
+    unit = max(
+        float(np.linalg.norm(shoulders - hips)), 0.9 * float(np.linalg.norm(np.diff(points[_TRUNK[:2]], axis=0)))
+    )
+    mask = np.zeros(size[::-1], np.uint8)
+
+    def pixel(point: npt.NDArray[np.float32]) -> tuple[int, int]:
+        return round(float(point[0])), round(float(point[1]))
+
+    def line(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], thickness: float) -> None:
+        cv2.line(mask, pixel(start), pixel(end), (255,), max(round(thickness * unit), 2), cv2.LINE_AA)
+
+    for a, b, thickness in _LIMBS:
+        line(points[a], points[b], thickness)
+    for a, b, further in _ENDS:
+        line(points[b], points[b] + further * (points[b] - points[a]), 0.2)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(points[_TRUNK]).astype(np.int32)), (255,))
+    line(shoulders, face, 0.3)
+    cv2.circle(mask, pixel(face + 0.08 * (face - shoulders)), round(0.3 * unit) + 1, (255,), -1)
+    return mask
