@@ -191,6 +191,14 @@ def test_every_kind_of_place(kind: str) -> None:
     assert frame.image.std() > 10
 
 
+def test_quality_changes_only_the_edges() -> None:
+    coarse, fine = (Scene(1, *SIZE, quality=q, blur=0, noise=0).frame(0) for q in (1, 2))
+    assert np.array_equal(coarse.persons.track_ids, fine.persons.track_ids)
+    np.testing.assert_allclose(coarse.persons.keypoints[..., :2], fine.persons.keypoints[..., :2], atol=1e-3)
+    assert (coarse.labels != fine.labels).mean() < 0.01
+    assert np.abs(coarse.image.astype(int) - fine.image).mean() < 2
+
+
 def test_nobody() -> None:
     frame = Scene(0, 64, 64, persons=0).frame(0)
     assert len(frame.persons) == 0 and not frame.labels.any()
@@ -215,6 +223,7 @@ def test_a_crowd() -> None:
         {"kind": "moon"},
         {"blur": 2},
         {"noise": -1},
+        {"quality": 3},
     ],
 )
 def test_bad_arguments_are_refused(bad: dict[str, object]) -> None:

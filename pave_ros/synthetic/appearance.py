@@ -327,9 +327,9 @@ def _face(rng: Rng, skin: Vector, hair_color: Vector, hair: str, figure: str, ch
     for side in (-1, 1):
         spot(side * 0.042, 1.6, 0.02, 0.02, flush, 0.45)
         spot(side * 0.032, EYE_HEIGHT, 0.021, 0.017, skin * 0.72, 0.75)
-        spot(side * 0.0085, 1.605, 0.006, 0.004, skin * 0.45, 0.8, 0.1)
+        spot(side * 0.0085, 1.604, 0.005, 0.003, skin * 0.5, 0.6, 0.1)
         spot(side * 0.082, 1.63, 0.02, 0.022, skin * 0.88, 0.5, 0.01)
-    spot(0, 1.596, 0.014, 0.004, skin * 0.6, 0.7, 0.1)
+    spot(0, 1.597, 0.014, 0.004, skin * 0.72, 0.5, 0.1)
     spot(0, 1.557, 0.016, 0.005, skin * 0.7, 0.6)
     if not woman and not child and rng.random() < 0.45:
         full = rng.random() < 0.4
@@ -365,10 +365,11 @@ def _face(rng: Rng, skin: Vector, hair_color: Vector, hair: str, figure: str, ch
     if hair == "bald":
         spot(0, 1.75, 0.1, 0.03, skin * 1.08, 0.5)
     if hair in ("short", "crop", "bun", "ponytail"):
-        for angle in np.linspace(1.15, np.pi, 26):
+        for angle in np.linspace(1.85, np.pi, 20):
             for side in (-1, 1):
                 cx = int(float(angle_to_u(side * angle)) * SHEET * k)
-                cv2.circle(image, (cx, at(0, 1.70 - 0.045 * (angle - 1.15))[1]), 90, hair_color.tolist(), -1)
+                cy = at(0, 1.685 - 0.035 * (angle - 1.85))[1]
+                cv2.ellipse(image, (cx, cy), (50, 100), 0, 0, 360, hair_color.tolist(), -1)
     small = cv2.resize(image, (SHEET, SHEET), interpolation=cv2.INTER_AREA).astype(np.float32)
     return small * (1 + 0.015 * noise(rng, SHEET, SHEET, 6, 2))[..., None]
 
@@ -393,8 +394,8 @@ def _shoe(rng: Rng) -> Array:
     image[_row("shoe", 0.022) :] = sole
     if rng.random() < 0.6:
         front = slice(_column(-0.5), _column(0.5))
-        for y in np.arange(0.05, 0.1, 0.012):
-            image[_row("shoe", float(y)) - 3 : _row("shoe", float(y)), front] = (226, 224, 220)
+        for y in (0.072, 0.084, 0.096):
+            image[_row("shoe", y) - 2 : _row("shoe", y), front] = (214, 212, 208)
     return image * (1 + 0.04 * noise(rng, SHEET, SHEET, 30, 3))[..., None]
 
 

@@ -173,7 +173,7 @@ def _top(figure: str, kind: str) -> list[Blob]:
         "shirt": (0.016, 0.86, 0.525),
         "jacket": (0.023, 0.80, 0.525),
         "tank": (0.011, 0.92, 0.0),
-        "dress": (0.011, 0.98, 0.15),
+        "dress": (0.011, 0.955, 0.15),
     }[kind]
     cuts: tuple[tuple[Vector, float], ...] = (((0, 1, 0.3), 1.497), ((0, -1, 0), -hem))
     if kind == "tank":
@@ -197,9 +197,9 @@ def _bottom(figure: str, kind: str) -> list[Blob]:
         case "shorts":
             return seat + _leg(figure, 0.026, None, 0.53)
         case "skirt":
-            return _cone(1.02, 0.172 + wide, 0.56, 0.262 + wide, 0.83)
+            return _cone(0.99, 0.176 + wide, 0.56, 0.262 + wide, 0.74)
         case _:
-            return _cone(1.02, 0.172 + wide, 0.22, 0.3 + wide, 0.84)
+            return _cone(0.99, 0.176 + wide, 0.22, 0.3 + wide, 0.76)
 
 
 _SKULL = Blob("head", (0, 1.655, -0.012), (0, 1.655, -0.012), 0.1, 0.1, (0.765, 0.98, 0.97))

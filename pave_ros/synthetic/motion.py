@@ -14,8 +14,10 @@ from pave_ros.synthetic.arrays import Array, Rng
 from pave_ros.synthetic.body import Build, P
 
 _TICK = 1 / 60
-_DUTY = 0.3
-"""Half of the share of a gait cycle during which a foot stands."""
+_DUTY = {False: 0.3, True: 0.17}
+"""Half of the share of a gait cycle during which a foot stands, walking and running."""
+_LAG = 0.045
+"""How much of a cycle a foot stands further back than under the hip, half way through its stance."""
 
 
 @dataclass
@@ -263,6 +265,7 @@ class Visit:
         self.build = build
         self.manner = Manner.sample(rng)
         self.running = not stops
+        self._duty = _DUTY[self.running]
         self._hip = float(build.offsets[13, 0]) * self.manner.stance
         self._stays: list[_Stay] = []
         self._rows: list[Array] = [np.array([[*entry, self._towards(entry, leave), 0.25, 0.0]])]
@@ -286,9 +289,10 @@ class Visit:
     def _elapsed(self) -> float:
         return sum(len(rows) for rows in self._rows) * _TICK
 
-    def _move(self, x: Array, z: Array, yaw: Array, cycles: int, speed: Array) -> None:
+    def _move(self, x: Array, z: Array, yaw: Array, gait: Array, speed: Array) -> None:
+        """Add rows to the plan; `gait` counts the cycles (two steps) since the last row, whole at the end."""
         n = len(yaw)
-        phase = self._rows[-1][-1, 3] + cycles * np.arange(1, n + 1) / n
+        phase = self._rows[-1][-1, 3] + gait
         self._rows.append(np.stack([np.broadcast_to(x, n), np.broadcast_to(z, n), yaw, phase, speed], 1))
 
     def _walk(self, goal: tuple[float, float]) -> None:
@@ -302,13 +306,14 @@ class Visit:
         n = max(2, round((length / pace + 0.45) / _TICK))
         t = np.arange(1, n + 1) * _TICK
         speed = np.minimum(1, np.minimum(t, n * _TICK - t + _TICK) / 0.6)
-        way = np.cumsum(speed) / speed.sum()
-        stride = (2.3 if self.running else 1.55) * legs * np.sqrt(self.manner.pace)
+        way = np.cumsum(speed)
+        way /= way[-1]
+        stride = (2.3 if self.running else 1.52) * legs * np.sqrt(self.manner.pace)
         self._move(
             x + (goal[0] - x) * way,
             z + (goal[1] - z) * way,
             np.full(n, yaw),
-            max(1, round(length / stride)),
+            max(1, np.ceil(length / stride - 0.3)) * (0.35 * t / t[-1] + 0.65 * way),
             pace * speed,
         )
 
@@ -320,7 +325,9 @@ class Visit:
         cycles = 2 if abs(change) > 1.7 else 1
         n = round(cycles * 0.85 / _TICK)
         u = np.arange(1, n + 1) / n
-        self._move(np.full(1, x), np.full(1, z), now + change * u * u * (3 - 2 * u), cycles, np.full(n, 0.25))
+        self._move(
+            np.full(1, x), np.full(1, z), now + change * u * u * (3 - 2 * u), cycles * u, 0.35 * np.sin(np.pi * u)
+        )
 
     def _spend(self, rng: Rng, station: Station, seconds: float) -> None:
         if station.seat:
@@ -357,14 +364,15 @@ class Visit:
             float(np.interp(t, self._times, row)) for row in (self._x, self._z, self._yaw, self._phase, self._speed)
         )
         q = np.zeros(P.SIZE)
-        feet = np.stack([self._foot(s, phase, speed) for s in (0, 1)])
+        (left_foot, left_slack), (right_foot, right_slack) = (self._foot(s, phase, speed) for s in (0, 1))
+        feet, slack = np.stack([left_foot, right_foot]), np.array([left_slack, right_slack])
         upper, seated = self._upper(t, phase, speed)
         turn = 2 * np.pi * phase
         vigour = min(speed / 1.3, 1.6)
         sway = 0.022 * np.cos(turn) * min(vigour, 1)
         left, ahead = np.array([np.cos(yaw), -np.sin(yaw)]), np.array([np.sin(yaw), np.cos(yaw)])
         root = np.array([x, z]) + sway * left - upper.back * ahead
-        q[P.ROOT] = root[0], self._height(root, left, feet, upper.drop), root[1]
+        q[P.ROOT] = root[0], self._height(root, left, feet, slack, upper.drop), root[1]
         if self.running:
             q[1] += 0.03 * np.cos(2 * turn) - 0.02
         q[P.YAW] = yaw
@@ -379,48 +387,52 @@ class Visit:
         q[P.FEET] = feet.ravel()
         return q
 
-    def _height(self, root: Array, left: Array, feet: Array, drop: float) -> float:
-        """Height of the pelvis joint at which neither leg is overstretched, lowered by `drop`."""
+    def _height(self, root: Array, left: Array, feet: Array, slack: Array, drop: float) -> float:
+        """Height of the pelvis joint at which neither leg is stretched further than its slack, lowered by `drop`."""
         reach = 0.985 * self.build.leg_length
         hip = float(self.build.offsets[13, 0])
         heights = []
-        for sign, foot in zip((1, -1), feet, strict=True):
+        for sign, foot, more in zip((1, -1), feet, slack, strict=True):
             across = np.hypot(*(root + sign * hip * left - foot[[0, 2]]))
-            heights.append(foot[1] + np.sqrt(max(reach**2 - across**2, 0.04)))
+            heights.append(foot[1] + np.sqrt(max((reach + more) ** 2 - across**2, 0.04)))
         standing = self.build.ankle_height + reach
         return min(*heights, standing) - drop - float(self.build.offsets[13, 1])
 
-    def _foot(self, side: int, phase: float, speed: float) -> Array:
-        """Ankle x, y, z, yaw and pitch of one foot (0 left, 1 right)."""
+    def _foot(self, side: int, phase: float, speed: float) -> tuple[Array, float]:
+        """Ankle x, y, z, yaw and pitch of one foot (0 left, 1 right), and how many metres it may fall short of it:
+        the heel comes up when the leg is left behind."""
         vigour = min(speed / 1.3, 1.5)
         psi = phase - 0.5 * side
         k = round(psi)
         d = psi - k
-        height = self.build.ankle_height
-        if abs(d) <= _DUTY:
+        if abs(d) <= self._duty:
             x, z, yaw = self._plant(side, k)
-            pitch = vigour * (0.6 * max(d - 0.12, 0) / (_DUTY - 0.12) - 0.28 * max(-d - 0.2, 0) / 0.1)
-            lift = 0.0
+            late = _smooth((d - 0.02) / (self._duty - 0.02))
+            pitch = vigour * (0.75 * late - 0.25 * max(-d - self._duty + 0.08, 0) / 0.08)
+            lift, slack = 0.0, 0.05 * late * min(vigour, 1)
         else:
+            u = ((d if d > 0 else d + 1) - self._duty) / (1 - 2 * self._duty)
             before = k if d > 0 else k - 1
-            u = (d - _DUTY) / 0.4 if d > 0 else (d + 1 - _DUTY) / 0.4
             a, b = np.array(self._plant(side, before)), np.array(self._plant(side, before + 1))
-            x, z, yaw = a + (b - a) * (u * u * (3 - 2 * u))
-            pitch = vigour * (0.6 + (-0.28 - 0.6) * u + 0.5 * np.sin(np.pi * u) * (1 - u))
-            lift = np.sin(np.pi * u) * (0.045 + 0.05 * vigour + 0.14 * self.running)
+            x, z, yaw = a + (b - a) * _smooth(u)
+            pitch = vigour * (0.75 - u + 0.6 * np.sin(np.pi * u) * (1 - u))
+            swing = np.sin(np.pi * u)
+            lift = swing * (0.04 + 0.05 * vigour + 0.2 * (1 - u) * self.running)
+            slack = (0.05 * (1 - u) + (0.4 if self.running else 0.05) * swing) * min(vigour, 1)
         heel = 0.13 * self.build.feet
         ahead = heel * (1 - np.cos(pitch)) if pitch > 0 else 0.0
         rise = heel * np.sin(pitch) if pitch > 0 else 0.05 * np.sin(-pitch)
-        return np.array([x + ahead * np.sin(yaw), height + lift + rise, z + ahead * np.cos(yaw), yaw, pitch])
+        height = self.build.ankle_height + lift + rise
+        return np.array([x + ahead * np.sin(yaw), height, z + ahead * np.cos(yaw), yaw, pitch]), slack
 
     def _plant(self, side: int, k: int) -> tuple[float, float, float]:
         """Where the k-th step of a foot stands: x, z, yaw."""
         middle = k + 0.5 * side
-        i = int(np.searchsorted(self._halts, middle - _DUTY))
-        if i < len(self._halts) and self._halts[i] <= middle + _DUTY:
+        i = int(np.searchsorted(self._halts, middle - self._duty))
+        if i < len(self._halts) and self._halts[i] <= middle + self._duty:
             t = self._halt_times[i]
         else:
-            t = float(np.interp(middle, self._phase, self._times))
+            t = float(np.interp(middle - _LAG, self._phase, self._times))
         x, z, yaw = (float(np.interp(t, self._times, row)) for row in (self._x, self._z, self._yaw))
         sign = -1 if side else 1
         width = self._hip * (0.75 if self.running else 0.95)

@@ -36,8 +36,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A place seen by a camera: color (H, W, 3) float32 before the exposure, near (H * W,) 1 / distance of what is
-    there, ground (H, W) bool where the floor is seen."""
+    """A place seen by a camera: color (H, W, 3) float32 before the exposure, near (q H * q W,) 1 / distance of what is
+    there at the quality q, ground (H, W) bool where the floor is seen."""
 
     color: Array
     near: Array
@@ -477,8 +477,9 @@ def _front(place: Place, rng: Rng, at: tuple[float, float], wood: Image) -> None
         box(place, at, (rng.uniform(0.6, 1.6), rng.uniform(0.6, 1.0), 0.4), stone, repeat=0.8)
 
 
-def draw(place: Place, camera: Camera, rng: Rng) -> Backdrop:
-    """The picture of a place without people, drawn at twice the size and reduced."""
+def draw(place: Place, camera: Camera, rng: Rng, quality: int) -> Backdrop:
+    """The picture of a place without people, drawn at twice the size and reduced; only what hides people stays
+    `quality` (1 or 2) times as large as the picture."""
     fine = camera.scaled(2)
     ahead = []
     for mesh in place.meshes:
@@ -508,7 +509,7 @@ def draw(place: Place, camera: Camera, rng: Rng) -> Backdrop:
     color *= _shaded(place, fine, ground.reshape(h, w))[..., None]
     return Backdrop(
         cv2.resize(color, (camera.width, camera.height), interpolation=cv2.INTER_AREA).astype(np.float32),
-        np.ascontiguousarray(near.reshape(h, w)[::2, ::2]).ravel(),
+        near.reshape(h, w)[:: 2 // quality, :: 2 // quality].ravel(),
         np.ascontiguousarray(ground.reshape(h, w)[::2, ::2]),
     )
 
