@@ -18,7 +18,6 @@ from pave_ros.persons import Floats, Persons
 
 # Where COCOeval.summarize puts its numbers, and what the papers call them.
 COCO_NAMES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
-CROWDPOSE_NAMES = {0: "AP", 1: "AP50", 2: "AP75", 5: "AR", 6: "AR50", 7: "AR75"}
 # Bounds of the crowd index in CrowdPose's own evaluation code, with which the published numbers were made.
 CROWD_LEVELS = {"AP_E": (-np.inf, 0.2), "AP_M": (0.2, 0.8), "AP_H": (0.8, np.inf)}
 FAR = 1e7  # pixels; a keypoint that a model does not give is as wrong as can be
@@ -44,13 +43,15 @@ def crowdpose_ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> R
     evaluator = _evaluator(samples, predictions, areas_of_boxes=True)
     evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
     stats = _stats(evaluator)
-    values = {name: stats[i] for i, name in CROWDPOSE_NAMES.items()}
+    named = dict(zip(COCO_NAMES, stats, strict=True))
+    values = {name: named[name] for name in ("AP", "AP50", "AP75")}
     indices = np.array([np.nan if s.crowd_index is None else s.crowd_index for s in samples])
     ids = _picture_ids(samples)
     for name, (low, high) in CROWD_LEVELS.items():
         level = np.flatnonzero((indices >= low) & (indices < high))
         evaluator.params.imgIds = [ids[i] for i in level]
         values[name] = _stats(evaluator)[0] if len(level) else np.nan
+    values.update({name: named[name] for name in ("AR", "AR50", "AR75")})
     return _result("CrowdPose", values, samples, predictions)
 
 

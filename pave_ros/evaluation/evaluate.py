@@ -144,11 +144,13 @@ def quality(sample: Sample, persons: Persons) -> float:
 
 
 def write_worst(folder: Path, done: Run, count: int) -> list[Path]:
-    """Write pictures of the `count` worst cases into a folder, the labels on the left, the answer on the right."""
+    """Write pictures of the `count` worst cases into a folder, the labels on the left, the answer on the right; of
+    equally bad ones those with more people first."""
     qualities = [quality(s, p) for s, p in zip(done.samples, done.predictions, strict=True)]
+    order = np.lexsort(([-len(sample.labels) for sample in done.samples], qualities))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for rank, i in enumerate(np.argsort(qualities, kind="stable")[:count], start=1):
+    for rank, i in enumerate(order[:count], start=1):
         sample, persons = done.samples[i], done.predictions[i]
         path = folder / f"{rank:03d}_{str(sample.id).replace('/', '_')}.jpg"
         cv2.imwrite(str(path), cv2.cvtColor(_side_by_side(sample, persons, qualities[i]), cv2.COLOR_RGB2BGR))
