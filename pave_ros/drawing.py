@@ -186,9 +186,8 @@ def _paste(cell: Image, image: Image) -> None:
 
 
 def _caption(cell: Image, text: str) -> None:
-    scale = float(np.clip(cell.shape[1] / 800, 0.35, 0.8))
-    (_, height), descent = cv2.getTextSize(text, _FONT, scale, 1)
-    strip = cell[: height + descent + 8]
-    strip[:] = strip // 3
-    # A cell is a view with gaps between its rows, which OpenCV draws into as it is.
+    scale = float(np.clip(cell.shape[1] / 900, 0.35, 0.8))
+    (width, height), descent = cv2.getTextSize(text, _FONT, scale, 1)
+    corner = cell[: height + descent + 8, : width + 12]
+    corner[:] = corner // 4
     cv2.putText(cell, text, (6, height + 5), _FONT, scale, _LIGHT, 1, cv2.LINE_AA)

@@ -1,0 +1,221 @@
+"""The command line as a person meets it: in a process of its own where that matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+import typer
+
+from pave_ros import __version__, cli
+from pave_ros.checkpoints import files
+from pave_ros.models.base import PoseModel
+from pave_ros.video import VideoWriter
+
+QUICK = ("--weights", "random", "--input-size", "96", "--device", "cpu")
+
+
+def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pave_ros.cli", *arguments]
+    env = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=env)
+
+
+@dataclass
+class Result:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Call(Protocol):
+    def __call__(self, *arguments: str) -> Result: ...
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs `main` in this process, which spares importing torch again."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["pave_ros", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Result(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and no way out to fetch anything."""
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv(cli.DEBUG_VARIABLE, raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    with VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        for i in range(4):
+            writer.write(np.full((96, 128, 3), 40 * i, np.uint8))
+    return tmp_path / "clip.mp4"
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    code = "import sys, pave_ros.cli; print([m for m in ('torch', 'cv2', 'rclpy', 'numpy') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+    text = process("--help").stdout
+    for command in ("camera", "predict", "demo", "node", "weights", "models", "export"):
+        assert command in text
+
+
+def test_every_option_has_help() -> None:
+    def check(command: Any, path: str) -> None:
+        assert command.help, path
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{path} {parameter.name}"
+        for name, child in getattr(command, "commands", {}).items():
+            check(child, f"{path} {name}")
+
+    check(typer.main.get_command(cli.app), "pave_ros")
+
+
+def test_version() -> None:
+    assert process("--version").stdout == f"pave_ros {__version__}\n"
+
+
+def test_wrong_usage_gives_2(call: Call) -> None:
+    for arguments in (["predict"], ["predict", "a.png"], ["nonsense"], ["weights", "path"]):
+        assert call(*arguments).returncode == 2
+
+
+def test_errors_are_one_line_without_a_traceback(call: Call, clip: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    for arguments, message in {
+        ("predict", "nowhere.png", "-o", out): "error: nowhere.png: no such file or folder",
+        ("predict", str(clip), "-o", out, "--model", "posenet"): "error: unknown model 'posenet'; known: ",
+        ("weights", "download", "posenet"): "error: no published weights named 'posenet'; ",
+        ("predict", str(clip), "-o", out, *QUICK, "--input-size", "50"): "error: input size 50x50",
+        ("predict", str(clip), "-o", str(clip), *QUICK): "clip.mp4",
+    }.items():
+        result = call(*arguments)
+        assert result.returncode == 1, arguments
+        last = result.stderr.strip().splitlines()[-1]
+        assert last.startswith("error: ") and message in last
+        assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_traceback_on_request(how: str) -> None:
+    arguments = ["--debug"] if how == "option" else []
+    result = process(*arguments, "predict", "nowhere.png", "-o", "x", PAVE_ROS_DEBUG="1" if how == "variable" else "")
+    assert result.returncode == 1 and "Traceback" in result.stderr and "FileNotFoundError" in result.stderr
+
+
+def test_no_weights_and_no_network_says_what_to_do(call: Call, clip: Path, tmp_path: Path, cache: Path) -> None:
+    result = call("predict", str(clip), "-o", str(tmp_path / "out"))
+    assert result.returncode == 1
+    message = result.stderr.strip().splitlines()[-1]
+    for needed in (
+        "https://github.com/SebastianJanampa/DETRPose/releases/download/model_weights/detrpose_hgnetv2_n.pth",
+        str(cache / "weights" / "detrpose_hgnetv2_n.pth"),
+        "pave_ros weights download detrpose_hgnetv2_n.pth",
+    ):
+        assert needed in message
+
+
+def test_predict(call: Call, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    everything = ("--score-threshold", "0", "--format", "video", "--format", "jsonl", "--format", "coco")
+    result = call("predict", str(clip), "-o", str(out), *QUICK, *everything, "--max-persons", "2")
+    assert result.returncode == 0, result.stderr
+    assert "weights random" in result.stderr and "skeletons mean nothing" in result.stderr
+    assert "4 pictures of 1 files, 8 people" in result.stderr
+    assert [Path(line).name for line in result.stdout.split()] == [
+        "clip.mp4", "persons.jsonl", "coco.json", "coco_images.json",
+    ]  # fmt: skip
+    assert len((out / "persons.jsonl").read_text().splitlines()) == 4
+    assert len(json.loads((out / "coco.json").read_text())) == 8
+
+
+def test_predict_goes_on_after_a_bad_file_and_says_so(call: Call, clip: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    result = call("predict", str(bad), str(clip), "-o", str(tmp_path / "out"), *QUICK)
+    assert result.returncode == 1
+    assert "bad.png: not a picture" in result.stderr and "4 pictures of 1 files" in result.stderr
+    assert (tmp_path / "out" / "clip.mp4").exists()
+
+
+def test_weights_commands(call: Call, cache: Path) -> None:
+    listed = call("weights", "list").stdout
+    for row in files.WEIGHTS:
+        assert row.name in listed and row.licence in listed and row.url.removesuffix(row.name) in listed
+    missing = call("weights", "path", "detrpose_s")
+    assert missing.returncode == 1 and "pave_ros weights download detrpose_hgnetv2_s.pth" in missing.stderr
+    (cache / "weights").mkdir(parents=True)
+    (cache / "weights" / "detrpose_hgnetv2_s.pth").write_bytes(b"x" * 2_000_000)
+    for name in ("detrpose_s", "detrpose_hgnetv2_s", "detrpose_hgnetv2_s.pth"):
+        assert call("weights", "path", name).stdout == f"{cache}/weights/detrpose_hgnetv2_s.pth\n"
+    assert call("weights", "download", "detrpose_s").stdout == f"{cache}/weights/detrpose_hgnetv2_s.pth\n"
+    assert "2.0 MB" in call("weights", "list").stdout
+    failed = call("weights", "download", "detrpose_n")
+    assert failed.returncode == 1 and failed.stderr.strip().splitlines()[-1].startswith("error: the weights")
+
+
+def test_models(call: Call) -> None:
+    lines = call("models").stdout.splitlines()
+    assert any(line.split() == ["detrpose_n", "detrpose_hgnetv2_n.pth"] for line in lines)
+
+
+def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is handed to the exporter; that it works is tested with the engines."""
+    from pave_ros.engines import export
+
+    calls: list[Any] = []
+
+    def record(network: PoseModel, path: Path, input_size: tuple[int, int] | None) -> Path:
+        calls.append((network.info.name, path, input_size))
+        return path
+
+    monkeypatch.setattr(export, "export_onnx", record)
+    result = call("export", "detrpose", "-o", str(tmp_path / "n.onnx"), "--weights", "random", "--input-size", "96x128")
+    assert (result.returncode, result.stdout) == (0, f"{tmp_path}/n.onnx\n")
+    call("export", "detrpose_n", "--weights", "random")
+    assert calls == [("detrpose_n", tmp_path / "n.onnx", (96, 128)), ("detrpose_n", Path("detrpose_n.onnx"), None)]
+    assert call("export", "detrpose_n", "-o", "x.txt").returncode == 2
+    assert call("export", "detrpose_n", "--weights", "nowhere.pth").returncode == 1
+
+
+def test_camera_and_node_get_options_and_ros_arguments(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pave_ros.ros import camera, node
+
+    calls: list[Any] = []
+    monkeypatch.setattr(camera, "run_camera", lambda *a, **k: calls.append((a, k)) or 0)
+    monkeypatch.setattr(node, "main", lambda arguments: calls.append(arguments) or 3)
+    arguments = ["0", "--rate", "15", "--once", "--ros-args", "-r", "__ns:=/front"]
+    assert call("camera", *arguments).returncode == 0
+    (ros,), given = calls.pop()
+    assert ros == ["--ros-args", "-r", "__ns:=/front"]
+    assert given == {
+        "source": "0", "rate": 15.0, "loop": False, "frame_id": "camera_optical_frame", "image_transport": "raw",
+    }  # fmt: skip
+    parameters = tmp_path / "p.yaml"
+    parameters.touch()
+    arguments = ["--model", "detrpose_s", "--params-file", str(parameters), "--ros-args", "-p", "max_rate:=5.0"]
+    assert call("node", *arguments).returncode == 3
+    assert calls.pop() == [
+        "--ros-args", "--params-file", str(parameters), "-p", "model:=detrpose_s", "--",
+        "--ros-args", "-p", "max_rate:=5.0",
+    ]  # fmt: skip
