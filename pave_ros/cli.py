@@ -15,10 +15,11 @@ import typer
 from rich.console import Console
 
 from pave_ros import __version__
-from pave_ros.evaluation.command import evaluate
 
 if TYPE_CHECKING:
+    from pave_ros.datasets import Dataset
     from pave_ros.estimator import Estimator
+    from pave_ros.evaluation.evaluate import Run
     from pave_ros.predict import Job
 
 DEBUG_VARIABLE = "PAVE_ROS_DEBUG"
@@ -200,7 +201,69 @@ def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: boo
         raise typer.Exit(1)
 
 
-app.command()(evaluate)
+@app.command()
+def evaluate(
+    dataset: Annotated[str, typer.Option(help="coco, crowdpose, macaque, posetrack17, posetrack18, posetrack21, "
+                                              "jhmdb, lsp, lspet or synthetic.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set as published; the synthetic scene needs none.")]
+    = Path("."),
+    split: Annotated[str, typer.Option(help="Part of the data set, as it names it.")] = "val",
+    model: Model = "detrpose_n",
+    weights: Weights = "auto",
+    device: Device = "auto",
+    engine: Annotated[str, typer.Option(help="auto, pytorch or onnxruntime.")] = "auto",
+    input_size: InputSize = "",
+    results: Annotated[Path | None, typer.Option(help="Score this results file in COCO's format instead of a model.",
+                                                 exists=True, dir_okay=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many pictures at most, evenly spread.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the numbers to this JSON file.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst pictures, with --pictures.")] = 0,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.")] = None,
+) -> None:  # fmt: skip
+    """Score a model, or a results file, on a data set, in the numbers of the papers."""
+    if bool(worst) != (pictures is not None):
+        raise typer.BadParameter("--worst says how many and --pictures where to; give both", param_hint="--worst")
+    from pave_ros.datasets import open_dataset
+    from pave_ros.evaluation import evaluate as evaluation
+    from pave_ros.evaluation.score import score
+
+    data = open_dataset(dataset, root, split)
+    indices = evaluation.part_of(data, limit)
+    about: dict[str, Any] = {"dataset": dataset, "split": split}
+    if results is not None:
+        done = evaluation.from_results(data, indices, results)
+        about["results_file"] = str(results)
+    else:
+        from pave_ros.estimator import Estimator
+
+        # Average precision looks at everybody, down to the least sure.
+        estimator = Estimator(
+            model, weights, device, engine=engine, input_size=_input_size(input_size), score_threshold=0.0,
+            max_persons=100,
+        )  # fmt: skip
+        _introduce(estimator)
+        about.update(evaluation.describe(estimator))
+        done = _run_evaluation(data, indices, estimator)
+    numbers = score(data.name, done.samples, done.predictions)
+    for number in numbers:
+        out.print(number.table())
+    if output is not None:
+        evaluation.write_report(output, numbers, done, about)
+        print(output)
+    if pictures is not None:
+        for path in evaluation.write_worst(pictures, done, worst):
+            print(path)
+
+
+def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator) -> Run:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pave_ros.evaluation.evaluate import run
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task(data.name, total=len(indices))
+        return run(data, indices, estimator, lambda: progress.advance(task))
 
 
 @app.command()

@@ -83,7 +83,9 @@ def test_a_missing_folder_says_what_was_looked_for_and_where_to_get_it(tmp_path:
     with pytest.raises(DatasetError, match="no such folder.*cocodataset.org"):
         open_dataset("coco", tmp_path / "nowhere")
     (tmp_path / "readme.txt").write_text("")
-    with pytest.raises(DatasetError, match="person_keypoints_val2017.json: not found.*holds readme.txt.*cocodataset.org"):
+    with pytest.raises(
+        DatasetError, match="person_keypoints_val2017.json: not found.*holds readme.txt.*cocodataset.org"
+    ):
         open_dataset("coco", tmp_path)
     with pytest.raises(DatasetError, match="known: coco, crowdpose"):
         open_dataset("cocoa", tmp_path)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +20,9 @@ from pave_ros.evaluation.similarity import in_skeleton, partners
 from pave_ros.frames import Frame, Image
 from pave_ros.persons import Persons
 from pave_ros.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    from pave_ros.estimator import Estimator
 
 SURE = 0.3  # people with a lower score are neither drawn nor held against a picture
 FRAME_INTERVAL = round(1e9 / 30)  # nanoseconds between the frames of a data set's videos
@@ -114,19 +117,22 @@ def _persons(entries: list[dict[str, Any]], skeleton: Skeleton) -> Persons:
     return Persons.from_keypoints(keypoints[order], scores[order], skeleton.name)
 
 
-def report(dataset: Dataset, results: Sequence[Result], done: Run, about: dict[str, Any]) -> dict[str, Any]:
-    """What the JSON file says: `about` the model and the data, the results, and the median milliseconds a picture."""
-    milliseconds = round(1000 * float(np.median(done.seconds)), 2) if done.seconds else None
+def describe(estimator: Estimator) -> dict[str, Any]:
+    """What ran, as plain data."""
     return {
-        "dataset": dataset.name,
-        **about,
-        "milliseconds": milliseconds,
-        "results": [result.as_json() for result in results],
+        "model": estimator.name,
+        "weights": estimator.weights,
+        "device": estimator.device,
+        "engine": estimator.engine,
+        "precision": estimator.precision,
+        "input_size": list(estimator.input_size),
     }
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON for people to read; the folder is made."""
+def write_report(path: Path, results: Sequence[Result], done: Run, about: dict[str, Any]) -> None:
+    """Write a JSON file of what was run, `about`, the median milliseconds a picture, and the results."""
+    milliseconds = round(1000 * float(np.median(done.seconds)), 2) if done.seconds else None
+    content = {**about, "milliseconds": milliseconds, "results": [result.as_json() for result in results]}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n")
 
