@@ -236,6 +236,19 @@ def test_a_negative_frame_is_refused() -> None:
         scene(1).frame(-1)
 
 
+def test_a_floor_of_level_triangles_has_no_holes() -> None:
+    x, z = np.meshgrid(np.linspace(-40, 40, 33, dtype=np.float32), -np.linspace(0.5, 40, 33, dtype=np.float32))
+    vertices = np.stack([x, np.zeros_like(x), z], -1).reshape(-1, 3)
+    i = (np.arange(32)[:, None] * 33 + np.arange(32)).ravel()
+    faces = np.concatenate([np.stack([i, i + 33, i + 34], 1), np.stack([i, i + 34, i + 1], 1)]).astype(np.int32)
+    uv, light = np.zeros((len(faces), 3, 2), np.float32), np.ones((len(vertices), 3), np.float32)
+    floor = Mesh(vertices, faces, uv, light, np.full((1, 1, 3), 90, np.uint8), two_sided=True)
+    layer = render([floor], Camera(64, 64, 64.0, (0.0, 1.0, 0.0)))
+    seen = np.zeros(64 * 64, bool)
+    seen[layer.pixels] = True
+    assert seen.reshape(64, 64)[36:].all()
+
+
 def test_the_nearer_triangle_hides_the_other() -> None:
     def square(depth: float, half: float, tone: int) -> Mesh:
         corners = np.array([[-half, -half], [half, -half], [half, half], [-half, half]], np.float32)

@@ -313,7 +313,7 @@ class Visit:
             x + (goal[0] - x) * way,
             z + (goal[1] - z) * way,
             np.full(n, yaw),
-            max(1, np.ceil(length / stride - 0.3)) * (0.35 * t / t[-1] + 0.65 * way),
+            max(1, np.ceil(length / stride - 0.1)) * (0.35 * t / t[-1] + 0.65 * way),
             pace * speed,
         )
 
@@ -325,9 +325,8 @@ class Visit:
         cycles = 2 if abs(change) > 1.7 else 1
         n = round(cycles * 0.85 / _TICK)
         u = np.arange(1, n + 1) / n
-        self._move(
-            np.full(1, x), np.full(1, z), now + change * u * u * (3 - 2 * u), cycles * u, 0.35 * np.sin(np.pi * u)
-        )
+        yaws = now + change * u * u * (3 - 2 * u)
+        self._move(np.full(1, x), np.full(1, z), yaws, cycles * u, 0.35 * np.sin(np.pi * u))
 
     def _spend(self, rng: Rng, station: Station, seconds: float) -> None:
         if station.seat:

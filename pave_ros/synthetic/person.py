@@ -77,6 +77,7 @@ class Person:
         self.build = appearance.build
         self.keypoint_bones, self.keypoint_places = keypoint_anchors(self.build)
         self._bound: dict[float, _Bound] = {}
+        self._prepared: set[tuple[str, float]] = set()
 
     @cached_property
     def atlases(self) -> list[Image]:
@@ -94,7 +95,7 @@ class Person:
             rotations, joints: (B, 3, 3) and (B, 3) from `kinematics`; later: the same when the shutter closes.
             pixel: size of a pixel at the person in metres; it chooses how fine the mesh and the texture are.
         """
-        bound = self._bind(DETAILS[int(np.clip(np.log2(max(pixel, 1e-4) / 0.004) * 1.3 + 1, 0, 2.99))])
+        bound = self._bind(_detail(pixel))
         now, then = _motion_matrix(rotations, joints), _motion_matrix(*later)
         moved = bound.points @ np.concatenate([now, then - now], 1)
         normals = bound.normals @ rotations.transpose(0, 2, 1).reshape(-1, 3)
@@ -108,6 +109,19 @@ class Person:
             texture=self.atlases[level],
             motion=moved[:, 3:],
         )
+
+    def prepare(self, pixel: float) -> bool:
+        """Do a part of the work that the first `mesh` with such a pixel would need; False when nothing is left."""
+        detail, look = _detail(pixel), self.appearance
+        if detail in self._bound:
+            return False
+        for what, kind in look.pieces:
+            if (what, detail) not in self._prepared:
+                piece(look.figure, what, kind, detail)
+                self._prepared.add((what, detail))
+                return True
+        self._bind(detail)
+        return True
 
     def _bind(self, detail: float) -> _Bound:
         if detail not in self._bound:
@@ -127,6 +141,11 @@ class Person:
                 normals.reshape(n, -1).astype(np.float32),
             )
         return self._bound[detail]
+
+
+def _detail(pixel: float) -> float:
+    """The size of mesh cells for pixels of so many metres."""
+    return DETAILS[int(np.clip(np.log2(max(pixel, 1e-4) / 0.004) * 1.3 + 1, 0, len(DETAILS) - 0.01))]
 
 
 def _motion_matrix(rotations: Array, joints: Array) -> Array:

@@ -208,10 +208,11 @@ def _visible(
     sign = np.sign(area)
     for i, j in ((0, 1), (1, 2), (2, 0)):
         a = (corners.y[i] - corners.y[j]) * sign
-        a = np.where(a == 0, np.float32(1e-6), a)
-        slope = (corners.x[i] - corners.x[j]) * sign / a
-        at_zero = corners.x[i] - slope * corners.y[i]
-        # An edge bounds the row from the left or from the right; the other bound is moved out of the way.
+        level = a == 0
+        slope = np.where(level, 0, (corners.x[i] - corners.x[j]) * sign / np.where(level, 1, a))
+        at_zero = np.where(level, np.float32(1e9), corners.x[i] - slope * corners.y[i])
+        # An edge bounds the row from the left or from the right; the other bound is moved out of the way, and both
+        # are for a level edge.
         apart = np.where(a > 0, np.float32(0), np.float32(-1e9))[triangle]
         bound = slope[triangle] * line + at_zero[triangle]
         np.maximum(low, bound + apart, out=low)

@@ -21,6 +21,7 @@ PERIOD = 26.0
 
 
 _GRAIN_SHIFT = 64
+_LOOK_AHEAD = 2.0
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,9 @@ class Scene:
         self._background = self._tone(self._backdrop.color)
         grain = np.random.default_rng([seed, 2]).normal(0, noise, (height + _GRAIN_SHIFT, width + _GRAIN_SHIFT, 3))
         self._grain = np.rint(grain).astype(np.int16)
-        self._person = lru_cache(maxsize=4 * persons + 4)(self._make_person)
-        self._visit = lru_cache(maxsize=4 * persons + 4)(self._make_visit)
+        self._played = -1
+        self._person = lru_cache(maxsize=2 * persons + 2)(self._make_person)
+        self._visit = lru_cache(maxsize=2 * persons + 2)(self._make_visit)
 
     def _lanes(self, rng: Rng) -> None:
         """Choose the camera, and a lane on the ground for every slot, so that people do not walk into each other."""
@@ -237,7 +239,17 @@ class Scene:
                 meshes.append(a.person.mesh(rotations[1, k], joints[1, k], later, self._place.light, pixel))
         layer = render(meshes, fine, self._backdrop.near) if meshes else None
         image = self._develop(i, layer, meshes)
+        if i == self._played + 1:
+            self._look_ahead(i / self.rate)
+        self._played = i
         return self._truth(image, layer, actors, world)
+
+    def _look_ahead(self, t: float) -> None:
+        """Prepare those who come next bit by bit, so that no frame of a film takes much longer than the others."""
+        for actor in self._actors(t + _LOOK_AHEAD):
+            depth = -actor.visit.place(actor.time)[1]
+            if actor.person.prepare(depth / (self.camera.focal * self.quality)):
+                return
 
     def _develop(self, i: int, layer: Layer | None, meshes: list[Mesh]) -> Image:
         """The picture: background, shadows, people, lens, sensor."""
@@ -313,7 +325,8 @@ class Scene:
         if layer is not None:
             fine_labels[layer.pixels] = layer.mesh + 1
             fine_near[layer.pixels] = layer.near
-        labels, near = (x.reshape(q * h, q * w)[::q, ::q].ravel() for x in (fine_labels, fine_near))
+        labels = fine_labels.reshape(q * h, q * w)[::q, ::q].ravel()
+        near = fine_near.reshape(q * h, q * w)[::q, ::q].ravel()
         counts = np.bincount(labels, minlength=len(actors) + 1)[1:].astype(np.int32)
         present = np.flatnonzero(counts)
         renumber = np.zeros(len(actors) + 1, np.uint8)

@@ -36,8 +36,8 @@ class Blob:
         length = float(ab @ ab)
         h = np.clip(q @ ab / length, 0.0, 1.0) if length > 0 else np.zeros(len(p), np.float32)
         q -= h[:, None] * ab
-        norm = np.sqrt((q * q).sum(1)) + 1e-9
-        gradient = np.sqrt(((q / k) ** 2).sum(1)) / norm if (k != 1).any() else 1.0
+        norm = np.sqrt(np.einsum("ni,ni->n", q, q)) + np.float32(1e-9)
+        gradient = np.sqrt((q * q) @ (1 / k**2)) / norm if (k != 1).any() else np.float32(1)
         d = (norm - (self.ra + (self.rb - self.ra) * h)) / np.maximum(gradient, 1e-6)
         for normal, offset in self.clips:
             d = np.maximum(d, p @ np.asarray(normal, np.float32) - offset)
@@ -97,8 +97,8 @@ def mesh_of(distance: Distance, low: Array, high: Array, step: float) -> tuple[A
     points = _CORNERS[_EDGES[:, 0]] * (1 - t) + _CORNERS[_EDGES[:, 1]] * t
     offset = (points * crossing[..., None]).sum(1) / crossing.sum(1)[:, None]
     vertices = (low + step * (active + offset)).astype(np.float32)
+    normals = gradient(distance, vertices)
     for _ in range(2):
-        normals = gradient(distance, vertices)
         vertices -= np.clip(distance(vertices), -step / 2, step / 2)[:, None] * normals
     index = np.full(count.shape, -1, np.int64)
     index[tuple(active.T)] = np.arange(len(active))

@@ -210,7 +210,7 @@ def skyline(rng: Rng, rays: Array, color: Array) -> Array:
     at = np.clip((bearing / np.pi + 1) * 1024, 0, 2047).astype(np.int32)
     top = 0.045 + 0.018 * np.clip(ridge, -2, 2)[at]
     speck = noise(rng, rays.shape[0], rays.shape[1], 9, 3)
-    tree = np.array([88, 108, 84], np.float32) * (1 + 0.12 * speck)[..., None]
+    tree = np.array([88, 108, 84], np.float32) * (1 + 0.05 * speck)[..., None]
     haze = np.array([188, 200, 208], np.float32)
     trees = tree + (haze - tree) * np.clip(0.55 - rays[..., 1:2] * 4, 0.25, 0.6)
     return np.where((rays[..., 1] < top)[..., None], trees, color)
