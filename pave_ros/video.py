@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +261,7 @@ def _value(text: str) -> int | float | str:
 
 
 def _capture(source: int | str) -> cv2.VideoCapture:
-    with _OpenCVSilent():
+    with _silent_opencv():
         capture = cv2.VideoCapture(source)
     if capture.isOpened():
         return capture
@@ -283,15 +283,19 @@ def _rate(capture: cv2.VideoCapture) -> float:
     return rate if 0 < rate <= 1000 else FALLBACK_RATE
 
 
-class _OpenCVSilent:
+@contextmanager
+def _silent_opencv() -> Iterator[None]:
     """OpenCV reports a file or codec that does not open on stderr by itself; we raise instead."""
-
-    def __enter__(self) -> None:
-        self._level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-    def __exit__(self, *_: object) -> None:
-        cv2.utils.logging.setLogLevel(self._level)
+    log = getattr(cv2.utils, "logging", None)  # Ubuntu 22.04's OpenCV 4.5 has none in Python
+    if log is None:
+        yield
+        return
+    level = log.getLogLevel()
+    log.setLogLevel(log.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        log.setLogLevel(level)
 
 
 class VideoWriter:
@@ -345,7 +349,7 @@ class VideoWriter:
             self._part.touch()
         except OSError as error:
             raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
-        with _OpenCVSilent():
+        with _silent_opencv():
             for codec in CODECS:
                 writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
                 if writer.isOpened():
@@ -361,7 +365,7 @@ class VideoWriter:
         self._writer.release()
         self._writer = None
         # OpenCV reports no failed write, not even a full disk; a file without its end has no index and does not open.
-        with _OpenCVSilent():
+        with _silent_opencv():
             check = cv2.VideoCapture(str(self._part))
         written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
