@@ -28,7 +28,7 @@ from pave_ros.training.teacher import Completion, Teacher, recalled, watch
 SPLITS = ("train", "val")
 JHMDB_STRIDE = 3  # every third frame of its videos: neighbouring ones are nearly the same picture
 SYNTHETIC_SIZES = ((640, 480), (640, 360), (480, 640))
-# Longest side, in pixels, at which the teacher sees a data set: small people need it larger, at the price of time.
+# Longest side, in pixels, at which the teacher first sees a data set; its pictures differ in resolution.
 TEACHER_SIZES = {"lspet": 256, "jhmdb": 320, "coco": 512}
 SIDES_UNSURE = {"lspet"}  # about one in ten of its people has left and right mixed up
 
@@ -92,7 +92,7 @@ def complete(folder: Path, store: PictureStore, teacher: Path, completion: Compl
     """Let the teacher look at a store's pictures, once, and write the completed labels."""
     cache = folder / f"{store.name}.teacher.npz"
     if not cache.exists():
-        model = Teacher(teacher, TEACHER_SIZES.get(store.name, 320), threads)
+        model = Teacher(teacher, TEACHER_SIZES.get(store.name, 320), threads=threads)
         images = (store.image(i) for i in track(range(len(store)), f"{store.name}: the teacher looks"))
         np.savez_compressed(cache, answers=watch(model, images))
     with np.load(cache) as stored:

@@ -7,7 +7,7 @@ and when a run is resumed. Pictures come from the stores that `pave_ros.training
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from pave_ros.datasets.base import Labels
 from pave_ros.frames import Image
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Clip, Cutout, Matrix, Rng, Size, View
-from pave_ros.training.store import PictureStore
+from pave_ros.training.store import Picture, PictureStore
 from pave_ros.training.target import Target
 
 # Width / height of cameras, with their chances: the models stretch whatever comes to their input size.
@@ -43,6 +43,7 @@ class Mixture:
         input_size: height and width of the samples, pixels.
         tiles: chance of scenes of 1, 2, 3, ... pictures side by side.
         empty: chance that a picture is shown where it has no people.
+        fallen: how often a picture is taken whose person lies, hangs or stands on the head, relative to the others.
         paste: chance of people cut out elsewhere and pasted into the scene, one up to `pasted`.
         pasted: the most people pasted.
         occlude: chance of things in front.
@@ -57,6 +58,7 @@ class Mixture:
     input_size: tuple[int, int] = (256, 256)
     tiles: Sequence[float] = (0.6, 0.14, 0.1, 0.1, 0.03, 0.03)
     empty: float = 0.05
+    fallen: float = 0.4
     paste: float = 0.35
     pasted: int = 4
     occlude: float = 0.3
@@ -76,9 +78,10 @@ class Mixture:
         """A mixture from plain data; SourceError names what is unknown or missing."""
         known = {f.name for f in fields(cls)}
         if unknown := set(values) - known:
-            raise SourceError(
-                f"unknown keys of a mixture: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
-            )
+            names = ", ".join(sorted(unknown))
+            raise SourceError(f"unknown settings of a mixture: {names}; known: {', '.join(sorted(known))}")
+        if missing := {"cache", "weights"} - set(values):
+            raise SourceError(f"a mixture needs {' and '.join(sorted(missing))}")
         plain: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
@@ -99,22 +102,32 @@ def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:
     )
 
 
-@dataclass(frozen=True)
-class _Source:
-    """One store and which of its pictures are used; those with a person who can be cut out in `cutouts`."""
+class _Part:
+    """The pictures of one store that belong to one split.
 
-    store: PictureStore
-    indices: npt.NDArray[np.int64]
-    cutouts: npt.NDArray[np.int64] = field(repr=False)
+    Attributes:
+        store: all pictures.
+        indices: those of the split.
+        cutouts: those of them whose first person can be cut out.
+    """
 
-    @classmethod
-    def open(cls, folder: Path, name: str, split: str) -> _Source:
-        store = PictureStore(folder, name)
-        chosen = [i for i, part in enumerate(store.splits) if part == split]
-        if not chosen:
+    def __init__(self, folder: Path, name: str, split: str, fallen: float = 1.0) -> None:
+        self.store = PictureStore(folder, name)
+        self.indices = np.array([i for i, part in enumerate(self.store.splits) if part == split], np.int64)
+        if not len(self.indices):
             raise SourceError(f"{folder / name}: has no pictures of the split {split!r}")
-        cutouts = [i for i in chosen if len(store.labels[i]) and (store.masked[i] or can_mask(store.labels[i]))]
-        return cls(store, np.array(chosen), np.array(cutouts, np.int64))
+        labels = self.store.labels
+        self.cutouts = np.array([i for i in self.indices if can_cut(labels[i], bool(self.store.masked[i]))], np.int64)
+        self._share = np.cumsum([fallen if has_fallen(labels[i]) else 1.0 for i in self.indices])
+
+    def draw(self, rng: Rng) -> Picture:
+        """Any picture, those of fallen people less often."""
+        place = np.searchsorted(self._share, rng.random() * self._share[-1], side="right")
+        return self.store[int(self.indices[place])]
+
+    def draw_cutout(self, rng: Rng) -> Picture:
+        """A picture whose first person can be cut out."""
+        return self.store[int(rng.choice(self.cutouts))]
 
 
 class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
@@ -129,7 +142,7 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
         if not mixture.weights or min(mixture.weights.values()) < 0 or not total:
             raise SourceError("the weights of a mixture have to be positive, and one of them at least above 0")
         used = {name: weight / total for name, weight in mixture.weights.items() if weight}
-        self._sources = [_Source.open(mixture.cache, name, "train") for name in used]
+        self._sources = [_Part(mixture.cache, name, "train", mixture.fallen) for name in used]
         self._chances = np.array(list(used.values()))
         with_cutouts = np.array([len(source.cutouts) > 0 for source in self._sources])
         self._paste_chances = self._chances * with_cutouts
@@ -161,14 +174,14 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
 
     def _picture(self, rng: Rng) -> Clip:
         source = self._sources[rng.choice(len(self._sources), p=self._chances)]
-        picture = source.store[int(rng.choice(source.indices))]
+        picture = source.draw(rng)
         if rng.random() < self.mixture.empty:
             return without_people(picture.image, picture.labels, rng)
         return [picture.image], [picture.labels]
 
     def _pasted(self, clip: Clip, aspect: float, rng: Rng) -> Clip:
         source = self._sources[rng.choice(len(self._sources), p=self._paste_chances)]
-        picture = source.store[int(rng.choice(source.cutouts))]
+        picture = source.draw_cutout(rng)
         person = picture.labels[:1]
         mask = body_mask(person.keypoints[0], picture.image.shape[1::-1]) if picture.mask is None else picture.mask
         matrix = somewhere(person.boxes[0], self.mixture.size, aspect, rng)
@@ -184,7 +197,7 @@ class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
 
     def __init__(self, mixture: Mixture) -> None:
         self.mixture = mixture
-        opened = [_Source.open(mixture.cache, name, "val") for name in mixture.weights]
+        opened = [_Part(mixture.cache, name, "val") for name in mixture.weights]
         self._places = [(source.store, int(index)) for source in opened for index in source.indices]
         self.names = [store.name for store, _ in self._places]
 
@@ -252,10 +265,22 @@ _TRUNK = [_COCO.index(name) for name in ("left_shoulder", "right_shoulder", "rig
 _ENDS = ((7, 9, 0.3), (8, 10, 0.3), (13, 15, 0.2), (14, 16, 0.2))
 
 
-def can_mask(labels: Labels) -> bool:
-    """Whether the outline of the first person can be guessed: all limbs and some of the face are labelled."""
+def has_fallen(labels: Labels) -> bool:
+    """Whether the trunk of the first person is turned by more than 60 degrees from upright."""
+    trunk = labels.keypoints[:1, _TRUNK]
+    if not len(trunk) or not (trunk[..., 2] > 0).all():
+        return False
+    up = trunk[0, 2:, :2].mean(axis=0) - trunk[0, :2, :2].mean(axis=0)
+    return bool(up[1] < 0.5 * np.linalg.norm(up))
+
+
+def can_cut(labels: Labels, masked: bool) -> bool:
+    """Whether the first person can be cut out: by a mask, or because all limbs and some of the face are labelled, from
+    which `body_mask` guesses the outline."""
+    if not len(labels) or labels.crowd[0]:
+        return False
     seen = labels.keypoints[0, :, 2] > 0
-    return bool(seen[5:].all() and seen[:5].sum() >= 2 and not labels.crowd[0])
+    return masked or bool(seen[5:].all() and seen[:5].sum() >= 2)
 
 
 def body_mask(keypoints: npt.NDArray[np.float32], size: Size) -> Image:
@@ -273,7 +298,7 @@ def body_mask(keypoints: npt.NDArray[np.float32], size: Size) -> Image:
         return round(float(point[0])), round(float(point[1]))
 
     def line(start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], thickness: float) -> None:
-        cv2.line(mask, pixel(start), pixel(end), (255,), max(round(thickness * unit), 2), cv2.LINE_AA)
+        cv2.line(mask, pixel(start), pixel(end), (255,), max(round(thickness * unit), 2))
 
     for a, b, thickness in _LIMBS:
         line(points[a], points[b], thickness)

@@ -23,6 +23,7 @@ from pave_ros.training.augmentation import joined
 
 SKELETON = skeletons.get("coco17")
 _STRIDE = 32  # pixels; height and width of the teacher's input are multiples of it
+_CLOSER = 1.75  # pictures with more than one person are looked at again, larger: those in the background are small
 _MIRROR = list(SKELETON.mirror)
 _FACE = np.arange(17) < 5
 _SIGMAS = np.array(SKELETON.sigmas)
@@ -57,9 +58,13 @@ class Teacher:
         self.size = size
 
     def __call__(self, image: Image) -> Persons:
-        """The people in a picture (H, W, 3) uint8 RGB: all that the teacher gives, however unsure, in `coco17`."""
+        """The people in a picture (H, W, 3) uint8 RGB, in `coco17`: all that the teacher gives, however unsure."""
+        found = distinct(self._look(image, self.size))
+        return found if len(found) < 2 else distinct(found, self._look(image, round(_CLOSER * self.size)))
+
+    def _look(self, image: Image, size: int) -> Persons:
         height, width = image.shape[:2]
-        scale = self.size / max(height, width)
+        scale = size / max(height, width)
         inner = (max(round(width * scale), 1), max(round(height * scale), 1))
         resized = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         outer = [-(-side // _STRIDE) * _STRIDE for side in inner]
@@ -71,6 +76,32 @@ class Teacher:
         points[..., :2] *= to_pixels
         low, high = found[:, [52, 51]] * to_pixels, found[:, [54, 53]] * to_pixels
         return Persons.from_keypoints(points, found[:, 55], SKELETON.name, np.concatenate([low, high - low], axis=1))
+
+
+def distinct(*looks: Persons, least: float = 0.05, same: float = 0.5) -> Persons:
+    """The people of several looks at one picture, each once, best score first.
+
+    Args:
+        looks: people, in `coco17`.
+        least: score below which somebody is nobody.
+        same: object keypoint similarity, or overlap of boxes, from which two are one.
+    """
+    order = np.argsort(-np.concatenate([look.scores for look in looks]), kind="stable")
+    keypoints, scores, boxes = (
+        np.concatenate([getattr(look, name) for look in looks])[order] for name in ("keypoints", "scores", "boxes")
+    )
+    everyone = Persons.from_keypoints(keypoints, scores, SKELETON.name, boxes)
+    everyone = everyone[everyone.scores >= least]
+    areas = BODY_SHARE * everyone.boxes[:, 2:].prod(axis=1)
+    likeness = np.maximum(
+        similarities(Labels.from_keypoints(everyone.keypoints, SKELETON.name, areas=areas), everyone),
+        np.minimum(shares := overlaps(everyone.boxes, everyone.boxes), shares.T),
+    )
+    kept: list[int] = []
+    for i in range(len(everyone)):
+        if not (likeness[kept, i] >= same).any():
+            kept.append(i)
+    return everyone[np.array(kept, int)]
 
 
 @dataclass(frozen=True)
@@ -175,14 +206,14 @@ def overlaps(boxes: Floats, others: Floats) -> Floats:
     return np.asarray(inside / np.maximum(boxes[:, 2:].prod(axis=-1)[:, None], 1e-6), np.float32)
 
 
-def watch(teacher: Callable[[Image], Persons], images: Iterable[Image], keep: int = 6) -> npt.NDArray[np.float32]:
+def watch(teacher: Callable[[Image], Persons], images: Iterable[Image], keep: int = 12) -> npt.NDArray[np.float32]:
     """What the teacher finds in pictures, (pictures, keep, 17 * 3 + 4 + 1) float32 of keypoints, box, score."""
     answers = []
     for image in images:
         persons = teacher(image)
         rows = [persons.keypoints.reshape(len(persons), 51), persons.boxes, persons.scores[:, None]]
         answer = np.zeros((keep, 56), np.float32)
-        answer[: len(persons)] = np.concatenate(rows, axis=1)[:keep]
+        answer[: min(len(persons), keep)] = np.concatenate(rows, axis=1)[:keep]
         answers.append(answer)
     return np.array(answers, np.float32).reshape(-1, keep, 56)
 

@@ -1,0 +1,219 @@
+"""Augmentation: the mark under a keypoint stays under it, labels follow hand-computed cases, all frames alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pave_ros import skeletons
+from pave_ros.datasets.base import Labels
+from pave_ros.frames import Image
+from pave_ros.training import augmentation as augment
+
+SKELETON = skeletons.get("coco17")
+LEFT_WRIST, RIGHT_WRIST, NOSE = (SKELETON.index(name) for name in ("left_wrist", "right_wrist", "nose"))
+
+
+def labels_of(*people: dict[int, tuple[float, float]], **options: object) -> Labels:
+    """People from a dictionary of keypoint index to x, y, all visible."""
+    keypoints = np.zeros((len(people), 17, 3), np.float32)
+    for person, points in zip(keypoints, people, strict=True):
+        for k, (x, y) in points.items():
+            person[k] = x, y, 2
+    return Labels.from_keypoints(keypoints, "coco17", **options)  # type: ignore[arg-type]
+
+
+def dotted(labels: Labels, size: tuple[int, int] = (120, 90), radius: int = 2) -> Image:
+    """A black picture with a white square around each labelled keypoint."""
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    for x, y, _ in labels.keypoints[labels.keypoints[..., 2] > 0]:
+        image[int(y) - radius : int(y) + radius + 1, int(x) - radius : int(x) + radius + 1] = 255
+    return image
+
+
+def centre_of_light(image: Image) -> tuple[float, float]:
+    """x, y of the centre of mass, the first pixel's centre being at 0.5."""
+    light = image.sum(axis=2).astype(float)
+    y, x = np.indices(light.shape) + 0.5
+    return float((x * light).sum() / light.sum()), float((y * light).sum() / light.sum())
+
+
+MAPS: list[tuple[str, augment.Matrix]] = [
+    ("shift", augment.translation(13, -7)),
+    ("turn", augment.translation(30, -20) @ augment.rotation(25)),
+    ("enlarge", augment.scaling(1.6, 1.3)),
+    ("shrink", augment.scaling(0.4)),
+    ("mirror", augment.mirroring(120)),
+]
+
+
+@pytest.mark.parametrize(("name", "matrix"), MAPS, ids=[name for name, _ in MAPS])
+def test_the_mark_stays_under_its_keypoint(name: str, matrix: augment.Matrix) -> None:
+    labels = labels_of({NOSE: (50.5, 40.5)}, boxes=[[45, 35, 11, 11]])
+    (image,), (moved,) = augment.warp(([dotted(labels)], [labels]), matrix, (200, 150), (0, 0, 0))
+    np.testing.assert_allclose(centre_of_light(image), moved.keypoints[0, NOSE, :2], atol=0.15)
+
+
+def test_mirroring_swaps_left_and_right() -> None:
+    labels = labels_of({LEFT_WRIST: (10, 20), RIGHT_WRIST: (90, 30), NOSE: (50, 5)})
+    moved = augment.move(labels, augment.mirroring(120), (120, 90))
+    np.testing.assert_allclose(moved.keypoints[0, RIGHT_WRIST], [110, 20, 2])
+    np.testing.assert_allclose(moved.keypoints[0, LEFT_WRIST], [30, 30, 2])
+    np.testing.assert_allclose(moved.keypoints[0, NOSE], [70, 5, 2])
+    np.testing.assert_allclose(moved.boxes[0], [30, 5, 80, 25])
+
+
+def test_a_shift_crops_people_and_their_boxes() -> None:
+    points = {k: (10.0 + 5 * k, 40.0) for k in range(17)}  # x from 10 to 90
+    labels = labels_of(points, boxes=[[10, 20, 80, 40]], areas=[1600])
+    moved = augment.move(labels, augment.translation(-50, 0), (120, 90))
+    assert (moved.keypoints[0, :, 2] > 0).tolist() == [k >= 8 for k in range(17)]
+    np.testing.assert_allclose(moved.boxes[0], [0, 20, 40, 40], atol=1e-4)
+    np.testing.assert_allclose(moved.areas, [800], rtol=1e-5)
+    assert not moved.crowd[0]
+    nearly_out = augment.move(labels, augment.translation(-82, 0), (120, 90))
+    assert nearly_out.crowd[0], "two keypoints are too few"
+    assert len(augment.move(labels, augment.translation(-95, 0), (120, 90))) == 0
+
+
+def test_scaling_scales_areas_and_turning_keeps_them() -> None:
+    labels = labels_of({k: (50.0 + k, 45.0) for k in range(17)}, boxes=[[45, 35, 30, 20]], areas=[300])
+    grown = augment.move(labels, augment.scaling(2, 3), (1000, 1000))
+    np.testing.assert_allclose(grown.areas, [1800], rtol=1e-5)
+    np.testing.assert_allclose(grown.boxes[0], [90, 105, 60, 60], rtol=1e-5)
+    turned = augment.move(labels, augment.translation(500, 500) @ augment.rotation(90), (1000, 1000))
+    np.testing.assert_allclose(turned.areas, [300], rtol=1e-5)
+    np.testing.assert_allclose(turned.boxes[0, 2:], [20, 30], rtol=1e-5)
+
+
+def test_unlabelled_keypoints_stay_so_and_regions_move_along() -> None:
+    labels = labels_of(
+        {k: (50.0, 40.0 + k) for k in range(4)},
+        boxes=[[45, 35, 10, 10]],
+        ignore=[np.array([[0, 0], [10, 0], [10, 10]])],
+    )
+    moved = augment.move(labels, augment.translation(5, 6), (120, 90))
+    assert (moved.keypoints[0, 4:] == 0).all()
+    np.testing.assert_allclose(moved.ignore[0], [[5, 6], [15, 6], [15, 16]])
+    assert augment.move(labels, augment.translation(-40, 0), (120, 90)).ignore == ()
+
+
+def clip_of_two() -> augment.Clip:
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (90, 120, 3), np.uint8)
+    labels = labels_of({k: (30.0 + 4 * k, 20.0 + 3 * k) for k in range(17)})
+    return [image, image.copy()], [labels, labels]
+
+
+def occluded(clip: augment.Clip, rng: np.random.Generator) -> augment.Clip:
+    return augment.occlude(clip, rng, 3)
+
+
+def mosaicked(clip: augment.Clip, rng: np.random.Generator) -> augment.Clip:
+    return augment.mosaic([clip, clip, clip, clip], (96, 80), augment.View(), rng, 16 / 9)
+
+
+def filmed(effect: Callable[[list[Image], np.random.Generator], list[Image]]) -> Callable[..., augment.Clip]:
+    return lambda clip, rng: (effect(clip[0], rng), clip[1])
+
+
+EVERYTHING = {
+    "occlude": occluded,
+    "mosaic": mosaicked,
+    **{effect.__name__: filmed(effect) for effect, _ in augment.CAMERA if effect is not augment.noise},
+}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.parametrize("seed", range(6))
+def test_all_frames_of_a_clip_change_alike_and_repeatably(name: str, seed: int) -> None:
+    first, again = (EVERYTHING[name](clip_of_two(), np.random.default_rng(seed)) for _ in range(2))
+    np.testing.assert_array_equal(first[0][0], first[0][1])
+    np.testing.assert_array_equal(first[1][0].keypoints, first[1][1].keypoints)
+    np.testing.assert_array_equal(first[0][0], again[0][0])
+    other = EVERYTHING[name](clip_of_two(), np.random.default_rng(seed + 100))
+    assert first[0][0].shape != other[0][0].shape or (first[0][0] != other[0][0]).any()
+
+
+def test_noise_is_new_in_each_frame_and_equally_strong() -> None:
+    grey = np.full((60, 80, 3), 128, np.uint8)
+    one, two = augment.noise([grey, grey], np.random.default_rng(1))
+    assert (one != two).any()
+    assert abs(one.std() / two.std() - 1) < 0.1
+
+
+@pytest.mark.parametrize("effect", [effect for effect, _ in augment.CAMERA], ids=lambda effect: effect.__name__)
+def test_effects_keep_size_and_type(effect: Callable[[list[Image], np.random.Generator], list[Image]]) -> None:
+    images = clip_of_two()[0]
+    before = images[0].copy()
+    for seed in range(10):
+        for image in effect(images, np.random.default_rng(seed)):
+            assert image.shape == (90, 120, 3)
+            assert image.dtype == np.uint8
+    np.testing.assert_array_equal(images[0], before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+def test_tiles_cover_the_picture_once(count: int) -> None:
+    covered = np.zeros((90, 160), int)
+    windows = augment.tiles(count, np.random.default_rng(count), (160, 90))
+    for x, y, width, height in windows:
+        covered[y : y + height, x : x + width] += 1
+    assert len(windows) == count
+    assert (covered == 1).all()
+
+
+def test_a_mosaic_keeps_every_mark_under_its_keypoint() -> None:
+    labels = labels_of({k: (60.5, 45.5) for k in range(3)}, boxes=[[55, 40, 11, 11]])
+    clip = ([dotted(labels, radius=6)], [labels])
+    seen = 0
+    for seed in range(20):
+        (image,), (mixed,) = mosaicked(clip, np.random.default_rng(seed))
+        assert image.shape == (80, 96, 3)
+        for person in mixed.keypoints[~mixed.crowd]:
+            x, y = person[0, :2].astype(int)
+            assert image[y, x].min() > 100
+            seen += 1
+    assert seen > 30
+
+
+def test_what_is_covered_is_hidden_and_the_covered_count_neither_way() -> None:
+    half = labels_of({k: (10.0 + 5 * k, 40.0) for k in range(17)})
+    mask = np.zeros((90, 120), np.uint8)
+    mask[:, :40] = 255  # over keypoints at 10, 15, ... 35
+    hidden = augment.covered(half, mask)
+    assert hidden.keypoints[0, :, 2].tolist() == [1] * 6 + [2] * 11
+    assert not hidden.crowd[0]
+    np.testing.assert_array_equal(hidden.keypoints[..., :2], half.keypoints[..., :2])
+    mask[:, :85] = 255
+    assert augment.covered(half, mask).crowd[0]
+
+
+def test_things_in_front_hide_what_they_cover() -> None:
+    for seed in range(20):
+        (image, _), labels = clip_of_two()
+        (after,), (hidden,) = augment.occlude(([image], labels[:1]), np.random.default_rng(seed), 2)
+        for x, y, visibility in hidden.keypoints[0]:
+            if visibility == 2:
+                assert (after[int(y), int(x)] == image[int(y), int(x)]).all()
+
+
+def test_a_pasted_person_stands_in_front() -> None:
+    behind = labels_of({k: (60.0, 10.0 + 4 * k) for k in range(17)})
+    person = labels_of({k: (20.5, 20.5) for k in range(5)}, boxes=[[10, 10, 20, 20]])
+    source = np.full((40, 40, 3), 200, np.uint8)
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 255
+    cutout = augment.Cutout([source], [mask], [person])
+    scene = np.zeros((90, 120, 3), np.uint8)
+    (image,), (labels,) = augment.paste(([scene], [behind]), cutout, augment.translation(40, 20))
+    assert len(labels) == 2
+    np.testing.assert_allclose(labels.keypoints[1, 0], [60.5, 40.5, 2])
+    np.testing.assert_allclose(labels.boxes[1], [50, 30, 20, 20])
+    assert (image[31:49, 51:69] == 200).all()
+    assert image[:29].max() == 0
+    under = (behind.keypoints[0, :, 1] >= 30) & (behind.keypoints[0, :, 1] < 50)
+    assert labels.keypoints[0, :, 2].tolist() == np.where(under, 1, 2).tolist()
+    assert scene.max() == 0

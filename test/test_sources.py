@@ -1,0 +1,233 @@
+"""Stores of pictures and the mixture: what goes in comes out, samples are repeatable, validation stays apart."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_teacher import STANDING, fake_teacher
+from torch.utils.data import DataLoader
+
+from pave_ros.datasets.base import Dataset, Labels, Sample
+from pave_ros.skeletons import get
+from pave_ros.training.prepare import complete, pictures_of, store_of
+from pave_ros.training.sources import (
+    Mixture,
+    SourceError,
+    TrainingScenes,
+    ValidationPictures,
+    body_mask,
+    can_cut,
+    has_fallen,
+    target_of,
+    without_people,
+)
+from pave_ros.training.store import Picture, PictureStore, StoreError, write_store
+from pave_ros.training.teacher import Completion
+
+
+def standing(offset: tuple[float, float] = (0, 0), scale: float = 1.0) -> Labels:
+    points = np.concatenate([STANDING * scale + offset, np.full((17, 1), 2)], axis=1)
+    return Labels.from_keypoints(points[None], "coco17")
+
+
+def picture(number: int, split: str = "train", masked: bool = False) -> Picture:
+    """A grey picture with a bright person, of 160x200 pixels."""
+    labels = standing((30 + number, 10))
+    mask = body_mask(labels.keypoints[0], (160, 200))
+    image = np.full((200, 160, 3), 60, np.uint8)
+    image[mask > 0] = 220
+    return Picture(f"p{number}", image, labels, split, mask if masked else None)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    write_store(tmp_path, "one", [picture(i, "val" if i % 3 == 0 else "train") for i in range(9)])
+    write_store(tmp_path, "two", [picture(i, "val" if i == 0 else "train", masked=True) for i in range(4)])
+    return tmp_path
+
+
+def mixture(cache: Path, **options: object) -> Mixture:
+    values = {"cache": cache, "weights": {"one": 2, "two": 1}, "input_size": [96, 128], **options}
+    return Mixture.from_dict(values)
+
+
+def test_a_store_gives_back_what_was_put_in(cache: Path) -> None:
+    store = PictureStore(cache, "two")
+    for i, stored in enumerate(store):
+        original = picture(i, "val" if i == 0 else "train", masked=True)
+        assert (stored.id, stored.split) == (original.id, original.split)
+        assert np.abs(stored.image.astype(int) - original.image).mean() < 3
+        np.testing.assert_array_equal(stored.labels.keypoints, original.labels.keypoints)
+        assert stored.mask is not None
+        assert original.mask is not None
+        np.testing.assert_array_equal(stored.mask, original.mask)
+    assert PictureStore(cache, "one")[0].mask is None
+    assert len(pickle.loads(pickle.dumps(store))[1].labels) == 1
+
+
+def test_labels_survive_with_regions_and_nobody(tmp_path: Path) -> None:
+    triangle = np.array([[1, 2], [3, 4], [5, 7]], np.float32)
+    nobody = Labels.from_keypoints(np.zeros((0, 17, 3)), "coco17", ignore=[triangle], complete=False)
+    two = Labels.from_keypoints(np.ones((2, 17, 3)), "coco17", crowd=[True, False], track_ids=[4, 5])
+    image = np.zeros((8, 8, 3), np.uint8)
+    store = write_store(tmp_path, "few", [Picture("a", image, nobody, "train"), Picture("b", image, two, "train")])
+    np.testing.assert_array_equal(store.labels[0].ignore[0], triangle)
+    assert (len(store.labels[0]), store.labels[0].complete) == (0, False)
+    assert store.labels[1].crowd.tolist() == [True, False]
+    assert store.labels[1].track_ids.tolist() == [4, 5]
+    assert store.labels[1].ignore == ()
+
+
+def test_missing_and_cut_off_stores_are_named(cache: Path) -> None:
+    with pytest.raises(StoreError, match="prepare"):
+        PictureStore(cache, "three")
+    file = cache / "one.bin"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(StoreError, match="cut off"):
+        PictureStore(cache, "one")
+
+
+def test_samples_have_the_promised_form(cache: Path) -> None:
+    scenes = TrainingScenes(mixture(cache))
+    people = 0
+    for number in range(40):
+        image, target = scenes[number]
+        assert image.shape == (3, 96, 128)
+        assert image.dtype == torch.uint8
+        assert target.keypoints.shape == (len(target), 17, 2)
+        assert target.labelled.shape == (len(target), 17)
+        assert target.areas.shape == (len(target),)
+        assert target.ignored.shape[1:] == (4,)
+        assert target.labelled.any(dim=1).all()
+        inside = target.keypoints[target.labelled]
+        assert ((inside >= 0) & (inside <= 1)).all()
+        assert ((target.areas > 0) & (target.areas <= 1)).all()
+        people += len(target)
+    assert people > 20
+
+
+def test_keypoints_lie_on_the_people(cache: Path) -> None:
+    """The person is bright on grey; without a camera's effects and things in front, so is what is under a shoulder."""
+    scenes = TrainingScenes(mixture(cache, occlude=0.0, empty=0.0, paste=1.0))
+    bright = total = 0
+    for number in range(60):
+        image, target = scenes[number]
+        for points, labelled in zip(target.keypoints, target.labelled, strict=True):
+            for x, y in points[5:7][labelled[5:7]]:
+                pixel = image[:, min(int(y * 96), 95), min(int(x * 128), 127)].float().mean()
+                bright += bool(pixel > image.float().mean())
+                total += 1
+    assert total > 60
+    assert bright / total > 0.85
+
+
+def test_a_number_always_gives_the_same_sample(cache: Path) -> None:
+    one, two = TrainingScenes(mixture(cache)), TrainingScenes(mixture(cache))
+    assert torch.equal(one[12345][0], two[12345][0])
+    assert not torch.equal(one[12345][0], one[12346][0])
+    assert not torch.equal(one[7][0], TrainingScenes(mixture(cache, seed=1))[7][0])
+    loader = DataLoader(one, batch_size=None, num_workers=2, sampler=range(6))  # type: ignore[arg-type]
+    for number, (image, _) in enumerate(loader):
+        assert torch.equal(image, two[number][0])
+
+
+def test_validation_stays_apart(cache: Path) -> None:
+    validation = ValidationPictures(mixture(cache))
+    assert len(validation) == 4
+    assert validation.names == ["one", "one", "one", "two"]
+    scenes = TrainingScenes(mixture(cache))
+    for part in scenes._sources:
+        assert {part.store.splits[i] for i in [*part.indices, *part.cutouts]} == {"train"}
+
+
+def test_validation_pictures_are_stretched_whole(cache: Path) -> None:
+    validation = ValidationPictures(mixture(cache))
+    image, target = validation[1]
+    _, labels = validation.scene(1)
+    assert image.shape == (3, 96, 128)
+    expected = labels.keypoints[0, :, :2] / (160, 200)
+    np.testing.assert_allclose(target.keypoints[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(target.areas.numpy(), labels.areas / (160 * 200), rtol=1e-4)
+
+
+def test_a_target_separates_people_from_what_counts_neither_way() -> None:
+    people = [standing().keypoints[0], standing((60, 0)).keypoints[0], standing((0, 0), 0.05).keypoints[0]]
+    labels = Labels.from_keypoints(people, "coco17", crowd=[False, True, False], ignore=[[[0, 0], [20, 0], [20, 40]]])
+    target = target_of(labels, (200, 100), smallest=10)
+    assert len(target) == 1
+    assert target.labelled.all()
+    np.testing.assert_allclose(target.keypoints[0, 0].numpy(), [50 / 200, 20 / 100])
+    assert len(target.ignored) == 3
+    np.testing.assert_allclose(target.ignored[2].numpy(), [0, 0, 0.1, 0.4])
+
+
+def test_bad_mixtures_are_refused(cache: Path) -> None:
+    with pytest.raises(SourceError, match="zooom"):
+        mixture(cache, zooom=1)
+    with pytest.raises(SourceError, match="weights"):
+        Mixture.from_dict({"cache": cache})
+    with pytest.raises(SourceError, match="positive"):
+        TrainingScenes(mixture(cache, weights={"one": 0}))
+    write_store(cache, "late", [picture(0, "val")])
+    with pytest.raises(SourceError, match="'train'"):
+        TrainingScenes(mixture(cache, weights={"late": 1}))
+
+
+def test_empty_parts_hold_nobody() -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    labels = standing()
+    image[:160, :80] = 255
+    for seed in range(20):
+        (part,), (nobody,) = without_people(image, labels, np.random.default_rng(seed))
+        assert len(nobody) == 0
+        assert min(part.shape[:2]) >= 48
+        assert len(np.unique(part.reshape(-1, 3), axis=0)) == 1 or part[:, 90:].size
+
+
+def test_the_guessed_outline_holds_the_joints() -> None:
+    labels = standing()
+    mask = body_mask(labels.keypoints[0], (120, 180))
+    x, y = labels.keypoints[0, :, :2].astype(int).T
+    assert (mask[y, x] == 255).all()
+    assert 0.2 < (mask > 0).sum() / labels.boxes[0, 2:].prod() < 1.5
+    assert can_cut(labels, masked=False)
+    few = labels.keypoints.copy()
+    few[0, 15] = 0
+    limited = Labels.from_keypoints(few, "coco17")
+    assert not can_cut(limited, masked=False)
+    assert can_cut(limited, masked=True)
+
+
+def test_who_lies_has_fallen() -> None:
+    upright = standing()
+    lying = upright.keypoints.copy()
+    lying[..., :2] = lying[..., 1::-1]
+    assert not has_fallen(upright)
+    assert has_fallen(Labels.from_keypoints(lying, "coco17"))
+    assert not has_fallen(upright[:0])
+
+
+def test_preparing_completes_labels_once(tmp_path: Path) -> None:
+    limbs = standing((30, 10)).keypoints.copy()
+    limbs[:, :5] = 0
+    own = Labels.from_keypoints(limbs, "coco17", complete=False)
+    samples = [Sample(7, 160, 200, own, lambda: np.zeros((200, 160, 3), np.uint8))]
+    dataset = Dataset("tiny", get("coco17"), samples)
+    answer = np.zeros((1, 56), np.float32)
+    points = (STANDING + (30, 10)) / (256, 320)  # 160x200 becomes 256x320 pixels
+    answer[0, :51] = np.column_stack([points[:, 1], points[:, 0], np.full(17, 0.9)]).ravel() * np.tile(
+        [1.6, 1.6, 1], 17
+    )
+    answer[0, 51:] = 0.1, 0.1, 0.9, 0.9, 0.8
+    teacher = fake_teacher(tmp_path / "teacher.onnx", answer)
+    for _ in range(2):
+        store = store_of(tmp_path, "tiny", lambda: pictures_of(dataset, "train"))
+        assert (store.labels[0].keypoints[0, :5, 2] == 0).all()
+        complete(tmp_path, store, teacher, Completion(), threads=1)
+    completed = PictureStore(tmp_path, "tiny")
+    assert (completed.labels[0].keypoints[0, :5, 2] == 2).all()
+    np.testing.assert_allclose(completed.labels[0].keypoints[0, 0, :2], STANDING[0] + (30, 10), atol=0.1)
