@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # System -> its variants, the default one first. Each system is the module of that name, whose function
 # `build(variant, skeleton)` makes the network.
 SYSTEMS: dict[str, tuple[str, ...]] = {
-    "detrpose": ("n", "s", "m", "l", "x"),
+    "detrpose": ("n", "s", "m", "l", "x", "lite"),
 }
 
 

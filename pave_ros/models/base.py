@@ -13,9 +13,15 @@ Features = tuple[Tensor, ...]
 
 
 class PoseModel(nn.Module, ABC):
-    """A pose network in two parts, so that a frame is encoded once however many windows it is in."""
+    """A pose network in two parts, so that a frame is encoded once however many windows it is in.
+
+    Attributes:
+        info: what has to be known to feed it and to read its answer.
+        backbone_name: timm's name of its backbone, the submodule `backbone`.
+    """
 
     info: ModelInfo
+    backbone_name: str
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:

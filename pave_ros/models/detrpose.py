@@ -37,7 +37,7 @@ class Variant:
     """One row of the family (published configurations)."""
 
     backbone: str
-    levels: tuple[int, ...]  # Backbone stages used; stage i has stride 4 * 2 ** i.
+    levels: tuple[int, ...]  # Which of timm's feature maps are used.
     hidden: int
     encoder_ffn: int
     depth_mult: float
@@ -46,6 +46,9 @@ class Variant:
     decoder_ffn: int
     points: int
     reg_scale: int
+    input_size: tuple[int, int] = (640, 640)
+    mean: float = 0.0
+    std: float = 1.0
 
 
 VARIANTS = {
@@ -54,6 +57,8 @@ VARIANTS = {
     "m": Variant("hgnetv2_b2", (1, 2, 3), 256, 1024, 0.67, 1.0, 4, 1024, 4, 4),
     "l": Variant("hgnetv2_b4", (1, 2, 3), 256, 1024, 1.0, 1.0, 6, 1024, 4, 4),
     "x": Variant("hgnetv2_b5", (1, 2, 3), 384, 2048, 1.0, 1.0, 6, 1024, 4, 8),
+    # Not published: the project's own small one, on a backbone with pretrained weights under a clear licence.
+    "lite": Variant("efficientnet_lite0", (3, 4), 128, 512, 0.5, 0.34, 3, 512, 6, 4, (320, 320), 0.5, 0.5),
 }
 
 
@@ -72,26 +77,38 @@ class NoisedQueries:
     Attributes:
         labels: (B, N) class of each query's content, 0..80.
         points: (B, N, K, 2) noised keypoints in 0..1.
-        mask: (N + 60, N + 60), True where a query must not look at another.
+        used: (B, N), False for the padding of pictures with fewer people.
+        groups: (N,) number of each query's group; queries of different groups must not see each other.
     """
 
     labels: Tensor
     points: Tensor
-    mask: Tensor
+    used: Tensor
+    groups: Tensor
+
+    def mask(self, count: int) -> Tensor:
+        """(N + count, N + count), True where one must not see the other: a group no other group, and the `count`
+        real queries no group at all."""
+        n = len(self.groups)
+        mask = torch.zeros(n + count, n + count, dtype=torch.bool, device=self.groups.device)
+        mask[:n, :n] = self.groups[:, None] != self.groups[None]
+        mask[n:, :n] = True
+        return mask
 
 
 def build(variant: str, skeleton: str = "coco17") -> DETRPose:
     """The network of one variant with untrained weights."""
+    row = VARIANTS[variant]
     info = ModelInfo(
         system="detrpose",
         variant=variant,
         skeleton=skeleton,
-        input_size=(640, 640),
+        input_size=row.input_size,
         stride=32,
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
+        mean=(row.mean,) * 3,
+        std=(row.std,) * 3,
     )
-    return DETRPose(VARIANTS[variant], info)
+    return DETRPose(row, info)
 
 
 class DETRPose(PoseModel):
@@ -100,6 +117,7 @@ class DETRPose(PoseModel):
     def __init__(self, variant: Variant, info: ModelInfo) -> None:
         super().__init__()
         self.info = info
+        self.backbone_name = variant.backbone
         joints = len(skeletons.get(info.skeleton))
         backbone: Any = timm.create_model(variant.backbone, features_only=True, out_indices=variant.levels)
         self.backbone: nn.Module = freeze_batch_norm_2d(backbone)  # Frozen in training too, as published.
@@ -148,9 +166,9 @@ class DETRPose(PoseModel):
         best = self.selection(features)
         tokens, points, mask = self.selection.tokens(best), best.keypoints.detach(), None
         if noised is not None:
-            tokens = torch.cat((self.denoising(noised.labels), tokens), 1)
+            tokens = torch.cat((self.denoising(noised), tokens), 1)
             points = torch.cat((noised.points, points), 1)
-            mask = noised.mask
+            mask = noised.mask(best.logits.shape[1])
         count = tokens.shape[1] - best.logits.shape[1]
         predictions = self.decoder(tokens, points, features, mask, every_layer=True)
         ours = [Prediction(p.logits[:, count:], p.keypoints[:, count:]) for p in predictions]
@@ -397,7 +415,8 @@ class DenoisingEmbedding(nn.Module):
         self.label_embedding = nn.Embedding(81, hidden)
         self.pose_embedding = nn.Embedding(joints, hidden)
 
-    def forward(self, labels: Tensor) -> Tensor:
-        """labels (B, N) -> tokens (B, N, 1 + K, C), the token of the whole person first"""
-        instance = self.label_embedding(labels).unsqueeze(2)
-        return torch.cat((instance, self.pose_embedding.weight.expand(*labels.shape, -1, -1)), 2)
+    def forward(self, noised: NoisedQueries) -> Tensor:
+        """Tokens (B, N, 1 + K, C), the token of the whole person first; zeros for padding."""
+        instance = self.label_embedding(noised.labels).unsqueeze(2)
+        joints = self.pose_embedding.weight.expand(*noised.labels.shape, -1, -1)
+        return torch.cat((instance, joints), 2) * noised.used[..., None, None]

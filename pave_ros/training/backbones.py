@@ -1,0 +1,42 @@
+"""Start from a pretrained backbone that lies in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import timm
+from torch import Tensor, nn
+
+from pave_ros.checkpoints import loading
+from pave_ros.checkpoints.loading import CheckpointError
+from pave_ros.models.base import PoseModel
+
+
+def load_backbone(model: PoseModel, path: Path) -> None:
+    """Fill the backbone of a network from a classifier's checkpoint.
+
+    Such files name their tensors in many ways, but hold them in the order of the architecture, which timm keeps: they
+    are matched by order, and every shape has to agree. `CheckpointError` names the first that does not.
+    """
+    name: str = model.backbone_name
+    state = loading.read(path)
+    classifier: dict[str, Tensor] = timm.create_model(name).state_dict()
+    if len(state) != len(classifier):
+        raise CheckpointError(f"{path}: holds {len(state)} tensors, {name} has {len(classifier)}")
+    renamed = {}
+    for (theirs, value), (ours, wanted) in zip(state.items(), classifier.items(), strict=True):
+        if value.shape != wanted.shape:
+            raise CheckpointError(
+                f"{path}: key {theirs!r} has shape {tuple(value.shape)}, but {ours!r} of {name} has "
+                f"{tuple(wanted.shape)}"
+            )
+        renamed[ours] = value
+    backbone: nn.Module = model.get_submodule("backbone")
+    backbone.load_state_dict({key: renamed[_in_classifier(key)] for key in backbone.state_dict()})
+
+
+def _in_classifier(key: str) -> str:
+    """The classifier's name of a tensor of timm's feature extractor, which writes `stages_0` for `stages.0`."""
+    head, _, rest = key.partition(".")
+    stage, _, number = head.rpartition("_")
+    return f"{stage}.{number}.{rest}" if number.isdigit() else key

@@ -1,0 +1,110 @@
+"""The settings of a training run, read from a YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, missing or of the wrong kind; the message names it and the file."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Attributes:
+        model: e.g. ``detrpose_lite``.
+        output: folder for checkpoints, logs and the finished weights.
+        data: what the pictures come from, see `pave_ros.training.sources`.
+        steps: optimizer steps in all.
+        batch_size: pictures of one optimizer step, over all processes and accumulated parts.
+        skeleton: keypoint layout.
+        input_size: (height, width) of the network's input; None takes the model's own.
+        weights: checkpoint to start from, in the published layout; None starts afresh.
+        backbone: pretrained backbone to start from (a file of tensors in the order of timm's model); None for none.
+        accumulate: parts that the batch of a process is computed in, to save memory.
+        learning_rate, backbone_learning_rate: at the peak.
+        weight_decay: of AdamW.
+        warmup: steps of linear warm-up.
+        final: share of the learning rate that the cosine schedule ends with; 1 keeps it constant, as published.
+        clip_norm: largest norm of the gradient.
+        ema_decay, ema_warmup: of the averaged weights; decay * (1 - exp(-step / warmup)).
+        freeze_norms: keep all batch normalisation as it is, for small batches.
+        precision: ``fp32``, or on CUDA ``bf16`` or ``fp16``.
+        workers: processes that prepare pictures; 0 prepares them in the training process.
+        seed: of everything that is random.
+        checkpoint_every, log_every, validate_every: in steps; 0 never.
+    """
+
+    model: str
+    output: Path
+    data: dict[str, Any]
+    steps: int
+    batch_size: int
+    skeleton: str = "coco17"
+    input_size: tuple[int, int] | None = None
+    weights: Path | None = None
+    backbone: Path | None = None
+    accumulate: int = 1
+    learning_rate: float = 1e-4
+    backbone_learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    warmup: int = 1000
+    final: float = 1.0
+    clip_norm: float = 0.1
+    ema_decay: float = 0.9999
+    ema_warmup: int = 2000
+    freeze_norms: bool = False
+    precision: str = "fp32"
+    workers: int = 1
+    seed: int = 0
+    checkpoint_every: int = 1000
+    log_every: int = 20
+    validate_every: int = 0
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} has to be at least 1, not {getattr(self, name)}")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise ConfigError(f"precision has to be fp32, bf16 or fp16, not {self.precision!r}")
+
+    @classmethod
+    def read(cls, path: Path | str) -> TrainingConfig:
+        """The settings in a YAML file; paths in it are relative to the working directory."""
+        path = Path(path)
+        if not path.is_file():
+            raise ConfigError(f"no such training configuration: {path}")
+        try:
+            values = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: not readable as YAML ({error})") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: holds no settings")
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known))}")
+        for name in ("model", "output", "data", "steps", "batch_size"):
+            if name not in values:
+                raise ConfigError(f"{path}: setting {name!r} is missing")
+        for name in ("output", "weights", "backbone"):
+            if values.get(name) is not None:
+                values[name] = Path(str(values[name])).expanduser()
+        if values.get("input_size") is not None:
+            values["input_size"] = tuple(values["input_size"])
+        try:
+            return cls(**values)
+        except (TypeError, ConfigError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+
+    def to_yaml(self) -> str:
+        """The settings as `read` takes them."""
+        values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
+        return yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, sort_keys=False)

@@ -1,0 +1,90 @@
+"""Who is who: one-to-one assignment of predictions to people (DETR), with the costs of pose estimation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from pave_ros.training.target import Target
+
+# One entry for each picture: (queries, people), two index tensors of the same length.
+Matches = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Hungarian matching by class, keypoint distance and OKS.
+
+    Attributes:
+        sigmas: (K,) OKS standard deviations.
+        label: column of the logits that means a person.
+        class_weight, keypoint_weight, oks_weight: of the three costs.
+        alpha, gamma: of the focal classification cost.
+    """
+
+    sigmas: Tensor
+    label: int
+    class_weight: float
+    keypoint_weight: float
+    oks_weight: float
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+    def cost(self, logits: Tensor, keypoints: Tensor, target: Target) -> Tensor:
+        """(Q, M) costs of one picture, from its logits (Q, classes) and keypoints (Q, K, 2)."""
+        p = logits[:, self.label].sigmoid()
+        negative = (1 - self.alpha) * p**self.gamma * -(1 - p + 1e-8).log()
+        positive = self.alpha * (1 - p) ** self.gamma * -(p + 1e-8).log()
+        distance = (keypoints[:, None] - target.keypoints[None]).abs().sum(-1)
+        l1 = (distance * target.labelled).sum(-1)
+        oks = keypoint_similarity(keypoints[:, None], target.keypoints, target.labelled, target.areas, self.sigmas)
+        return (
+            self.class_weight * (positive - negative)[:, None] + self.keypoint_weight * l1 + self.oks_weight * (1 - oks)
+        )
+
+    @torch.no_grad()
+    def __call__(self, logits: Tensor, keypoints: Tensor, targets: Sequence[Target]) -> Matches:
+        """The cheapest assignment for each picture of a batch; logits (B, Q, classes), keypoints (B, Q, K, 2)."""
+        matches = []
+        for picture, target in enumerate(targets):
+            # What is not finite is matched somehow and found in the losses.
+            cost = self.cost(logits[picture], keypoints[picture], target).nan_to_num(1e9, 1e9, -1e9)
+            queries, people = linear_sum_assignment(cost.cpu().numpy())
+            matches.append(
+                (torch.as_tensor(queries, device=logits.device), torch.as_tensor(people, device=logits.device))
+            )
+        return matches
+
+
+def keypoint_similarity(keypoints: Tensor, truth: Tensor, labelled: Tensor, areas: Tensor, sigmas: Tensor) -> Tensor:
+    """OKS of keypoints (..., M, K, 2) with people (M, K, 2), over the labelled keypoints; (..., M), at least 1e-6.
+
+    Areas and keypoints have to be in the same units: pixels and square pixels, or shares of the picture.
+    """
+    squared = (keypoints - truth).square().sum(-1)
+    similarity = torch.exp(-squared / (2 * areas[:, None] * (2 * sigmas) ** 2 + 1e-12)) * labelled
+    return (similarity.sum(-1) / (labelled.sum(-1) + 1e-6)).clamp(min=1e-6)
+
+
+def union(matches: Sequence[Matches]) -> Matches:
+    """The assignments of several predictions in one (D-FINE's global optimal matching).
+
+    Every query that is assigned in any of them keeps the person that it is assigned to most often.
+    """
+    merged = []
+    for picture in zip(*matches, strict=True):
+        pairs = torch.cat([torch.stack(pair, 1) for pair in picture])
+        unique, counts = torch.unique(pairs, return_counts=True, dim=0)
+        chosen: dict[int, int] = {}
+        for index in counts.argsort(descending=True, stable=True).tolist():
+            query, person = unique[index].tolist()
+            chosen.setdefault(query, person)
+        device = pairs.device
+        queries = torch.tensor(list(chosen), dtype=torch.long, device=device)
+        people = torch.tensor(list(chosen.values()), dtype=torch.long, device=device)
+        merged.append((queries, people))
+    return merged

@@ -1,0 +1,314 @@
+"""The training loop: repeatable, resumable to the bit, alone or data parallel (start it with torchrun)."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+import torch.distributed as dist
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+from pave_ros import models
+from pave_ros.checkpoints import loading
+from pave_ros.models.base import PoseModel
+from pave_ros.training.backbones import load_backbone
+from pave_ros.training.config import TrainingConfig
+from pave_ros.training.target import Target
+
+Batch = tuple[Tensor, list[Target], list[int]]
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message says why and where to look."""
+
+
+class Samples(Protocol):
+    """An endless supply of training pictures: number `index` is the same in every process and every run."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """A picture (3, H, W) uint8 RGB and its people."""
+
+
+class _Numbered(Dataset[tuple[int, Tensor, Target]]):
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, Target]:
+        return index, *self.samples[index]
+
+
+def _collate(items: Sequence[tuple[int, Tensor, Target]]) -> Batch:
+    indices, images, targets = zip(*items, strict=True)
+    return torch.stack(images), list(targets), list(indices)
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those that train together."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @classmethod
+    def join(cls) -> Process:
+        """Join the others, if torchrun started several."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        cuda = torch.cuda.is_available()
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(device)
+        if world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if cuda else "gloo")
+        return cls(int(os.environ.get("RANK", "0")), world, device)
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes files and shows progress."""
+        return self.rank == 0
+
+
+class Trainer:
+    """Trains one model; call `run`.
+
+    Args:
+        config: the settings.
+        samples: the training pictures.
+        process: this process among others; None joins those that torchrun started.
+    """
+
+    def __init__(self, config: TrainingConfig, samples: Samples, process: Process | None = None) -> None:
+        self.config = config
+        self.process = process or Process.join()
+        per_process, rest = divmod(config.batch_size, self.process.world * config.accumulate)
+        if rest or not per_process:
+            raise TrainingError(
+                f"batch_size {config.batch_size} is no multiple of processes x accumulate "
+                f"({self.process.world} x {config.accumulate})"
+            )
+        self._part = per_process
+        self._samples = samples
+        self.step = 0
+        torch.manual_seed(config.seed)
+        self.model = self._initial_model().to(self.process.device)
+        self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
+        module = import_module(f"pave_ros.training.{self.model.info.system}")
+        self._criterion = module.criterion(config.skeleton)
+        forward: nn.Module = module.TrainingForward(self.model)
+        if self.process.world > 1:
+            # Without people in a batch nothing is denoised, and the embeddings for that go unused.
+            forward = DistributedDataParallel(forward, find_unused_parameters=True)
+        self._forward = forward
+        self._optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=config.weight_decay)
+        self._scaler = torch.amp.GradScaler(self.process.device.type, enabled=config.precision == "fp16")
+        config.output.mkdir(parents=True, exist_ok=True)
+        if self._checkpoint.is_file():
+            self._resume()
+
+    # --- what is trained ------------------------------------------------------------------------------------------
+
+    def _initial_model(self) -> PoseModel:
+        config = self.config
+        model = models.create(config.model, skeleton=config.skeleton)
+        if config.backbone is not None:
+            load_backbone(model, config.backbone)
+        if config.weights is not None:
+            loading.load(model, config.weights)
+        return model
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """The backbone with its own learning rate, as published; frozen parameters are left out."""
+        groups: dict[bool, list[Tensor]] = {True: [], False: []}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                groups[name.startswith("backbone.")].append(parameter)
+        rates = {True: self.config.backbone_learning_rate, False: self.config.learning_rate}
+        return [{"params": groups[b], "lr": rates[b], "peak": rates[b]} for b in (True, False) if groups[b]]
+
+    def _average(self, average: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+        decay = self.config.ema_decay * (1 - math.exp(-(float(count) + 1) / max(self.config.ema_warmup, 1)))
+        return average * decay + value * (1 - decay)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Share of the peak learning rate at a step: linear warm-up, then a cosine down to `final`."""
+        config = self.config
+        if step < config.warmup:
+            return (step + 1) / config.warmup
+        done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+        return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self) -> Path:
+        """Train to the end. Returns the file with the finished weights (averaged, in the published layout)."""
+        config = self.config
+        log = SummaryWriter(str(config.output / "logs")) if self.process.first else None
+        parts = self._batches()
+        self._to_training_mode()
+        with self._progress() as progress:
+            task = progress.add_task("training", total=config.steps, completed=self.step, loss="")
+            while self.step < config.steps:
+                losses = self._train_step([next(parts) for _ in range(config.accumulate)])
+                self.step += 1
+                progress.update(task, completed=self.step, loss=f"loss {sum(losses.values()):.2f}")
+                if log and config.log_every and self.step % config.log_every == 0:
+                    self._log(log, losses)
+                if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+                    self.save()
+        self.save()
+        if log:
+            log.close()
+        return self.weights_file
+
+    def _train_step(self, parts: Sequence[Batch]) -> dict[str, float]:
+        """One optimizer step; the losses by name."""
+        config = self.config
+        factor = self.learning_rate_factor(self.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        total: dict[str, float] = {}
+        for batch in parts:
+            losses = self._losses(batch)
+            loss = torch.stack(list(losses.values())).sum()
+            if not torch.isfinite(loss):
+                self._abort(batch, losses)
+            self._scaler.scale(loss / config.accumulate).backward()
+            for name, value in losses.items():
+                total[name] = total.get(name, 0.0) + float(value.detach()) / config.accumulate
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.averaged.update_parameters(self.model)
+        return total
+
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        images, targets, indices = batch
+        device = self.process.device
+        info = self.model.info
+        pictures = images.to(device, non_blocking=True).float() / 255
+        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (info.mean, info.std))
+        seeds = [hash((self.config.seed, index)) & 0x7FFFFFFF for index in indices]
+        types = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+        dtype = types[self.config.precision]
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            losses: dict[str, Tensor] = self._criterion(
+                self._forward, (pictures - mean) / std, [t.to(device) for t in targets], seeds
+            )
+        return losses
+
+    def _abort(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        path = self.config.output / f"not_finite_step{self.step}_rank{self.process.rank}.pt"
+        images, targets, indices = batch
+        torch.save({"images": images, "targets": [vars(t) for t in targets], "indices": indices}, path)
+        bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+        raise TrainingError(
+            f"step {self.step}: {', '.join(bad)} not finite; the batch is saved in {path}. "
+            "Lower the learning rate, or look at these pictures."
+        )
+
+    def _to_training_mode(self) -> None:
+        self.model.train()
+        if self.config.freeze_norms:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def _batches(self) -> Iterator[Batch]:
+        """The parts of this process's batches, from the current step on."""
+        loader = DataLoader(
+            _Numbered(self._samples),
+            batch_sampler=_Parts(self),
+            num_workers=self.config.workers,
+            collate_fn=_collate,
+            pin_memory=self.process.device.type == "cuda",
+            worker_init_fn=_start_worker,
+        )
+        return iter(loader)
+
+    def part_indices(self, step: int, part: int) -> list[int]:
+        """Numbers of the pictures in one part of this process's share of a step."""
+        first = (step * self.process.world + self.process.rank) * self.config.accumulate + part
+        return list(range(first * self._part, (first + 1) * self._part))
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.config.output / "checkpoint.pt"
+
+    @property
+    def weights_file(self) -> Path:
+        """The averaged weights of the newest checkpoint, in the published layout."""
+        return self.config.output / "weights.safetensors"
+
+    def save(self) -> None:
+        """Write all that is needed to go on from here, and the weights as they would be used now."""
+        if not self.process.first:
+            return
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "config": self.config.to_yaml(),
+        }
+        partial_file = self._checkpoint.with_suffix(".part")
+        torch.save(state, partial_file)
+        partial_file.replace(self._checkpoint)
+        loading.save(self.finished(), self.weights_file)
+
+    def finished(self) -> PoseModel:
+        """The network with the averaged weights."""
+        model: Any = self.averaged.module
+        return cast(PoseModel, model)
+
+    def _resume(self) -> None:
+        state = torch.load(self._checkpoint, self.process.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+
+    # --- what a person sees ---------------------------------------------------------------------------------------
+
+    def _progress(self) -> Progress:
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
+        return Progress(TextColumn("{task.description}"), *columns, disable=not self.process.first)
+
+    def _log(self, log: SummaryWriter, losses: dict[str, float]) -> None:
+        log.add_scalar("loss", sum(losses.values()), self.step)
+        for name, value in losses.items():
+            log.add_scalar(f"losses/{name}", value, self.step)
+        log.add_scalar("learning_rate", self._optimizer.param_groups[-1]["lr"], self.step)
+
+
+class _Parts:
+    """Batch sampler: the numbers of the pictures of every part from the trainer's current step on."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def __iter__(self) -> Iterator[list[int]]:
+        config = self._trainer.config
+        for step in range(self._trainer.step, config.steps):
+            for part in range(config.accumulate):
+                yield self._trainer.part_indices(step, part)
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,279 @@
+"""Losses by hand, the matcher against brute force, and a loop that repeats, resumes and runs in parallel."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from torch import Tensor
+
+from pave_ros import models
+from pave_ros.checkpoints import loading
+from pave_ros.models.detrpose import Prediction
+from pave_ros.training import detrpose
+from pave_ros.training.config import ConfigError, TrainingConfig
+from pave_ros.training.detrpose import DETRPoseCriterion, noised_queries
+from pave_ros.training.matching import Matcher, keypoint_similarity, union
+from pave_ros.training.target import Target
+from pave_ros.training.trainer import Trainer, TrainingError
+
+SIGMAS = torch.tensor([0.05, 0.1])
+
+
+def target(people: int, keypoints: int = 2, seed: int = 0) -> Target:
+    generator = torch.Generator().manual_seed(seed)
+    return Target(
+        keypoints=torch.rand(people, keypoints, 2, generator=generator),
+        labelled=torch.ones(people, keypoints, dtype=torch.bool),
+        areas=torch.full((people,), 0.1),
+        ignored=torch.zeros(0, 4),
+    )
+
+
+# --- matching ---------------------------------------------------------------------------------------------------
+
+
+def test_similarity_by_hand() -> None:
+    truth = torch.tensor([[[0.5, 0.5], [0.2, 0.2]]])
+    guess = torch.tensor([[[0.5, 0.6], [0.9, 0.9]]])
+    area = torch.tensor([0.1])
+    both = keypoint_similarity(guess, truth, torch.tensor([[True, True]]), area, SIGMAS)
+    first = math.exp(-(0.1**2) / (2 * 0.1 * 0.1**2))
+    second = math.exp(-(2 * 0.7**2) / (2 * 0.1 * 0.2**2))
+    assert float(both) == pytest.approx((first + second) / 2, rel=1e-4)
+    only_first = keypoint_similarity(guess, truth, torch.tensor([[True, False]]), area, SIGMAS)
+    assert float(only_first) == pytest.approx(first, rel=1e-4)
+
+
+def test_matcher_finds_the_cheapest_of_all_assignments() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, keypoints = torch.randn(5, 2, generator=generator), torch.rand(5, 2, 2, generator=generator)
+    people = target(3)
+    matcher = Matcher(SIGMAS, 1, 2.0, 10.0, 4.0)
+    cost = matcher.cost(logits, keypoints, people)
+    ((queries, matched),) = matcher(logits[None], keypoints[None], [people])
+    found = float(cost[queries, matched].sum())
+    cheapest = min(sum(float(cost[q, m]) for m, q in enumerate(order)) for order in permutations(range(5), 3))
+    assert found == pytest.approx(cheapest, rel=1e-6)
+
+
+def test_cost_by_hand() -> None:
+    matcher = Matcher(SIGMAS, 1, 2.0, 10.0, 4.0)
+    one = Target(
+        torch.tensor([[[0.5, 0.5], [0.2, 0.2]]]), torch.tensor([[True, False]]), torch.tensor([0.1]), torch.zeros(0, 4)
+    )
+    cost = matcher.cost(torch.tensor([[9.0, 0.0]]), torch.tensor([[[0.6, 0.5], [0.0, 0.0]]]), one)
+    p = 0.5
+    focal = 0.25 * (1 - p) ** 2 * -math.log(p) - 0.75 * p**2 * -math.log(1 - p)
+    oks = math.exp(-(0.1**2) / (2 * 0.1 * 0.1**2))
+    assert float(cost) == pytest.approx(2 * focal + 10 * 0.1 + 4 * (1 - oks), rel=1e-4)
+
+
+def test_union_takes_the_most_frequent_person_of_every_query() -> None:
+    a = [(torch.tensor([0, 1]), torch.tensor([0, 1]))]
+    b = [(torch.tensor([0, 2]), torch.tensor([1, 0]))]
+    c = [(torch.tensor([0, 1]), torch.tensor([1, 0]))]
+    ((queries, people),) = union([a, b, c])
+    pairs = dict(zip(queries.tolist(), people.tolist(), strict=True))
+    assert pairs[0] == 1 and pairs[2] == 0 and set(pairs) == {0, 1, 2}
+
+
+# --- losses -----------------------------------------------------------------------------------------------------
+
+
+def prediction(logits: list[list[float]], keypoints: Tensor) -> Prediction:
+    return Prediction(torch.tensor([logits]), keypoints[None])
+
+
+def coco_target() -> Target:
+    return target(1, keypoints=17)
+
+
+def test_varifocal_loss_by_hand() -> None:
+    people = coco_target()
+    criterion = DETRPoseCriterion("coco17")
+    exact = people.keypoints[0]
+    guess = prediction([[0.0, 1.0], [0.0, -1.0]], torch.stack((exact, exact + 1)))
+    loss = criterion.class_loss(guess, [people], [(torch.tensor([0]), torch.tensor([0]))])
+
+    def bce(logit: float, wanted: float) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        return -(wanted * math.log(p) + (1 - wanted) * math.log(1 - p))
+
+    def unmatched(logit: float) -> float:
+        return 0.25 * (1 / (1 + math.exp(-logit))) ** 2 * bce(logit, 0)
+
+    # The matched query lies on the person (OKS 1), so its weight and wanted score are both 1.
+    assert float(loss) == pytest.approx(2 * (bce(1.0, 1.0) + 2 * unmatched(0.0) + unmatched(-1.0)), rel=1e-4)
+
+
+def test_unmatched_queries_count_nothing_in_ignored_regions() -> None:
+    criterion = DETRPoseCriterion("coco17")
+    nobody = Target(
+        torch.zeros(0, 17, 2),
+        torch.zeros(0, 17, dtype=torch.bool),
+        torch.zeros(0),
+        torch.tensor([[0.4, 0.4, 0.2, 0.2]]),
+    )
+    nothing = [(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))]
+    within = prediction([[0.0, 3.0]], torch.full((1, 17, 2), 0.5))
+    outside = prediction([[0.0, 3.0]], torch.full((1, 17, 2), 0.7))
+    assert float(criterion.class_loss(within, [nobody], nothing)) == 0
+    assert float(criterion.class_loss(outside, [nobody], nothing)) > 0
+
+
+def test_keypoint_losses_by_hand() -> None:
+    criterion = DETRPoseCriterion("coco17")
+    people = coco_target()
+    people.labelled[0, 5:] = False
+    guess = prediction([[0.0, 0.0]], people.keypoints + torch.tensor([0.01, -0.02]))
+    l1, oks = criterion.keypoint_losses(guess, [people], [(torch.tensor([0]), torch.tensor([0]))])
+    assert float(l1) == pytest.approx(10 * 5 * 0.03, rel=1e-4)
+    sigmas = (0.026, 0.025, 0.025, 0.035, 0.035)
+    similar = sum(math.exp(-(0.01**2 + 0.02**2) / (2 * 0.1 * (2 * s) ** 2)) for s in sigmas) / 5
+    assert float(oks) == pytest.approx(4 * (1 - similar), rel=1e-3)
+
+
+def test_noise_is_measured_in_oks_and_groups_do_not_see_each_other() -> None:
+    people = coco_target()
+    noised, groups = noised_queries([people, target(0, 17)], DETRPoseCriterion("coco17").matcher.sigmas, seeds=[3, 4])
+    assert noised is not None and groups == 20
+    assert noised.points.shape == (2, 40, 17, 2)
+    assert noised.used[0].all() and not noised.used[1].any()
+    inner = ((people.keypoints > 0.1) & (people.keypoints < 0.9)).all(-1)[0]  # where nothing is clamped
+    sigmas = DETRPoseCriterion("coco17").matcher.sigmas
+    squared = (noised.points[0] - people.keypoints[0]).square().sum(-1)
+    oks = torch.exp(-squared / (2 * 0.1 * (2 * sigmas) ** 2))[:, inner]
+    assert (oks[0::2] >= 0.5 - 1e-3).all(), "slightly noised"
+    assert (oks[1::2] <= 0.5 + 1e-3).all() and (oks[1::2] >= 0.1 - 1e-3).all(), "strongly noised"
+    mask = noised.mask(60)
+    assert not mask[0, 1] and mask[0, 2]
+    assert mask[40:, :40].all() and not mask[:, 40:].any()
+
+
+def test_a_batch_without_people_trains_too() -> None:
+    model = models.create("detrpose_n").train()
+    criterion = DETRPoseCriterion("coco17")
+    losses = criterion(detrpose.TrainingForward(model), torch.rand(2, 3, 96, 96), [target(0, 17)] * 2, [0, 1])
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------
+
+
+class Dots:
+    """Pictures of one person each, made of its number."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        generator = torch.Generator().manual_seed(index)
+        image = torch.randint(0, 255, (3, 96, 96), generator=generator, dtype=torch.uint8)
+        return image, target(1 + index % 2, 17, seed=index)
+
+
+class Broken(Dots):
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        image, people = super().__getitem__(index)
+        return image, Target(people.keypoints * float("nan"), people.labelled, people.areas, people.ignored)
+
+
+def config(output: Path, **changes: object) -> TrainingConfig:
+    settings: dict[str, object] = {
+        "model": "detrpose_n", "output": output, "data": {}, "steps": 4, "batch_size": 4, "workers": 0,
+        "warmup": 2, "learning_rate": 1e-3, "ema_warmup": 2, "log_every": 1,
+    }  # fmt: skip
+    return TrainingConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def weights(trainer: Trainer) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+
+
+def assert_same(a: dict[str, Tensor], b: dict[str, Tensor], atol: float = 0.0) -> None:
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], rtol=0, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_resumed_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    whole = Trainer(config(tmp_path / "whole"), Dots())
+    whole.run()
+    Trainer(config(tmp_path / "parts", steps=2), Dots()).run()
+    resumed = Trainer(config(tmp_path / "parts"), Dots())
+    assert resumed.step == 2
+    resumed.run()
+    assert_same(weights(whole), weights(resumed))
+    finished = loading.read(tmp_path / "whole" / "weights.safetensors")
+    again = loading.read(tmp_path / "parts" / "weights.safetensors")
+    assert_same(finished, again)
+    assert any((tmp_path / "whole" / "logs").iterdir())
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, steps=8, warmup=1, batch_size=2), Dots())
+    batch = next(trainer._batches())
+    trainer._to_training_mode()
+    losses = [sum(trainer._train_step([batch]).values()) for _ in range(8)]
+    assert losses[-1] < losses[0] * 0.8
+
+
+def test_not_finite_stops_at_once_and_keeps_the_batch(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"step 0: .*not_finite_step0_rank0\.pt"):
+        Trainer(config(tmp_path), Broken()).run()
+    kept = torch.load(tmp_path / "not_finite_step0_rank0.pt", weights_only=True)
+    assert kept["images"].shape == (4, 3, 96, 96) and kept["indices"] == [0, 1, 2, 3]
+
+
+def _train_in_process(rank: int, output: Path, port: int) -> None:
+    import os
+
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    trainer = Trainer(config(output, freeze_norms=True, learning_rate=1e-4), Dots())
+    trainer.run()
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_reach_the_weights_of_one(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_train_in_process, (tmp_path / "two", port), nprocs=2)
+    alone = Trainer(config(tmp_path / "one", freeze_norms=True, learning_rate=1e-4), Dots())
+    before = weights(alone)
+    alone.run()
+    two = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)["model"]
+    moved = max(float((before[name].float() - value.float()).abs().max()) for name, value in two.items())
+    apart = max(float((weights(alone)[name].float() - value.float()).abs().max()) for name, value in two.items())
+    # AdamW divides by the gradient's size, so where it is nearly zero rounding decides; hence no exact equality.
+    assert apart < moved * 0.05
+    mean_apart = sum(float((weights(alone)[n].float() - v.float()).abs().mean()) for n, v in two.items()) / len(two)
+    assert mean_apart < 1e-6
+
+
+def test_batches_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="batch_size 4 is no multiple"):
+        Trainer(config(tmp_path, accumulate=3), Dots())
+
+
+def test_configuration_files(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    settings = config(tmp_path / "out", input_size=(96, 96))
+    path.write_text(settings.to_yaml())
+    assert TrainingConfig.read(path) == settings
+    path.write_text("model: detrpose_n\nlearning_rat: 1\n")
+    with pytest.raises(ConfigError, match="unknown setting 'learning_rat'.*learning_rate"):
+        TrainingConfig.read(path)
+    path.write_text("model: detrpose_n\n")
+    with pytest.raises(ConfigError, match="'output' is missing"):
+        TrainingConfig.read(path)
+    with pytest.raises(ConfigError, match="no such"):
+        TrainingConfig.read(tmp_path / "nowhere.yaml")
