@@ -148,8 +148,6 @@ def _paint(rng: Rng, figure: str, top: str, bottom: str, hair: str, child: bool)
     repeat = float(rng.uniform(6, 26))
     sheets["top"] = cloth(rng, SHEET, SHEET, pattern, color, second, repeat)
     sheets["sleeve"] = cloth(rng, SHEET, SHEET, pattern, color, second, repeat)
-    if rng.random() < 0.1 and top == "tee":
-        sheets["sleeve"] = plain(second, SHEET, SHEET)
     _fold(rng, sheets["top"], 0.05)
     _fold(rng, sheets["sleeve"], 0.07)
     _trim_top(rng, sheets["top"], top, color, second, inner)

@@ -301,7 +301,7 @@ class Scene:
         square = np.ones((3, 3), np.uint8)
         cast = cv2.GaussianBlur(cv2.dilate(mask, square), (0, 0), 1.2 if self._place.outdoors else 3.0)
         under = cv2.GaussianBlur(cv2.dilate(touch, square), (0, 0), 2.5)
-        strength = place.shadow_strength(self._place.light)
+        strength = self._place.light.share_on_ground
         left = cv2.multiply(
             255 - cv2.convertScaleAbs(cast, alpha=strength), 255 - cv2.convertScaleAbs(under, alpha=0.5), scale=1 / 255
         )
