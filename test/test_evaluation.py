@@ -176,7 +176,11 @@ def test_crowdpose_by_hand() -> None:
         found(moved, [0.9, 0.8], "crowdpose14"),
     ]
     values = crowdpose_ap(samples, predictions).values
-    assert values["AP_E"] == pytest.approx(1) and values["AP_M"] == pytest.approx(51 / 101) and values["AP_H"] == pytest.approx(0.5)
+    assert (
+        values["AP_E"] == pytest.approx(1)
+        and values["AP_M"] == pytest.approx(51 / 101)
+        and values["AP_H"] == pytest.approx(0.5)
+    )
     assert values["AR50"] == pytest.approx(5 / 6) and values["AR75"] == pytest.approx(3 / 6)
     assert list(values) == ["AP", "AP50", "AP75", "AP_E", "AP_M", "AP_H", "AR", "AR50", "AR75"]
     assert math.isnan(crowdpose_ap(samples[:1], predictions[:1]).values["AP_H"])
@@ -256,6 +260,11 @@ def test_pck_by_hand() -> None:
     assert values["Wrist"] == pytest.approx(0.25), "two people, of one of them one wrist"
     assert values["Head"] == values["Ankle"] == pytest.approx(0.5)
     assert values["Mean"] == pytest.approx((16 * 0.5 + 0) / 17)
+
+
+def test_pck_does_not_reward_guesses() -> None:
+    labels = Labels.from_keypoints(people(1, "coco17"), "coco17")
+    assert pck([sample(1, labels)], [found(people(1, "coco17"), [0.2], "coco17")], "box").values["Mean"] == 0
 
 
 def test_pck_by_the_torso_needs_its_ends() -> None:

@@ -16,7 +16,7 @@ from pave_ros import drawing
 from pave_ros.datasets.base import Dataset, DatasetError, Sample
 from pave_ros.datasets.files import broken_entries, read_json
 from pave_ros.evaluation.result import Result
-from pave_ros.evaluation.similarity import in_skeleton, partners
+from pave_ros.evaluation.similarity import SURE, in_skeleton, partners
 from pave_ros.frames import Frame, Image
 from pave_ros.persons import Persons
 from pave_ros.skeletons import Skeleton
@@ -24,7 +24,6 @@ from pave_ros.skeletons import Skeleton
 if TYPE_CHECKING:
     from pave_ros.estimator import Estimator
 
-SURE = 0.3  # people with a lower score are neither drawn nor held against a picture
 FRAME_INTERVAL = round(1e9 / 30)  # nanoseconds between the frames of a data set's videos
 
 

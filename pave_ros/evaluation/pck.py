@@ -11,7 +11,7 @@ from pave_ros import skeletons
 from pave_ros.datasets.base import Labels, Sample
 from pave_ros.evaluation.joints import by_group
 from pave_ros.evaluation.result import Result, never_predicted
-from pave_ros.evaluation.similarity import partners
+from pave_ros.evaluation.similarity import SURE, partners
 from pave_ros.persons import Floats, Persons
 
 
@@ -52,8 +52,9 @@ def pck(samples: Sequence[Sample], predictions: Sequence[Persons], measure: str)
     """PCK by group of keypoints, and its mean over all keypoints.
 
     Every annotated person is compared with the predicted one that is most alike, each predicted person being used
-    once; whoever has none has all keypoints wrong. People found besides do no harm, so pictures whose other people
-    were not annotated can be used. Keypoints that no prediction has are left out.
+    once; whoever has none has all keypoints wrong. Unsure people (below `SURE`) are left out, or every guess would be
+    rewarded. People found besides do no harm, so pictures whose other people were not annotated can be used.
+    Keypoints that no prediction has are left out.
 
     Args:
         samples: the labelled pictures.
@@ -68,7 +69,7 @@ def pck(samples: Sequence[Sample], predictions: Sequence[Persons], measure: str)
     for sample, found in zip(samples, predictions, strict=True):
         size = chosen.size(sample.labels)
         labels = sample.labels[~sample.labels.crowd & (size > 0)]
-        near, labelled = _near(labels, found, chosen)
+        near, labelled = _near(labels, found[found.scores >= SURE], chosen)
         right += (near & labelled).sum(axis=0)
         annotated += labelled.sum(axis=0)
         pictures += 1

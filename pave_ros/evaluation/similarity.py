@@ -12,6 +12,8 @@ from pave_ros import skeletons
 from pave_ros.datasets.base import Labels, convert
 from pave_ros.persons import Persons
 
+SURE = 0.3  # what the node shows by default; who is less sure counts only in average precision, which looks at scores
+
 
 def oks(labels: Labels, persons: Persons) -> npt.NDArray[np.float64]:
     """(M, N) OKS of annotated and predicted people of one layout, 0..1, over the labelled keypoints; 0 for people
