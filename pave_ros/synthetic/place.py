@@ -32,7 +32,7 @@ def _room(place: Place, rng: Rng, back: float, hall: bool) -> None:
     wall = texture.bricks(rng, (168, 96, 74)) if rng.random() < 0.12 else texture.plaster(rng, tone)
     tall = rng.uniform(3.2, 4.6) if hall else rng.uniform(2.5, 2.9)
     half = 14.0
-    quad(place, (-half, 0, back), (2 * half, 0, 0), (0, tall, 0), wall, (3, 3), 40)
+    quad(place, (-half, 0, back), (2 * half, 0, 0), (0, tall, 0), wall, (1.8, 1.8), 40)
     _corner(place, back)
     white = texture.plaster(rng, (226, 224, 218))
     quad(place, (-half, tall, back), (2 * half, 0, 0), (0, 0, -back), white, (3, 3), 24, gain=2.0)
