@@ -1,0 +1,100 @@
+"""The pose node, with a camera and RViz if wanted.
+
+    ros2 launch pave_ros pose.launch.py image:=/camera/image_raw camera_info:=/camera/camera_info
+    ros2 launch pave_ros pose.launch.py video:=street.mp4 weights:=random rviz:=true
+
+Arguments left empty leave the parameter file's values alone. `ros2 launch pave_ros pose.launch.py -s` lists them.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+SHARE = Path(get_package_share_directory("pave_ros"))
+
+# Name, default and description.
+ARGUMENTS = (
+    ("params_file", str(SHARE / "config" / "pose.yaml"), "Parameters of the node"),
+    ("namespace", "", "Namespace of all nodes and topics"),
+    ("image", "image", "Topic of the images; with image_transport compressed, /compressed is added"),
+    ("camera_info", "camera_info", "Topic of the camera's intrinsics"),
+    ("model", "", "Name of the model, e.g. detrpose_s"),
+    ("weights", "", "auto, a file, the name of a known file, or random"),
+    ("device", "", "auto, cpu, cuda or cuda:N"),
+    ("rviz", "false", "Whether to start RViz"),
+    ("video", "", "Play this file, webcam (/dev/video0) or `synthetic` as the camera"),
+    ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("use_sim_time", "", "true: take the time from /clock, for bags and simulations"),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch` calls."""
+    arguments = [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS]
+    return LaunchDescription([*arguments, OpaqueFunction(function=nodes)])
+
+
+def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """The nodes to start, with the arguments as they were given."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    topics = [("image", given["image"]), ("camera_info", given["camera_info"])]
+    common = {
+        "namespace": given["namespace"],
+        "output": "screen",
+        "emulate_tty": True,
+        "ros_arguments": ["--log-level", given["log_level"]],
+    }
+    clock = [{"use_sim_time": is_true(given["use_sim_time"])}] if given["use_sim_time"] else []
+    chosen = [{name: text(given[name])} for name in ("model", "weights", "device") if given[name]]
+    pose = Node(
+        package="pave_ros",
+        executable="pose_node",
+        name="pose_node",
+        remappings=topics,
+        parameters=[given["params_file"], *chosen, *clock],
+        **common,
+    )
+    started: list[LaunchDescriptionEntity] = [pose]
+    if given["video"]:
+        started.append(
+            Node(
+                package="pave_ros",
+                executable="camera_node",
+                name="camera",
+                remappings=topics,
+                parameters=[{"source": text(given["video"])}, *clock],
+                **common,
+            )
+        )
+    if is_true(given["rviz"]):
+        started.append(
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                name="rviz",
+                remappings=topics,
+                arguments=["-d", str(SHARE / "rviz" / "pose.rviz")],
+                parameters=clock,
+                **common,
+            )
+        )
+    # Without the pose node the rest has no use; its own log says why it ended.
+    ending = OnProcessExit(target_action=pose, on_exit=[EmitEvent(event=Shutdown(reason="the pose node has ended"))])
+    return [*started, RegisterEventHandler(ending)]
+
+
+def text(value: str) -> ParameterValue:
+    """A parameter that stays text, also where it looks like a number: video:=0 is the first webcam."""
+    return ParameterValue(value, value_type=str)
+
+
+def is_true(text: str) -> bool:
+    """What ROS users write for true."""
+    return text.lower() in ("true", "1", "yes", "on")

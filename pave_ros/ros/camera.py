@@ -1,0 +1,197 @@
+"""A camera node without a camera: publishes a video, a webcam, pictures or the synthetic scene as ROS images.
+
+    camera_node SOURCE --rate 30 --once --ros-args -r __ns:=/front -p frame_id:=front_optical_frame
+
+Topics: `image` (sensor_msgs/Image) or `image/compressed` (JPEG), `camera_info`, and for the synthetic scene
+`ground_truth` (pave_ros/Poses), all with the same stamp, the time at which the picture was due or taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from pave_ros.frames import Frame
+from pave_ros.msg import Poses
+from pave_ros.ros import images, messages
+from pave_ros.ros.process import run
+from pave_ros.ros.subscriber import image_topic
+from pave_ros.video import Source, VideoError, open_source
+
+# Name, default and description of every parameter; all are read once, at the start.
+PARAMETERS: tuple[tuple[str, Any, str], ...] = (
+    ("source", "synthetic", "Video file, webcam (0 or /dev/video0), folder of pictures, picture or synthetic"),
+    ("rate", 0.0, "Pictures per second; 0: the source's own"),
+    ("loop", True, "Start over at the end of the source"),
+    ("frame_id", "camera_optical_frame", "Optical frame of the pictures"),
+    ("image_transport", "raw", "raw publishes `image`, compressed publishes `image/compressed` as JPEG"),
+    ("jpeg_quality", 90, "1 to 100"),
+    ("reliability", "reliable", "reliable or best_effort; see config/fastdds_images.xml for the latter"),
+)
+
+
+class CameraNode(Node):
+    """Publishes a `pave_ros.video.Source` at its rate, from a thread of its own."""
+
+    def __init__(self, overrides: dict[str, Any]) -> None:
+        given = [Parameter(name, value=value) for name, value in overrides.items()]
+        super().__init__("camera", parameter_overrides=given)
+        values = {
+            name: self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True)).value
+            for name, default, text in PARAMETERS
+        }
+        self._values = values
+        self._source: Source | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._publish_all, name="camera", daemon=True)
+        self._finished = self.create_guard_condition(self._end)
+        self._image: Image | None = None
+
+    def start(self) -> bool:
+        """Open the source and begin to publish. Returns False when it cannot be opened, having logged why."""
+        values = self._values
+        try:
+            self._source = open_source(values["source"], values["rate"] or None, values["loop"])
+            self._create_publishers()
+        except (OSError, ValueError, KeyError, VideoError) as error:
+            self.get_logger().fatal(str(error))
+            return False
+        source = self._source
+        self.get_logger().info(
+            f"publishing {source.name}, {source.width}x{source.height} at {source.rate:g} Hz, "
+            f"on {self._publisher.topic_name}"
+        )
+        self._thread.start()
+        return True
+
+    def _create_publishers(self) -> None:
+        values = self._values
+        for name, allowed in (("image_transport", ("raw", "compressed")), ("reliability", ("reliable", "best_effort"))):
+            if values[name] not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {values[name]!r}")
+        self._compressed = values["image_transport"] == "compressed"
+        # Two pictures: one may still be on its way while the next is published.
+        qos = QoSProfile(depth=2, reliability=QoSReliabilityPolicy[values["reliability"].upper()])
+        self._publisher = self.create_publisher(
+            CompressedImage if self._compressed else Image,
+            image_topic(self, values["image_transport"]),
+            qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos)
+        self._truth_publisher = None
+        if values["source"].startswith("synthetic"):
+            self._truth_publisher = self.create_publisher(Poses, "ground_truth", 5)
+
+    def stop(self) -> bool:
+        """End the thread and let go of the source. Returns whether that was soon enough."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(4.0)
+        if self._thread.is_alive():
+            return False
+        if self._source is not None:
+            self._source.close()
+        return True
+
+    def _end(self) -> None:
+        """In the executor's thread, when the source is at its end."""
+        with suppress(Exception):
+            rclpy.try_shutdown()
+
+    def _publish_all(self) -> None:
+        try:
+            for frame in self._paced():
+                self._publish(frame)
+        except Exception as error:
+            if self.context.ok():
+                self.get_logger().error(f"{type(error).__name__}: {error}")
+        if self.context.ok() and not self._stopping.is_set():
+            self.get_logger().info("the source is at its end")
+            self._finished.trigger()
+
+    def _paced(self) -> Iterator[Frame]:
+        """The frames of the source when they are due; a source that is too slow is not hurried afterwards."""
+        assert self._source is not None
+        offset: float | None = None
+        for frame in self._source:
+            due = frame.stamp / 1e9
+            offset = max(monotonic() - due, offset if offset is not None else -float("inf"))
+            if self._stopping.wait(due + offset - monotonic()):
+                return
+            yield frame
+
+    def _publish(self, frame: Frame) -> None:
+        assert frame.image is not None
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values["frame_id"])
+        height, width = frame.image.shape[:2]
+        if self._compressed:
+            self._publisher.publish(images.compress(frame.image, frame.bgr, header, self._values["jpeg_quality"]))
+        else:
+            # The middleware has its own copy when publish returns, so the message is used again.
+            self._image = images.write(frame.image, frame.bgr, header, self._image)
+            self._publisher.publish(self._image)
+        self._info_publisher.publish(camera_info(header, width, height))
+        if self._truth_publisher is not None:
+            truth = frame.payload.persons
+            self._truth_publisher.publish(messages.poses(truth, header, (height, width), self._values["frame_id"]))
+
+
+def camera_info(header: Header, width: int, height: int) -> CameraInfo:
+    """A pinhole camera without distortion whose focal length is the width of the picture, 53 degrees wide."""
+    focal, cx, cy = float(width), width / 2, height / 2
+    return CameraInfo(
+        header=header,
+        width=width,
+        height=height,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=[focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def run_camera(ros_args: list[str] | None = None, **parameters: Any) -> int:
+    """Run the camera as this process until its source ends or a signal comes. Returns the exit code.
+
+    Args:
+        ros_args: arguments for ROS, e.g. ``["--ros-args", "-r", "__ns:=/front"]``.
+        parameters: values for `PARAMETERS`; what is left out comes from `ros_args` or the defaults.
+    """
+    return run(lambda: CameraNode(parameters), ros_args or [])
+
+
+def main(args: list[str] | None = None) -> int:
+    """The camera node as a process. Returns its exit code."""
+    parser = argparse.ArgumentParser("camera_node", description=__doc__.partition("\n")[0], allow_abbrev=False)
+    help_of = {name: text for name, _, text in PARAMETERS}
+    parser.add_argument("source", nargs="?", help=help_of["source"])
+    parser.add_argument("--rate", type=float, help=help_of["rate"])
+    parser.add_argument("--once", dest="loop", action="store_false", default=None, help="stop at the source's end")
+    parser.add_argument("--frame-id", help=help_of["frame_id"])
+    parser.add_argument(
+        "--compressed", dest="image_transport", action="store_const", const="compressed", help="publish JPEG"
+    )
+    arguments = sys.argv[1:] if args is None else args
+    split = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    given = {name: value for name, value in vars(parser.parse_args(arguments[:split])).items() if value is not None}
+    return run_camera(arguments[split:], **given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""What the node counts and what it reports of itself on /diagnostics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import monotonic
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+
+@dataclass
+class Statistics:
+    """Running totals since the start; each is written by one thread only.
+
+    Attributes:
+        received: images that arrived.
+        published: results.
+        dropped: images passed over for newer ones, or for being older than max_age.
+        unreadable: images that held no picture.
+        failed: images on which the model or something after it raised.
+        inference: seconds spent in the model, in all.
+        age: seconds between the images' stamps and their results, in all.
+        people: in the newest result.
+        problem: newest reason for an unreadable or failed image.
+    """
+
+    received: int = 0
+    published: int = 0
+    dropped: int = 0
+    unreadable: int = 0
+    failed: int = 0
+    inference: float = 0.0
+    age: float = 0.0
+    people: int = 0
+    problem: str = ""
+
+
+@dataclass
+class Reporter:
+    """Turns the statistics, seen once a second, into diagnostics.
+
+    Attributes:
+        name: of the node, with its namespace.
+        facts: what does not change while a model runs, shown as it is.
+        state: one word or two for what the node is doing; "detecting" is the one that is judged by its results.
+        error: why the node cannot work at all, when it cannot.
+        advice: what to do when no images come.
+    """
+
+    name: str
+    statistics: Statistics
+    facts: dict[str, str] = field(default_factory=dict)
+    state: str = "unconfigured"
+    error: str = ""
+    advice: str = ""
+    _last: Statistics = field(default_factory=Statistics)
+    _time: float = field(default_factory=monotonic)
+    _silent: float = 0.0
+
+    def report(self, header: Header) -> DiagnosticArray:
+        """The diagnostics of the time since the last call."""
+        now, new, old = monotonic(), Statistics(**vars(self.statistics)), self._last
+        elapsed = max(now - self._time, 1e-6)
+        results = new.published - old.published
+        self._silent = 0.0 if new.received > old.received else self._silent + elapsed
+        self._time, self._last = now, new
+        level, message = self._judge(new, old, results / elapsed)
+        values = {
+            "state": self.state,
+            "fps in": f"{(new.received - old.received) / elapsed:.1f}",
+            "fps out": f"{results / elapsed:.1f}",
+            "age of results (ms)": f"{(new.age - old.age) / results * 1e3:.1f}" if results else "",
+            "inference (ms)": f"{(new.inference - old.inference) / results * 1e3:.1f}" if results else "",
+            "people": str(new.people),
+            "images received": str(new.received),
+            "results": str(new.published),
+            "dropped": str(new.dropped),
+            "unreadable images": str(new.unreadable),
+            "failed images": str(new.failed),
+            "last problem": new.problem,
+            **self.facts,
+        }
+        status = DiagnosticStatus(
+            level=level,
+            name=f"{self.name.lstrip('/')}: pose estimation",
+            message=message,
+            hardware_id=self.facts.get("device", ""),
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+        return DiagnosticArray(header=header, status=[status])
+
+    def _judge(self, new: Statistics, old: Statistics, rate: float) -> tuple[bytes, str]:
+        if self.error:
+            return DiagnosticStatus.ERROR, self.error
+        if self.state != "detecting":
+            return DiagnosticStatus.OK, self.state
+        if new.failed > old.failed:
+            return DiagnosticStatus.ERROR, new.problem
+        if new.unreadable > old.unreadable:
+            return DiagnosticStatus.WARN, new.problem
+        if self._silent > 2.0:
+            return DiagnosticStatus.STALE, self.advice or f"no image for {self._silent:.0f} s"
+        if self.facts.get("trained") == "no":
+            return DiagnosticStatus.WARN, f"{rate:.1f} results per second of untrained weights: they mean nothing"
+        return DiagnosticStatus.OK, f"{rate:.1f} results per second"

@@ -1,0 +1,223 @@
+"""Image messages to arrays and back.
+
+An array is (H, W, 3) uint8 with a flag that tells BGR from RGB, because turning the channels round costs a copy of
+the picture that a model does not need. rgb8, bgr8, rgba8 and bgra8 are not copied at all: the array is a view of
+the message's data. Everything else goes through cv_bridge where ROS provides it, and through rosbags-image where
+only the wheels are installed; both are given rows without padding in the byte order of this machine, since neither
+copes with the rest in all its versions. OpenCV itself reads NV12, NV21, NV24, JPEG and PNG.
+
+16 bit pictures are scaled over their full range (65535 becomes 255), as cv_bridge does; a camera that
+uses fewer bits looks dark and should be scaled by its driver.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image as ImageMessage
+from std_msgs.msg import Header
+
+Picture = npt.NDArray[np.uint8]
+
+
+class ImageError(ValueError):
+    """An image message that holds no picture; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the pixels of an encoding lie in memory.
+
+    Attributes:
+        pixel: bytes per pixel within a row.
+        sample: bytes per sample; those of two bytes have a byte order.
+        rows: rows of data per two rows of the picture (more than 2 with separate chroma planes).
+        even: whether width and height must be even, or only the width ("width"), because pixels share chroma.
+        library: the name under which cv_bridge and rosbags-image know it; empty for those read here.
+    """
+
+    pixel: int
+    sample: int = 1
+    rows: int = 2
+    even: str = ""
+    library: str = ""
+
+
+_BAYER = {
+    f"bayer_{order}{bits}": Encoding(bits // 8, bits // 8, library=f"bayer_{order}{bits}")
+    for order in ("rggb", "bggr", "gbrg", "grbg")
+    for bits in (8, 16)
+}
+_UYVY = Encoding(2, even="width", library="yuv422")
+_YUYV = Encoding(2, even="width", library="yuv422_yuy2")
+_MONO8 = Encoding(1, library="mono8")
+
+ENCODINGS: dict[str, Encoding] = {
+    "rgb8": Encoding(3),
+    "bgr8": Encoding(3),
+    "8UC3": Encoding(3),
+    "rgba8": Encoding(4),
+    "bgra8": Encoding(4),
+    "8UC4": Encoding(4),
+    "mono8": _MONO8,
+    "8UC1": _MONO8,
+    "mono16": Encoding(2, 2, library="mono16"),
+    "rgb16": Encoding(6, 2, library="rgb16"),
+    "bgr16": Encoding(6, 2, library="bgr16"),
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    "nv12": Encoding(1, rows=3, even="width and height"),
+    "nv21": Encoding(1, rows=3, even="width and height"),
+    "nv24": Encoding(1, rows=6, even="width and height"),
+    **_BAYER,
+}
+
+
+class _Plain(NamedTuple):
+    """What the libraries read of an image message, its rows without padding and in native byte order."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: Any
+
+
+@cache
+def _library() -> Callable[[_Plain], Picture]:
+    """The function that turns a plain image into BGR: cv_bridge where ROS provides it, else rosbags-image."""
+    try:
+        from cv_bridge import CvBridge
+
+        bridge = CvBridge()
+        return lambda plain: bridge.imgmsg_to_cv2(plain, "bgr8")
+    except Exception:  # not installed, or built for another numpy: it fails in more ways than ImportError
+        from rosbags.image import message_to_cvimage
+
+        return lambda plain: message_to_cvimage(plain, "bgr8")  # type: ignore[arg-type,return-value]
+
+
+def read(message: ImageMessage | CompressedImage) -> tuple[Picture, bool]:
+    """The picture of a message, as (H, W, 3) uint8, and whether its channels are in the order BGR.
+
+    The array may be a view of the message's data, with padding between its rows. Raises ImageError.
+    """
+    return _read_compressed(message) if isinstance(message, CompressedImage) else _read_raw(message)
+
+
+def _read_raw(message: ImageMessage) -> tuple[Picture, bool]:
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
+        raise ImageError(f"unknown encoding {message.encoding!r}; known: {', '.join(ENCODINGS)}")
+    rows = _rows(message, encoding)
+    if not encoding.library:
+        if encoding.pixel > 1:
+            return rows.reshape(message.height, message.width, -1)[..., :3], not message.encoding.startswith("rgb")
+        return _read_planar(rows, message), True
+    rows = np.ascontiguousarray(rows)
+    native = message.is_bigendian == (sys.byteorder == "big")
+    if encoding.sample == 2 and not native:
+        rows = rows.view(np.uint16).byteswap().view(np.uint8)
+    plain = _Plain(
+        message.height, message.width, encoding.library, int(sys.byteorder == "big"), rows.shape[1], rows.reshape(-1)
+    )
+    try:
+        return np.asarray(_library()(plain)), True
+    except Exception as error:  # each library has its own
+        raise ImageError(f"{message.encoding} image cannot be converted: {error}") from error
+
+
+def _rows(message: ImageMessage, encoding: Encoding) -> Picture:
+    """The rows of the message as a view (rows, bytes of a row) without their padding."""
+    width, height, step = message.width, message.height, message.step
+    if not width or not height:
+        raise ImageError(f"the image is empty: width {width}, height {height}")
+    if (encoding.even and width % 2) or (encoding.even == "width and height" and height % 2):
+        raise ImageError(f"{message.encoding} needs an even {encoding.even}, not {width} x {height}")
+    row = width * encoding.pixel
+    if step < row:
+        raise ImageError(f"step {step} is less than width {width} x {encoding.pixel} bytes")
+    count = height * encoding.rows // 2
+    data = np.frombuffer(message.data, np.uint8)
+    if len(data) < count * step:
+        raise ImageError(f"data holds {len(data)} bytes, but {count} rows x step {step} are {count * step}")
+    return data[: count * step].reshape(count, step)[:, :row]
+
+
+def _read_planar(rows: Picture, message: ImageMessage) -> Picture:
+    """BGR from a luma plane followed by a plane of interleaved chroma."""
+    height, width = message.height, message.width
+    luma, chroma = rows[:height], rows[height:]
+    if message.encoding == "nv24":  # chroma for every pixel; OpenCV wants one for each block of four
+        chroma = chroma.reshape(height, width, 2)[::2, ::2].reshape(height // 2, width)
+    code = cv2.COLOR_YUV2BGR_NV21 if message.encoding == "nv21" else cv2.COLOR_YUV2BGR_NV12
+    return np.asarray(cv2.cvtColor(np.concatenate([luma, chroma]), code), np.uint8)
+
+
+def _read_compressed(message: CompressedImage) -> tuple[Picture, bool]:
+    data = np.frombuffer(message.data, np.uint8)
+    kind, whole = _container(data.tobytes() if len(data) < 2048 else data[:16].tobytes() + data[-1024:].tobytes())
+    if not whole:
+        raise ImageError(f"the {kind} data of {len(data)} bytes is cut off: its end mark is missing")
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if kind else None
+    if picture is None:
+        raise ImageError(f"{len(data)} bytes of format {message.format!r} cannot be decoded as JPEG or PNG")
+    # image_transport writes the colours of the stored file behind "compressed"; nearly always it is bgr8.
+    return np.asarray(picture, np.uint8), "compressed rgb" not in message.format
+
+
+def _container(data: bytes) -> tuple[str, bool]:
+    """("JPEG", "PNG" or "", whether the data's end mark is there): decoders fill up what was cut off with grey."""
+    if data.startswith(b"\xff\xd8"):
+        return "JPEG", b"\xff\xd9" in data[2:]
+    if data.startswith(b"\x89PNG"):
+        return "PNG", b"IEND" in data
+    return "", True
+
+
+def write(picture: Picture, bgr: bool, header: Header, message: ImageMessage | None = None) -> ImageMessage:
+    """An image message of a (H, W, 3) uint8 array, in its own channel order, with one copy of the picture.
+
+    A `message` that already holds a picture of this size is filled instead of a new one; `canvas` makes both.
+    """
+    height, width = picture.shape[:2]
+    if message is None or (message.height, message.width) != (height, width):
+        message, pixels = canvas(height, width)
+    else:
+        pixels = np.frombuffer(message.data, np.uint8).reshape(height, width, 3)
+    pixels[:] = picture
+    message.header = header
+    message.encoding = "bgr8" if bgr else "rgb8"
+    return message
+
+
+def canvas(height: int, width: int) -> tuple[ImageMessage, Picture]:
+    """A message with a black picture, and its pixels as a writable (H, W, 3) view to draw on."""
+    message = ImageMessage(height=height, width=width, step=3 * width, encoding="rgb8", is_bigendian=0)
+    message.data = array("B", bytes(height * width * 3))
+    return message, np.frombuffer(message.data, np.uint8).reshape(height, width, 3)
+
+
+def compress(picture: Picture, bgr: bool, header: Header, quality: int = 90) -> CompressedImage:
+    """A JPEG message of a (H, W, 3) uint8 array, `quality` 1 to 100."""
+    pixels = picture if bgr else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, jpeg = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} cannot be written as JPEG")
+    message = CompressedImage(header=header, format="bgr8; jpeg compressed bgr8")
+    data = array("B")
+    data.frombytes(jpeg.data)
+    message.data = data
+    return message

@@ -1,0 +1,116 @@
+"""People as markers for RViz: joints, limbs and a label per person.
+
+Without depth a person stands on a plane at a fixed distance in front of the camera, where the picture's pixels are
+projected to with the camera's intrinsics (pinhole, z forward, x right, y down: the optical frame). Without
+camera_info the focal length is taken to be the width of the picture, a field of view of 53 degrees.
+"""
+
+from __future__ import annotations
+
+from colorsys import hsv_to_rgb
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pave_ros.persons import Persons
+from pave_ros.skeletons import Skeleton
+
+NAMESPACES = ("joints", "limbs", "label")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Pinhole intrinsics in pixels of the picture."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    @classmethod
+    def of(cls, size: tuple[int, int], info: CameraInfo | None) -> Camera:
+        """Of a picture of `size` (height, width), from its camera_info if there is a calibrated one."""
+        height, width = size
+        if info is None or info.k[0] <= 0 or info.k[4] <= 0:
+            return cls(float(width), float(width), width / 2, height / 2)
+        x, y = (width / info.width, height / info.height) if info.width and info.height else (1.0, 1.0)
+        return cls(x * float(info.k[0]), y * float(info.k[4]), x * float(info.k[2]), y * float(info.k[5]))
+
+    def project(self, pixels: npt.NDArray[np.floating], distance: float) -> npt.NDArray[np.float64]:
+        """(..., 3) metres in the optical frame of pixels (..., 2) on the plane z = distance."""
+        x = (pixels[..., 0] - self.cx) / self.fx * distance
+        y = (pixels[..., 1] - self.cy) / self.fy * distance
+        return np.stack([x, y, np.full_like(x, distance)], -1).astype(np.float64)
+
+
+def color(identity: int) -> ColorRGBA:
+    """The same colour for the same person; the golden angle keeps neighbours apart."""
+    red, green, blue = hsv_to_rgb(identity * 0.618034 % 1.0, 0.85, 1.0)
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)
+
+
+class Markers:
+    """Makes the marker arrays of one camera and remembers who was shown, to take away those who left."""
+
+    def __init__(self, skeleton: Skeleton) -> None:
+        self._skeleton = skeleton
+        self._shown: set[int] = set()
+
+    def make(
+        self, persons: Persons, header: Header, camera: Camera, *, distance: float, scale: float, lifetime: float
+    ) -> MarkerArray:
+        """Markers of the people of one picture; keypoints that are NaN are left out.
+
+        Args:
+            persons: their track ids become the ids of the markers; the untracked are numbered as they come.
+            header: of the picture.
+            camera: its intrinsics.
+            distance: metres between the camera and the plane on which people stand.
+            scale: metres, diameter of a joint.
+            lifetime: seconds until a marker vanishes by itself; 0 for never.
+        """
+        template = {"header": header, "lifetime": _duration(lifetime)}
+        positions = camera.project(persons.keypoints[..., :2], distance)
+        labels = camera.project(persons.boxes[:, :2] + persons.boxes[:, 2:] * (0.5, 0.0), distance)
+        markers: list[Marker] = []
+        identities = [track if track >= 0 else i for i, track in enumerate(persons.track_ids.tolist())]
+        for i, identity in enumerate(identities):
+            look = {**template, "id": identity, "color": color(identity), "action": Marker.ADD}
+            markers.append(_points(Marker.SPHERE_LIST, "joints", positions[i], scale, look))
+            ends = positions[i][np.array(self._skeleton.edges)]
+            markers.append(_points(Marker.LINE_LIST, "limbs", ends[~np.isnan(ends).any((1, 2))], scale / 2, look))
+            markers.append(_label(f"{identity}: {persons.scores[i]:.2f}", labels[i], scale, look))
+        left = self._shown - set(identities)
+        for identity in sorted(left):
+            markers += [Marker(header=header, ns=ns, id=identity, action=Marker.DELETE) for ns in NAMESPACES]
+        self._shown = set(identities)
+        return MarkerArray(markers=markers)
+
+
+def _points(kind: int, ns: str, positions: npt.NDArray[np.float64], size: float, look: dict) -> Marker:
+    marker = Marker(type=kind, ns=ns, **look)
+    marker.scale.x = marker.scale.y = marker.scale.z = size
+    marker.pose.orientation.w = 1.0
+    flat = positions.reshape(-1, 3)
+    marker.points = [Point(x=x, y=y, z=z) for x, y, z in flat[~np.isnan(flat).any(1)].tolist()]
+    return marker
+
+
+def _label(text: str, position: npt.NDArray[np.float64], scale: float, look: dict) -> Marker:
+    marker = Marker(type=Marker.TEXT_VIEW_FACING, ns="label", text=text, **look)
+    marker.scale.z = 3 * scale
+    marker.pose.orientation.w = 1.0
+    x, y, z = np.nan_to_num(position).tolist()
+    marker.pose.position = Point(x=x, y=y - 2 * scale, z=z)
+    return marker
+
+
+def _duration(seconds: float) -> Duration:
+    whole = int(seconds)
+    return Duration(sec=whole, nanosec=round((seconds - whole) * 1e9))

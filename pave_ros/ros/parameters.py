@@ -1,0 +1,197 @@
+"""The parameters of the pose node: one row each, with what ROS declares and what validation refuses.
+
+`Settings` is the table and the typed access to it in one: a field is a row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a parameter is besides its name and default.
+
+    Attributes:
+        description: one sentence for `ros2 param describe`, with the unit.
+        low, high: range of a number, or of every number of a list.
+        choices: the words that are allowed.
+        run_time: whether it may be changed while the node runs.
+        check: returns what is wrong with a value in the right range, or nothing.
+    """
+
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    run_time: bool = False
+    check: Callable[[Any], str] = lambda value: ""
+
+
+def _row(default: Any, description: str, **facts: Any) -> Any:
+    row = Row(description, **facts)
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"row": row})
+    return field(default=default, metadata={"row": row})
+
+
+def _check_input_size(size: Sequence[int]) -> str:
+    if len(size) != 2 or any(side % 32 for side in size) or (0 in size and any(size)):
+        return "must be [height, width], both multiples of 32, or [0, 0] for the model's own size"
+    return ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values of all parameters of the pose node."""
+
+    autostart: bool = _row(True, "Configure and activate at the start; false waits for lifecycle transitions.")
+    model: str = _row("detrpose_s", "Name of the model, as `pave_ros models` lists them.")
+    weights: str = _row(
+        "auto", "auto (the published file of the model), the name or path of a file, or random (untrained)."
+    )
+    device: str = _row("auto", "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.")
+    engine: str = _row(
+        "auto", "What runs the model; auto fits the weights' file.", choices=("auto", "pytorch", "onnxruntime")
+    )
+    precision: str = _row(
+        "auto",
+        "Arithmetic of the model: full, autocast to 16 bits, or all in half precision.",
+        choices=("auto", "fp32", "fp16", "bf16", "half"),
+    )
+    input_size: list[int] = _row(
+        [0, 0],
+        "Height and width that images are resized to for the model, multiples of 32; [0, 0]: the model's own.",
+        low=0,
+        high=4096,
+        check=_check_input_size,
+    )
+    camera: str = _row("", "Name of the camera in the results; empty: the frame_id of its images.")
+    image_transport: str = _row(
+        "raw", "raw subscribes to `image`, compressed to `image/compressed`.", choices=("raw", "compressed")
+    )
+    reliability: str = _row(
+        "auto",
+        "Reliability of the image subscription; auto takes what the publisher offers.",
+        choices=("auto", "reliable", "best_effort"),
+    )
+    tracking: bool = _row(True, "Give people track ids that stay the same over time.")
+
+    max_rate: float = _row(
+        0.0, "Most results per second, so that others get some of the processor; 0: no limit.",
+        low=0.0, high=1000.0, run_time=True,
+    )  # fmt: skip
+    max_age: float = _row(
+        0.0, "Seconds; an image older than this, by its stamp or since it arrived, is passed over; 0: no limit.",
+        low=0.0, high=3600.0, run_time=True,
+    )  # fmt: skip
+    max_gap: float = _row(
+        1.0, "Seconds; a longer pause between two image stamps starts history and tracks afresh; 0: no limit.",
+        low=0.0, high=3600.0, run_time=True,
+    )  # fmt: skip
+    score_threshold: float = _row(
+        0.3, "People below this confidence are left out.", low=0.0, high=1.0, run_time=True
+    )
+    max_persons: int = _row(20, "Most people per image, the best ones.", low=1, high=300, run_time=True)
+    keypoint_threshold: float = _row(
+        0.3, "Keypoints below this confidence are not drawn; messages always hold all.",
+        low=0.0, high=1.0, run_time=True,
+    )  # fmt: skip
+    publish_markers: bool = _row(True, "Publish `markers` while somebody subscribes.", run_time=True)
+    publish_annotated: bool = _row(True, "Publish `image_annotated` while somebody subscribes.", run_time=True)
+    marker_distance: float = _row(
+        3.0, "Metres in front of the camera at which people without depth are shown.",
+        low=0.1, high=100.0, run_time=True,
+    )  # fmt: skip
+    marker_scale: float = _row(
+        0.06, "Metres; diameter of a joint, limbs are half as thick.", low=0.001, high=1.0, run_time=True
+    )
+    marker_lifetime: float = _row(
+        0.5, "Seconds after which markers vanish when nothing new comes; 0: never.",
+        low=0.0, high=60.0, run_time=True,
+    )  # fmt: skip
+
+
+_FIELDS = {item.name: item for item in fields(Settings)}
+_DEFAULTS = Settings()
+
+
+def rows() -> dict[str, tuple[Any, Row]]:
+    """Default and row of every parameter, by name."""
+    return {name: (getattr(_DEFAULTS, name), item.metadata["row"]) for name, item in _FIELDS.items()}
+
+
+def descriptor(default: Any, row: Row) -> ParameterDescriptor:
+    """What ROS is told about a parameter."""
+    told = ParameterDescriptor(description=row.description, read_only=not row.run_time)
+    if row.choices:
+        told.additional_constraints = f"one of {', '.join(row.choices)}"
+    if row.low is not None and row.high is not None:
+        if isinstance(default, float):
+            told.floating_point_range = [FloatingPointRange(from_value=row.low, to_value=row.high, step=0.0)]
+        elif isinstance(default, int):
+            told.integer_range = [IntegerRange(from_value=int(row.low), to_value=int(row.high), step=1)]
+    return told
+
+
+def problem(name: str, value: Any) -> str:
+    """What is wrong with the value of a parameter, for the person who set it; empty when nothing is."""
+    row: Row = _FIELDS[name].metadata["row"]
+    if row.choices and value not in row.choices:
+        return f"{name} must be one of {', '.join(row.choices)}, not {value!r}"
+    if row.low is not None and row.high is not None:
+        numbers = [value] if isinstance(value, int | float) else value
+        if any(math.isnan(number) or not row.low <= number <= row.high for number in numbers):
+            return f"{name} must be between {row.low} and {row.high}, not {value}"
+    wrong = row.check(value)
+    return f"{name} {wrong}, not {list(value)}" if wrong else ""
+
+
+class Parameters:
+    """Declares the parameters on a node and keeps their values, checked, in `settings`."""
+
+    def __init__(self, node: Node) -> None:
+        self.settings = Settings()
+        if hasattr(node, "add_pre_set_parameters_callback"):  # Iron and later
+            node.add_pre_set_parameters_callback(_whole_numbers_to_floats)
+        node.add_on_set_parameters_callback(self._on_set)
+        for name, (default, row) in rows().items():
+            _declare(node, name, default, descriptor(default, row))
+
+    def _on_set(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
+        ours = {parameter.name: parameter.value for parameter in parameters if parameter.name in _FIELDS}
+        for name, value in ours.items():
+            if reason := problem(name, value):
+                return SetParametersResult(successful=False, reason=reason)
+        lists = {name: list(value) for name, value in ours.items() if isinstance(getattr(_DEFAULTS, name), list)}
+        self.settings = replace(self.settings, **{**ours, **lists})
+        return SetParametersResult(successful=True)
+
+
+def _declare(node: Node, name: str, default: Any, told: ParameterDescriptor) -> None:
+    """Declare a parameter; where a float is meant, YAML's 10 is taken for 10.0."""
+    try:
+        node.declare_parameter(name, default, told)
+    except InvalidParameterTypeException:
+        given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
+        node.undeclare_parameter(name)
+        if not isinstance(default, float) or type(given) is not int:
+            raise
+        node.declare_parameter(name, float(given), told, ignore_override=True)
+
+
+def _whole_numbers_to_floats(parameters: list[Parameter[Any]]) -> list[Parameter[Any]]:
+    return [
+        Parameter(parameter.name, value=float(parameter.value))
+        if isinstance(getattr(_DEFAULTS, parameter.name, None), float) and parameter.type_ == Parameter.Type.INTEGER
+        else parameter
+        for parameter in parameters
+    ]

@@ -1,0 +1,136 @@
+"""The image subscription: its topic, its QoS, and what to do when nothing comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+
+RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
+SYSTEM_DEFAULT = QoSReliabilityPolicy.SYSTEM_DEFAULT
+CHECK_PERIOD = 0.2  # seconds; a publisher that appears is heard after this at the latest
+PATIENCE = 2.0  # seconds without an image until the reason is looked for
+
+_TYPES = {"raw": (Image, "sensor_msgs/msg/Image"), "compressed": (CompressedImage, "sensor_msgs/msg/CompressedImage")}
+
+
+def image_topic(node: Node, transport: str, base: str = "image") -> str:
+    """The full name of the image topic. The suffix of the compressed one is added after remapping, as image_transport
+    does, so that remapping `image` moves both; a remapping of `image/compressed` itself goes first."""
+    topic = str(node.resolve_topic_name(base))
+    if transport == "raw":
+        return topic
+    suffixed = str(node.resolve_topic_name(f"{base}/compressed"))
+    if suffixed != node.resolve_topic_name(f"{base}/compressed", only_expand=True):
+        return suffixed
+    return topic if topic.endswith("/compressed") else f"{topic}/compressed"
+
+
+class ImageSubscriber:
+    """Subscribes to the images of one camera, with the reliability that its publisher offers.
+
+    A reliable subscription hears nothing of a best effort publisher. A best effort one hears everybody, but loses
+    nearly all images of a reliable publisher, because pictures do not fit the middleware's default shared memory.
+    So `auto` starts reliable, watches the publishers of the topic, and subscribes anew when their offer is another.
+
+    Args:
+        node: it creates the subscription, the timer and the parameters `qos_overrides.<topic>.subscription.*`.
+        transport: "raw" or "compressed".
+        reliability: "auto", "reliable" or "best_effort".
+        callback: is called with every message, in the executor's thread.
+    """
+
+    def __init__(self, node: Node, transport: str, reliability: str, callback: Callable[[Any], None]) -> None:
+        self.topic = image_topic(node, transport)
+        self.advice = ""
+        self.reliability = BEST_EFFORT if reliability == "best_effort" else RELIABLE
+        self._node, self._callback = node, callback
+        self._type, self._type_name = _TYPES[transport]
+        self._auto = reliability == "auto"
+        self._last_image = monotonic()
+        self._subscription: Any = None
+        self._match()
+        # Not the node's clock: it may be the simulation's, which stands still when the bag does.
+        self._timer = node.create_timer(CHECK_PERIOD, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def destroy(self) -> None:
+        """End the subscription."""
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_subscription(self._subscription)
+
+    def _receive(self, message: Any) -> None:
+        self._last_image = monotonic()
+        self.advice = ""
+        self._callback(message)
+
+    def _publishers(self) -> list[Any]:
+        return [p for p in self._node.get_publishers_info_by_topic(self.topic) if p.topic_type == self._type_name]
+
+    def _match(self) -> None:
+        """Subscribe, or subscribe anew when the publishers offer another reliability."""
+        offers = {publisher.qos_profile.reliability for publisher in self._publishers()} if self._auto else set()
+        wanted = (RELIABLE if offers == {RELIABLE} else BEST_EFFORT) if offers else self.reliability
+        if self._subscription is not None:
+            if wanted == self.reliability:
+                return
+            self._node.destroy_subscription(self._subscription)
+            self._node.get_logger().info(f"{self.topic} is published {wanted.name.lower()}: subscribing so")
+        self.reliability = wanted
+        self._subscription = self._node.create_subscription(
+            self._type,
+            self.topic,
+            self._receive,
+            # System default stands for "as wanted": a word other than that comes from qos_overrides.
+            QoSProfile(depth=1, reliability=SYSTEM_DEFAULT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=self._fill_in_reliability),
+        )
+
+    def _fill_in_reliability(self, qos: QoSProfile) -> SetParametersResult:
+        if qos.reliability == SYSTEM_DEFAULT:
+            qos.reliability = self.reliability
+        else:
+            self._auto, self.reliability = False, qos.reliability
+        return SetParametersResult(successful=True)
+
+    def _check(self) -> None:
+        self._match()
+        silent = monotonic() - self._last_image
+        if silent > PATIENCE:
+            self.advice = self._reason(silent)
+            self._node.get_logger().warning(self.advice, throttle_duration_sec=10.0)
+
+    def _reason(self, silent: float) -> str:
+        """Why no image may have come for `silent` seconds, and the cure."""
+        everybody = self._node.get_publishers_info_by_topic(self.topic)
+        publishers = self._publishers()
+        if not publishers and everybody:
+            kind = everybody[0].topic_type
+            return f"{self.topic} carries {kind}, not {self._type_name}: set image_transport, or remap `image`"
+        if not publishers:
+            return f"nobody publishes {self.topic}; remap `image` to the topic of your camera"
+        start = f"{self.topic} is published by {publishers[0].node_name}, but no image came for {silent:.0f} s. "
+        if self.reliability == RELIABLE and all(p.qos_profile.reliability == BEST_EFFORT for p in publishers):
+            return start + "It is published best effort and subscribed reliable: set `reliability` to auto"
+        return start + (
+            "Is the camera paused? If not, its images may not fit the middleware's shared memory: start the camera "
+            f"driver with FASTDDS_DEFAULT_PROFILES_FILE={profiles_file()} (FASTRTPS_DEFAULT_PROFILES_FILE before "
+            "Jazzy), or use image_transport compressed"
+        )
+
+
+def profiles_file() -> Path:
+    """The Fast DDS profile with shared memory for images, where the package is installed or from the source tree."""
+    try:
+        share = Path(get_package_share_directory("pave_ros"))
+    except PackageNotFoundError:
+        share = Path(__file__).parents[2]
+    return share / "config" / "fastdds_images.xml"

@@ -1,0 +1,182 @@
+"""The thread that turns the newest image into people."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pave_ros.frames import Frame, FrameBuffer
+from pave_ros.persons import Persons
+from pave_ros.ros import images
+from pave_ros.ros.diagnostics import Statistics
+from pave_ros.ros.parameters import Settings
+from pave_ros.tracking import Tracker
+
+if TYPE_CHECKING:
+    from pave_ros.estimator import Estimator
+
+
+@dataclass(frozen=True)
+class Result:
+    """The people of one image.
+
+    Attributes:
+        frame: the image, converted, with its message as payload.
+        persons: who is in it.
+        context: number of earlier frames that the model used besides this one.
+        dropped: number of images passed over since the previous result.
+    """
+
+    frame: Frame
+    persons: Persons
+    context: int
+    dropped: int
+
+
+class Logger(Protocol):
+    """The part of a ROS logger that the worker uses."""
+
+    def warning(self, message: str, **kwargs: Any) -> bool: ...
+    def error(self, message: str, **kwargs: Any) -> bool: ...
+
+
+class Worker:
+    """Takes the newest image from the buffer, has the people in it estimated and hands them on, in its own thread.
+
+    Args:
+        estimator: finds the people.
+        settings: returns the values of the parameters as they are now.
+        publish: takes each result, in the worker's thread.
+        alive: returns whether ROS still runs; errors after its end are no errors.
+        clock: returns the time in nanoseconds that stamps are compared with.
+        statistics: is counted in.
+        logger: is told of images that cannot be used, at most once a second.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        settings: Callable[[], Settings],
+        publish: Callable[[Result], None],
+        alive: Callable[[], bool],
+        clock: Callable[[], int],
+        statistics: Statistics,
+        logger: Logger,
+    ) -> None:
+        self.buffer = FrameBuffer(estimator.window, settings().max_gap)
+        self._estimator, self._settings, self._publish = estimator, settings, publish
+        self._alive, self._clock = alive, clock
+        self._statistics, self._logger = statistics, logger
+        self._tracker = Tracker()
+        self._resets = 0
+        self._dropped = 0
+        self._due = 0.0
+        self._forget = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pose worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work. A worker runs once."""
+        self._thread.start()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Let the image in work be finished and end. Returns whether it ended within `timeout` seconds."""
+        self._stopping.set()
+        self.buffer.wake()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def reset(self) -> None:
+        """Forget all images and tracks."""
+        self.buffer.clear()
+        self._forget.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._await_turn()
+            taken = self.buffer.take(timeout=0.5)
+            if taken is not None and not self._stopping.is_set():
+                self.work(*taken)
+
+    def _await_turn(self) -> None:
+        """Sleep until max_rate allows the next result."""
+        rate = self._settings().max_rate
+        if rate > 0:
+            self._stopping.wait(self._due - monotonic())
+            # One period after the last turn, or from now when images came slower than that.
+            self._due = max(self._due, monotonic() - 1 / rate) + 1 / rate
+
+    def work(self, history: list[Frame], passed_over: int) -> None:
+        """Handle the newest frame of the history; whatever goes wrong with it is counted and logged."""
+        self._dropped += passed_over
+        self._statistics.dropped += passed_over
+        try:
+            self._handle(history)
+        except images.ImageError as error:
+            self._statistics.unreadable += 1
+            self._complain(f"unreadable image: {error}")
+        except Exception as error:
+            if self._alive():
+                self._statistics.failed += 1
+                self._complain(f"image failed: {type(error).__name__}: {error}")
+
+    def _complain(self, problem: str) -> None:
+        self._statistics.problem = problem
+        self._logger.warning(problem, throttle_duration_sec=1.0)
+
+    def _handle(self, history: list[Frame]) -> None:
+        settings, newest = self._settings(), history[-1]
+        self.buffer.max_gap = settings.max_gap
+        if self._forget.is_set() or self.buffer.resets != self._resets:
+            self._forget.clear()
+            self._resets = self.buffer.resets
+            self._tracker.reset()
+        if self._is_too_old(newest, settings.max_age):
+            return
+        _convert(newest)
+        frames = [frame for frame in history if frame is newest or _is_usable(frame)]
+        self._estimator.score_threshold = settings.score_threshold
+        self._estimator.max_persons = settings.max_persons
+        started = perf_counter()
+        persons = self._estimator.estimate(frames)
+        self._statistics.inference += perf_counter() - started
+        if settings.tracking:
+            persons = self._tracker.update(persons, newest.stamp)
+        result, self._dropped = Result(newest, persons, len(frames) - 1, self._dropped), 0
+        self._publish(result)
+
+    def _is_too_old(self, frame: Frame, max_age: float) -> bool:
+        if max_age <= 0:
+            return False
+        waited = monotonic() - frame.received
+        # A stamp of zero is no stamp.
+        by_stamp = (self._clock() - frame.stamp) / 1e9 if frame.stamp else 0.0
+        if max(waited, by_stamp) <= max_age:
+            return False
+        self._dropped += 1
+        self._statistics.dropped += 1
+        self._complain(
+            f"image is {max(waited, by_stamp):.1f} s old, max_age is {max_age:g} s; "
+            "if a bag is played, use_sim_time must be true and the bag's clock be published"
+            if by_stamp > 60
+            else f"image is {max(waited, by_stamp):.2f} s old, max_age is {max_age:g} s"
+        )
+        return True
+
+
+def _convert(frame: Frame) -> None:
+    if frame.image is None:
+        frame.image, frame.bgr = images.read(frame.payload)
+
+
+def _is_usable(frame: Frame) -> bool:
+    """Whether a frame can serve as context: it was encoded before, or can be read now."""
+    try:
+        if frame.features is None:
+            _convert(frame)
+    except images.ImageError:
+        return False
+    return True
