@@ -120,7 +120,11 @@ def _sample(image: Json, people: list[Json], layout: Layout, read: Callable[[str
 
 def read_coco_json(path: Path, skeleton: str) -> Json:
     """A file in COCO's format; DatasetError when it is none, or has other keypoints."""
-    content = read_json(path)
+    return checked(read_json(path), path, skeleton)
+
+
+def checked(content: Any, path: Path, skeleton: str) -> Json:
+    """What was read from a file, if it is in COCO's format; else DatasetError."""
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise DatasetError(f"{path}: has no lists 'images' and 'annotations', so it is not in COCO's format")
     with broken_entries(path):

@@ -127,7 +127,7 @@ def frame_of(path: Path, index: int) -> Image:
     return frames[index].copy()
 
 
-@lru_cache(maxsize=8)  # neighbouring frames are asked for together, and seeking in a video is neither exact nor fast
+@lru_cache(maxsize=4)  # neighbouring frames are asked for together, and seeking in a video is neither exact nor fast
 def _frames(path: Path) -> list[Image]:
     try:
         with open_source(path) as source:

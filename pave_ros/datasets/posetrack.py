@@ -16,7 +16,7 @@ import numpy as np
 
 from pave_ros import skeletons
 from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample
-from pave_ros.datasets.coco import Json, labels_of, people_of, read_coco_json
+from pave_ros.datasets.coco import Json, checked, labels_of, people_of
 from pave_ros.datasets.files import broken_entries, first_existing, picture_size, read_json, read_mat, read_rgb
 
 # The joints of 2017 by their number in the files; the neck is what 2018 calls the bottom of the head.
@@ -73,7 +73,7 @@ def _samples(path: Path, skeleton: str) -> list[Sample]:
     with broken_entries(path):
         if isinstance(content, dict) and "annolist" in content:
             return _samples_2017(_plain(content["annolist"]), path, skeleton)
-        return _samples_2018(read_coco_json(path, "posetrack17"), path, skeleton)
+        return _samples_2018(checked(content, path, "posetrack17"), path, skeleton)
 
 
 def _samples_2018(content: Json, path: Path, skeleton: str) -> list[Sample]:
