@@ -142,12 +142,13 @@ def test_keypoints_outside_the_picture_are_not_added() -> None:
     assert labels.boxes[1, 0] + labels.boxes[1, 2] <= 200
 
 
-def test_somebody_on_top_of_the_annotated_person_is_no_other() -> None:
+def test_somebody_on_top_of_the_annotated_person_counts_neither_way() -> None:
     crossed = person()
     crossed[:, :2] = crossed[::-1, :2]
     labels = Completion()(annotated(person()), found(crossed, scores=(0.6,)), SIZE)
-    assert len(labels) == 1
+    assert labels.crowd.tolist() == [False, True]
     assert (labels.keypoints[0, :5] == 0).all()
+    assert len(Completion()(annotated(person()), found(crossed, scores=(0.2,)), SIZE)) == 1
 
 
 def test_sides_are_set_straight_where_they_are_unsure() -> None:

@@ -140,10 +140,10 @@ class Completion:
             similarity = similarities(labels, certain)
         matched = similarity.max(axis=0, initial=0) >= self.match
         labels = self._fill_faces(labels, certain, similarity)
-        overlap = overlaps(certain.boxes, labels.boxes)
-        # A person found on top of an annotated one is that one, seen differently.
-        others = np.asarray(~matched & (overlap.max(axis=1, initial=0) < 0.5))
-        return self._add(labels, certain[others], size)
+        # Found on top of an annotated person: the same one seen differently, or somebody close by.
+        on_top = overlaps(certain.boxes, labels.boxes).max(axis=1, initial=0) >= 0.5
+        others = np.asarray(~matched & ((certain.scores >= self.person) | ~on_top))
+        return self._add(labels, certain[others], ~on_top[others], size)
 
     def _straighten(self, labels: Labels, found: Persons, similarity: Floats) -> Labels:
         """Swap left and right of the people with whom the teacher agrees better that way."""
@@ -162,13 +162,13 @@ class Completion:
             keypoints[person, fill] = _as_labels(theirs[fill])
         return replace(labels, keypoints=keypoints)
 
-    def _add(self, labels: Labels, found: Persons, size: tuple[int, int]) -> Labels:
+    def _add(self, labels: Labels, found: Persons, apart: npt.NDArray[np.bool_], size: tuple[int, int]) -> Labels:
         boxes = _clipped(found.boxes, size)
         keypoints = np.where(found.keypoints[..., 2:] >= self.keypoint, _as_labels(found.keypoints), 0)
         outside = (keypoints[..., :2] < 0) | (keypoints[..., :2] >= size)
         keypoints[outside.any(axis=2)] = 0
         # Half of a person's keypoints at least: a lone head or arm is too often none.
-        sure = (found.scores >= self.person) & ((keypoints[..., 2] > 0).sum(axis=1) >= 6)
+        sure = apart & (found.scores >= self.person) & ((keypoints[..., 2] > 0).sum(axis=1) >= 6)
         keypoints[~sure] = 0
         added = Labels.from_keypoints(
             keypoints, labels.skeleton, boxes=boxes, areas=BODY_SHARE * boxes[:, 2] * boxes[:, 3], crowd=~sure
