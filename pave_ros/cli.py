@@ -1,4 +1,4 @@
-"""What a person types: `pave_ros camera | predict | evaluate | demo | node | weights | models | export`.
+"""What a person types: `pave_ros camera | predict | demo | node | evaluate | train | weights | models | export`.
 
 Everything heavy is imported inside the command that needs it, so that help is there at once.
 """
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from pave_ros import __version__
 
@@ -65,9 +66,12 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    err.print("[bold red]error:[/] ", end="")
-    err.print(message, markup=False, soft_wrap=True)
+    _print_error(message)
     sys.exit(1)
+
+
+def _print_error(message: str) -> None:
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
 def _version(wanted: bool) -> None:
@@ -195,8 +199,7 @@ def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: boo
     for path in written if len(written) <= 10 else [*written[:9], f"... and {len(written) - 9} more"]:
         print(path)
     for problem in summary.problems:
-        err.print("[bold red]error:[/] ", end="")
-        err.print(problem, markup=False, soft_wrap=True)
+        _print_error(problem)
     if summary.problems:
         raise typer.Exit(1)
 
@@ -267,6 +270,27 @@ def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator) -> 
 
 
 @app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings, see config/training and docs/training.md.")],
+) -> None:
+    """Train a model; goes on where an earlier run with the same output folder stopped."""
+    from functools import partial
+
+    from pave_ros.training.config import TrainingConfig
+    from pave_ros.training.sources import Mixture, TrainingScenes, ValidationPictures
+    from pave_ros.training.trainer import Trainer
+    from pave_ros.training.validation import validate
+
+    settings = TrainingConfig.read(config)
+    mixture = Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
+    check = partial(validate, pictures=ValidationPictures(mixture), limit=settings.validate_limit)
+    trainer = Trainer(settings, TrainingScenes(mixture), validate=check)
+    if trainer.step:
+        out.print(f"going on after step {trainer.step}")
+    out.print(f"weights: {trainer.run()}", soft_wrap=True)
+
+
+@app.command()
 def camera(
     context: typer.Context,
     source: Annotated[
@@ -310,6 +334,52 @@ def node(
         if value is not None:
             arguments += ["-p", f"{name}:={value}"]
     raise typer.Exit(run_node([*arguments, "--", *context.obj]))
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    video: Annotated[
+        str, typer.Option(help="What the camera shows: a video file, a webcam, a folder of pictures or synthetic.")
+    ] = "synthetic",
+    seconds: Annotated[float, typer.Option(min=1, help="How long; a video file that is shorter ends it.")] = 20.0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the annotated video and the contact sheet.")
+    ] = Path("out/demo"),
+    rate: Annotated[float, typer.Option(min=0, help="Pictures a second; 0: the source's own.")] = 0.0,
+    model: Model = "detrpose_n",
+    weights: Annotated[
+        str | None, typer.Option(help=f"{WEIGHTS_HELP} Without it: the published file, else random.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Show everything at work: camera and node in two processes, a live status line, a video at the end."""
+    from pave_ros.ros.demo import run
+
+    code = run(
+        source=video,
+        seconds=seconds,
+        output=output,
+        rate=rate,
+        model=model,
+        weights=weights or _demo_weights(model),
+        device=device,
+        ros_args=context.obj,
+    )
+    raise typer.Exit(code)
+
+
+def _demo_weights(model: str) -> str:
+    """The published weights, or random ones where those cannot be had: the demo shows the way of the data then."""
+    from pave_ros import models as known_models
+    from pave_ros.checkpoints import files
+
+    try:
+        return str(files.resolve("auto", "_".join(known_models.split_name(model))))
+    except files.WeightsError as error:
+        err.print(f"[bold yellow]No trained weights:[/] {escape(str(error))}", soft_wrap=True)
+        err.print("[bold yellow]The demo goes on with random weights: all that is shown is the way of the data.[/]")
+        return "random"
 
 
 @weights_app.command("list")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -219,3 +220,34 @@ def test_camera_and_node_get_options_and_ros_arguments(
         "--ros-args", "--params-file", str(parameters), "-p", "model:=detrpose_s", "--",
         "--ros-args", "-p", "max_rate:=5.0",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def demos(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What `pave_ros.ros.demo.run` was called with."""
+    calls: list[dict[str, Any]] = []
+    module = types.SimpleNamespace(run=lambda **given: calls.append(given) or 0)
+    monkeypatch.setitem(sys.modules, "pave_ros.ros.demo", module)  # type: ignore[arg-type]
+    return calls
+
+
+def test_demo_without_weights_says_what_to_expect(call: Call, demos: list[dict[str, Any]]) -> None:
+    result = call("demo", "--seconds", "3")
+    assert result.returncode == 0
+    assert "No trained weights" in result.stderr and "goes on with random weights" in result.stderr
+    (given,) = demos
+    assert (given["source"], given["seconds"], given["weights"]) == ("synthetic", 3, "random")
+    assert given["output"] == Path("out/demo") and given["ros_args"] == []
+
+
+def test_demo_takes_a_video_and_weights(call: Call, demos: list[dict[str, Any]], cache: Path) -> None:
+    path = cache / "weights" / "detrpose_hgnetv2_s.pth"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    result = call("demo", "--video", "clip.mp4", "--model", "detrpose_s", "--ros-args", "--log-level", "debug")
+    assert result.returncode == 0 and "random" not in result.stderr
+    call("demo", "--weights", "mine.pth")
+    first, second = demos
+    assert (first["source"], first["weights"]) == ("clip.mp4", str(path))
+    assert first["ros_args"] == ["--ros-args", "--log-level", "debug"]
+    assert second["weights"] == "mine.pth"

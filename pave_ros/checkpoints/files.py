@@ -157,8 +157,8 @@ def _fetch(row: WeightsFile, out: IO[bytes]) -> None:
         for attempt in range(ATTEMPTS):
             try:
                 return _receive(row, out, progress, task)
-            except urllib.error.HTTPError:
-                raise
+            except urllib.error.URLError:
+                raise  # no connection at all, or the server's refusal: asking again at once changes nothing
             except (OSError, http.client.HTTPException):
                 if attempt == ATTEMPTS - 1:
                     raise
