@@ -1,6 +1,6 @@
 """DETRPose: real-time end-to-end multi-person pose estimation (Janampa and Pattichis, 2025).
 
-A picture becomes feature maps (HGNetv2 and a hybrid encoder as in RT-DETR and D-FINE); the 60 best cells of
+A picture becomes feature maps (HGNetv2 and a hybrid encoder as in RT-DETR and D-FINE); the best cells of
 the maps become queries, each made of one instance token and one token per keypoint; decoder layers refine the
 keypoints as distributions over offsets (D-FINE's fine-grained distribution refinement, here of joints).
 No boxes, no cropping, no NMS.
@@ -26,7 +26,6 @@ from pave_ros.models.info import ModelInfo
 from pave_ros.models.layers import MLP, deformable_attention, inverse_sigmoid, sine_encoding
 
 HEADS = 8
-QUERIES = 60
 CLASSES = 2  # Label 1 is the person, label 0 is never assigned.
 BINS = 33  # Bins of each offset distribution.
 LQE_CHANNELS = 4  # Strongest feature channels at a joint that the quality estimate looks at.
@@ -46,6 +45,7 @@ class Variant:
     decoder_ffn: int
     points: int
     reg_scale: int
+    queries: int = 60
     input_size: tuple[int, int] = (640, 640)
     mean: float = 0.0
     std: float = 1.0
@@ -58,7 +58,7 @@ VARIANTS = {
     "l": Variant("hgnetv2_b4", (1, 2, 3), 256, 1024, 1.0, 1.0, 6, 1024, 4, 4),
     "x": Variant("hgnetv2_b5", (1, 2, 3), 384, 2048, 1.0, 1.0, 6, 1024, 4, 8),
     # Not published: the project's own small one, on a backbone with pretrained weights under a clear licence.
-    "lite": Variant("efficientnet_lite0", (3, 4), 128, 512, 0.5, 0.34, 3, 512, 6, 4, (320, 320), 0.5, 0.5),
+    "lite": Variant("efficientnet_lite0", (3, 4), 128, 512, 0.5, 0.34, 3, 512, 6, 4, 30, (320, 320), 0.5, 0.5),
 }
 
 
@@ -129,7 +129,7 @@ class DETRPose(PoseModel):
             variant.depth_mult,
             variant.expansion,
         )
-        self.selection = QuerySelection(variant.hidden, joints)
+        self.selection = QuerySelection(variant.hidden, joints, variant.queries)
         self.decoder = PoseDecoder(variant, joints)
         self.denoising = DenoisingEmbedding(variant.hidden, joints)
 
@@ -189,23 +189,24 @@ class DETRPose(PoseModel):
 class QuerySelection(nn.Module):
     """First stage: the best cells of all maps become people with rough keypoints."""
 
-    def __init__(self, hidden: int, joints: int) -> None:
+    def __init__(self, hidden: int, joints: int, queries: int) -> None:
         super().__init__()
         self.project = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
         self.class_head = nn.Linear(hidden, CLASSES)
         self.pose_head = MLP(hidden, 2 * hidden, 2 * joints, 4)
-        self.query_embedding = nn.Embedding(QUERIES, hidden)
+        self.query_embedding = nn.Embedding(queries, hidden)
         self.keypoint_embedding = nn.Embedding(joints, hidden)
         self.instance_embedding = nn.Embedding(1, hidden)
 
     def forward(self, features: Features) -> Prediction:
-        """Maps (B, C, H_l, W_l) -> the 60 best cells of each picture, or all where there are fewer"""
+        """Maps (B, C, H_l, W_l) -> the best cells of each picture, or all where there are fewer"""
         anchors, valid = self.anchors(features)
         memory = torch.cat([f.flatten(2).transpose(1, 2) for f in features], 1)
         memory = self.norm(self.project(memory * valid.to(memory.dtype)))
         logits = self.class_head(memory)
-        best = logits.amax(-1).topk(min(QUERIES, memory.shape[1]), dim=1).indices.unsqueeze(-1)
+        count = min(self.query_embedding.num_embeddings, memory.shape[1])
+        best = logits.amax(-1).topk(count, dim=1).indices.unsqueeze(-1)
         memory = memory.gather(1, best.expand(-1, -1, memory.shape[-1]))
         anchors = anchors.expand(best.shape[0], -1, -1).gather(1, best.expand(-1, -1, 2))
         keypoints = torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(2))

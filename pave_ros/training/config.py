@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from pave_ros import models
 
 
 class ConfigError(ValueError):
@@ -38,7 +40,8 @@ class TrainingConfig:
         precision: ``fp32``, or on CUDA ``bf16`` or ``fp16``.
         workers: processes that prepare pictures; 0 prepares them in the training process.
         seed: of everything that is random.
-        checkpoint_every, log_every, validate_every: in steps; 0 never.
+        checkpoint_every, log_every, validate_every: in steps; 0 never (validation comes at the end in any case).
+        validate_limit: at most so many validation pictures of each source; 0 for all.
     """
 
     model: str
@@ -66,7 +69,12 @@ class TrainingConfig:
     checkpoint_every: int = 1000
     log_every: int = 20
     validate_every: int = 0
-    evaluation: dict[str, Any] = field(default_factory=dict)
+    validate_limit: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the pictures that are trained on."""
+        return self.input_size or models.create(self.model).info.input_size
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import cv2
 import torch
 import torch.distributed as dist
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -86,10 +87,18 @@ class Trainer:
         config: the settings.
         samples: the training pictures.
         process: this process among others; None joins those that torchrun started.
+        validate: measures a network as it is now, e.g. its AP; called every `validate_every` steps and at the end.
     """
 
-    def __init__(self, config: TrainingConfig, samples: Samples, process: Process | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        samples: Samples,
+        process: Process | None = None,
+        validate: Callable[[PoseModel], dict[str, float]] | None = None,
+    ) -> None:
         self.config = config
+        self._validate = validate
         self.process = process or Process.join()
         per_process, rest = divmod(config.batch_size, self.process.world * config.accumulate)
         if rest or not per_process:
@@ -166,10 +175,19 @@ class Trainer:
                     self._log(log, losses)
                 if config.checkpoint_every and self.step % config.checkpoint_every == 0:
                     self.save()
+                if self._validate and log and self._is_time_to_validate():
+                    scores = self._validate(self.finished())
+                    progress.console.print(f"step {self.step}: {_in_words(scores)}")
+                    for name, value in scores.items():
+                        log.add_scalar(f"validation/{name}", value, self.step)
         self.save()
         if log:
             log.close()
         return self.weights_file
+
+    def _is_time_to_validate(self) -> bool:
+        every = self.config.validate_every
+        return self.step == self.config.steps or bool(every and self.step % every == 0)
 
     def _train_step(self, parts: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step; the losses by name."""
@@ -297,6 +315,10 @@ class Trainer:
         log.add_scalar("learning_rate", self._optimizer.param_groups[-1]["lr"], self.step)
 
 
+def _in_words(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+
+
 class _Parts:
     """Batch sampler: the numbers of the pictures of every part from the trainer's current step on."""
 
@@ -312,3 +334,4 @@ class _Parts:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)

@@ -1,0 +1,49 @@
+"""How good the weights are while they are trained: COCO's AP on the pictures that training never sees."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from pave_ros import postprocessing
+from pave_ros.datasets.base import Sample
+from pave_ros.evaluation.coco import coco_ap
+from pave_ros.models.base import PoseModel
+from pave_ros.persons import Persons
+from pave_ros.preprocessing import network_input
+from pave_ros.training.sources import ValidationPictures
+
+
+@torch.no_grad()
+def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> dict[str, float]:
+    """AP of each source of the pictures, 0..1, and their mean as ``mean``.
+
+    Args:
+        model: the network, which is run in evaluation mode and left in the mode it was in.
+        pictures: the validation part of a mixture.
+        limit: at most so many pictures of each source, evenly spread; 0 for all.
+    """
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    scores = {}
+    for name in dict.fromkeys(pictures.names):
+        indices = [i for i, source in enumerate(pictures.names) if source == name]
+        if limit and len(indices) > limit:
+            indices = [indices[i] for i in np.linspace(0, len(indices) - 1, limit).astype(int)]
+        samples, predictions = [], []
+        for index in indices:
+            image, labels = pictures.scene(index)
+            height, width = image.shape[:2]
+            samples.append(Sample(index, width, height, labels, partial(np.asarray, image)))
+            tensor = torch.from_numpy(network_input(image, model.info)).to(device)
+            outputs = {key: value.float().cpu().numpy() for key, value in model(tensor).items()}
+            predictions.append(_found(model, outputs, (width, height)))
+        scores[name] = coco_ap(samples, predictions).values["AP"]
+    model.train(training)
+    return {**scores, "mean": float(np.nanmean(list(scores.values())))}
+
+
+def _found(model: PoseModel, outputs: dict[str, np.ndarray], size: tuple[int, int]) -> Persons:
+    return postprocessing.persons(model.info, outputs, size, max_persons=20)
