@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pave_ros import __version__
+from pave_ros.models import DEFAULT
 
 if TYPE_CHECKING:
     from pave_ros.datasets import Dataset
@@ -117,7 +118,7 @@ def predict(
         typer.Argument(help="Pictures, folders of pictures, videos, or synthetic:frames=100.", metavar="FILES"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made if missing.")],
-    model: Model = "detrpose_n",
+    model: Model = DEFAULT,
     weights: Weights = "auto",
     device: Device = "auto",
     input_size: InputSize = "",
@@ -211,7 +212,7 @@ def evaluate(
     root: Annotated[Path, typer.Option(help="Folder of the data set as published; the synthetic scene needs none.")]
     = Path("."),
     split: Annotated[str, typer.Option(help="Part of the data set, as it names it.")] = "val",
-    model: Model = "detrpose_n",
+    model: Model = DEFAULT,
     weights: Weights = "auto",
     device: Device = "auto",
     engine: Annotated[str, typer.Option(help="auto, pytorch or onnxruntime.")] = "auto",
@@ -347,7 +348,7 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for the annotated video and the contact sheet.")
     ] = Path("out/demo"),
     rate: Annotated[float, typer.Option(min=0, help="Pictures a second; 0: the source's own.")] = 0.0,
-    model: Model = "detrpose_n",
+    model: Model = DEFAULT,
     weights: Annotated[
         str | None, typer.Option(help=f"{WEIGHTS_HELP} Without it: the published file, else random.")
     ] = None,

@@ -39,7 +39,7 @@ class Estimator:
 
     def __init__(
         self,
-        model: str = "detrpose_n",
+        model: str = models.DEFAULT,
         weights: str | Path = "auto",
         device: str = "auto",
         *,

@@ -18,6 +18,10 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
 }
 
 
+# What runs where no model is named.
+DEFAULT = "detrpose_n"
+
+
 def names() -> list[str]:
     """All models by name, ``system_variant``."""
     return [f"{system}_{variant}" for system, variants in SYSTEMS.items() for variant in variants]
