@@ -1,0 +1,119 @@
+"""Time of DETRPose for one picture, with PyTorch and with ONNX Runtime, on the CPU or a GPU.
+
+    python benchmarks/detrpose.py                       # all variants
+    python benchmarks/detrpose.py n s --rounds 20 --json out/detrpose.json
+    python benchmarks/detrpose.py --published DIR       # beside the published code, a checkout of its repository
+
+Weights are untrained, which changes nothing about the time. The candidates of a variant take turns, picture by picture,
+so that whatever else the machine does hits all alike; medians are printed, and how many times faster than the first
+column each one is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pave_ros import models
+from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
+from pave_ros.engines.pytorch import PyTorchEngine
+from pave_ros.models.detrpose import VARIANTS
+
+Candidate = Callable[[], object]
+
+
+def candidates(variant: str, size: tuple[int, int], device: str, published: Path | None) -> dict[str, Candidate]:
+    """What is timed for one variant, by name; each call handles one picture."""
+    picture = np.random.default_rng(0).random((1, 3, *size), np.float32)
+    found: dict[str, Candidate] = {}
+    if published:
+        found["published PyTorch"] = published_model(variant, size, published, picture)
+    by_torch = PyTorchEngine(models.create("detrpose", variant), device, "auto", size)
+    found["PyTorch"] = lambda: by_torch.decode([by_torch.encode(picture)])
+    with tempfile.TemporaryDirectory() as folder:
+        file = export_onnx(models.create("detrpose", variant), Path(folder) / "model.onnx", size)
+        by_onnx = OnnxRuntimeEngine(file, device)
+    found["ONNX Runtime"] = lambda: by_onnx.decode([by_onnx.encode(picture)])
+    return found
+
+
+def published_model(variant: str, size: tuple[int, int], checkout: Path, picture: np.ndarray) -> Candidate:
+    """The published network (https://github.com/SebastianJanampa/DETRPose), made as its configurations say."""
+    sys.path.insert(0, str(checkout))
+    from src.models.detrpose import DETRPose, HybridEncoder, Transformer
+    from src.nn.backbone.hgnetv2 import HGNetv2
+
+    row = VARIANTS[variant]
+    strides = [4 * 2**level for level in row.levels]
+    name = row.backbone[-2:].upper()
+    backbone = HGNetv2(name, use_lab=name in ("B0", "B2"), return_idx=list(row.levels), pretrained=False)
+    encoder = HybridEncoder(
+        in_channels=backbone._out_channels[-len(strides) :], feat_strides=strides, n_levels=len(strides),
+        hidden_dim=row.hidden, dim_feedforward=row.encoder_ffn, use_encoder_idx=[len(strides) - 1],
+        expansion=row.expansion, depth_mult=row.depth_mult, eval_spatial_size=size,
+    )  # fmt: skip
+    transformer = Transformer(
+        hidden_dim=row.hidden, num_queries=row.queries, num_decoder_layers=row.decoder_layers,
+        dim_feedforward=row.decoder_ffn, num_feature_levels=len(strides), dec_n_points=row.points,
+        learnable_tgt_init=True, two_stage_type="standard", num_body_points=17, num_classes=2,
+        two_stage_class_embed_share=False, two_stage_bbox_embed_share=False, feat_strides=strides,
+        eval_spatial_size=size, reg_max=32, reg_scale=row.reg_scale, return_intermediate_dec=True,
+    )  # fmt: skip
+    model = DETRPose(backbone, encoder, transformer).eval()
+    tensor = torch.from_numpy(picture)
+
+    def run() -> object:
+        with torch.inference_mode():
+            return model(tensor)
+
+    return run
+
+
+def medians(found: dict[str, Candidate], rounds: int) -> dict[str, float]:
+    """Milliseconds of each candidate, which take turns after one round of warming up."""
+    times: dict[str, list[float]] = {name: [] for name in found}
+    for index in range(rounds + 1):
+        for name, run in found.items():
+            started = time.perf_counter()
+            run()
+            if index:
+                times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 640), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--published", type=Path, help="checkout of the published code to time beside ours (CPU)")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results: dict[str, dict[str, float]] = {}
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    )
+    for variant in options.variants:
+        found = candidates(variant, tuple(options.size), options.device, options.published)
+        results[variant] = medians(found, options.rounds)
+        first = next(iter(results[variant].values()))
+        cells = (f"{name} {ms:.0f} ms ({first / ms:.2f}x)" for name, ms in results[variant].items())
+        print(f"detrpose_{variant}, {options.size[0]}x{options.size[1]}: {', '.join(cells)}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
