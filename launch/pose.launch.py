@@ -9,13 +9,14 @@ Arguments left empty leave the parameter file's values alone. `ros2 launch pave_
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SHARE = Path(get_package_share_directory("pave_ros"))
 
@@ -25,7 +26,7 @@ ARGUMENTS = (
     ("namespace", "", "Namespace of all nodes and topics"),
     ("image", "image", "Topic of the images; with image_transport compressed, /compressed is added"),
     ("camera_info", "camera_info", "Topic of the camera's intrinsics"),
-    ("model", "", "Name of the model, e.g. detrpose_s"),
+    ("model", "", "Name of the model, e.g. detrpose_n"),
     ("weights", "", "auto, a file, the name of a known file, or random"),
     ("device", "", "auto, cpu, cuda or cuda:N"),
     ("rviz", "false", "Whether to start RViz"),
@@ -37,7 +38,9 @@ ARGUMENTS = (
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch` calls."""
-    arguments = [DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS]
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS
+    ]
     return LaunchDescription([*arguments, OpaqueFunction(function=nodes)])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +94,7 @@ class Markers:
         return MarkerArray(markers=markers)
 
 
-def _points(kind: int, ns: str, positions: npt.NDArray[np.float64], size: float, look: dict) -> Marker:
+def _points(kind: int, ns: str, positions: npt.NDArray[np.float64], size: float, look: dict[str, Any]) -> Marker:
     marker = Marker(type=kind, ns=ns, **look)
     marker.scale.x = marker.scale.y = marker.scale.z = size
     marker.pose.orientation.w = 1.0
@@ -102,7 +103,7 @@ def _points(kind: int, ns: str, positions: npt.NDArray[np.float64], size: float,
     return marker
 
 
-def _label(text: str, position: npt.NDArray[np.float64], scale: float, look: dict) -> Marker:
+def _label(text: str, position: npt.NDArray[np.float64], scale: float, look: dict[str, Any]) -> Marker:
     marker = Marker(type=Marker.TEXT_VIEW_FACING, ns="label", text=text, **look)
     marker.scale.z = 3 * scale
     marker.pose.orientation.w = 1.0

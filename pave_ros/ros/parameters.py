@@ -15,6 +15,8 @@ from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from pave_ros import models
+
 
 @dataclass(frozen=True)
 class Row:
@@ -54,7 +56,7 @@ class Settings:
     """The values of all parameters of the pose node."""
 
     autostart: bool = _row(True, "Configure and activate at the start; false waits for lifecycle transitions.")
-    model: str = _row("detrpose_s", "Name of the model, as `pave_ros models` lists them.")
+    model: str = _row(models.DEFAULT, "Name of the model, as `pave_ros models` lists them.")
     weights: str = _row(
         "auto", "auto (the published file of the model), the name or path of a file, or random (untrained)."
     )
@@ -97,9 +99,7 @@ class Settings:
         1.0, "Seconds; a longer pause between two image stamps starts history and tracks afresh; 0: no limit.",
         low=0.0, high=3600.0, run_time=True,
     )  # fmt: skip
-    score_threshold: float = _row(
-        0.3, "People below this confidence are left out.", low=0.0, high=1.0, run_time=True
-    )
+    score_threshold: float = _row(0.3, "People below this confidence are left out.", low=0.0, high=1.0, run_time=True)
     max_persons: int = _row(20, "Most people per image, the best ones.", low=1, high=300, run_time=True)
     keypoint_threshold: float = _row(
         0.3, "Keypoints below this confidence are not drawn; messages always hold all.",

@@ -63,7 +63,7 @@ def run(make: Callable[[], Node], args: list[str] | None) -> int:
             node = make()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
-            if not node.start():  # type: ignore[attr-defined]
+            if not node.start():
                 code = 1
             else:
                 executor.spin()
@@ -88,7 +88,7 @@ def run(make: Callable[[], Node], args: list[str] | None) -> int:
 def _end(node: Node | None) -> bool:
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    ended = node is None or node.stop()  # type: ignore[attr-defined]
+    ended = node is None or node.stop()
     with suppress(Exception):  # what is left of a context that a signal has shut down cannot always be destroyed
         if node is not None:
             node.destroy_node()
