@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -129,8 +131,8 @@ class ImageSubscriber:
 
 def profiles_file() -> Path:
     """The Fast DDS profile with shared memory for images, where the package is installed or from the source tree."""
-    try:
-        share = Path(get_package_share_directory("pave_ros"))
-    except PackageNotFoundError:
-        share = Path(__file__).parents[2]
-    return share / "config" / "fastdds_images.xml"
+    folders = [Path(sys.prefix) / "share" / "pave_ros", Path(__file__).parents[2]]
+    with suppress(PackageNotFoundError, OSError):  # OSError: no setup.bash was sourced, as in a virtual environment
+        folders.insert(0, Path(get_package_share_directory("pave_ros")))
+    files = [folder / "config" / "fastdds_images.xml" for folder in folders]
+    return next((file for file in files if file.is_file()), files[0])
