@@ -353,8 +353,10 @@ def demo(
         str | None, typer.Option(help=f"{WEIGHTS_HELP} Without it: the published file, else random.")
     ] = None,
     device: Device = "auto",
+    input_size: InputSize = "",
 ) -> None:
     """Show everything at work: camera and node in two processes, a live status line, a video at the end."""
+    size = _input_size(input_size)
     from pave_ros.ros.demo import run
 
     code = run(
@@ -365,6 +367,7 @@ def demo(
         model=model,
         weights=weights or _demo_weights(model),
         device=device,
+        input_size=size,
         ros_args=context.obj,
     )
     raise typer.Exit(code)
