@@ -342,8 +342,8 @@ def demo(
     context: typer.Context,
     video: Annotated[
         str, typer.Option(help="What the camera shows: a video file, a webcam, a folder of pictures or synthetic.")
-    ] = "synthetic",
-    seconds: Annotated[float, typer.Option(min=1, help="How long; a video file that is shorter ends it.")] = 20.0,
+    ] = "synthetic:seed=3",
+    seconds: Annotated[float, typer.Option(min=1, help="How long; a video file that is shorter ends it.")] = 10.0,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the annotated video and the contact sheet.")
     ] = Path("out/demo"),

@@ -236,7 +236,7 @@ def test_demo_without_weights_says_what_to_expect(call: Call, demos: list[dict[s
     assert result.returncode == 0
     assert "No trained weights" in result.stderr and "goes on with random weights" in result.stderr
     (given,) = demos
-    assert (given["source"], given["seconds"], given["weights"]) == ("synthetic", 3, "random")
+    assert (given["source"], given["seconds"], given["weights"]) == ("synthetic:seed=3", 3, "random")
     assert given["output"] == Path("out/demo") and given["ros_args"] == []
 
 
@@ -244,10 +244,13 @@ def test_demo_takes_a_video_and_weights(call: Call, demos: list[dict[str, Any]],
     path = cache / "weights" / "detrpose_hgnetv2_s.pth"
     path.parent.mkdir(parents=True)
     path.touch()
-    result = call("demo", "--video", "clip.mp4", "--model", "detrpose_s", "--ros-args", "--log-level", "debug")
+    clip = str(cache / "clip.mp4")
+    with VideoWriter(clip, 10) as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    result = call("demo", "--video", clip, "--model", "detrpose_s", "--ros-args", "--log-level", "debug")
     assert result.returncode == 0 and "random" not in result.stderr
     call("demo", "--weights", "mine.pth")
     first, second = demos
-    assert (first["source"], first["weights"]) == ("clip.mp4", str(path))
+    assert (first["source"], first["weights"]) == (clip, str(path))
     assert first["ros_args"] == ["--ros-args", "--log-level", "debug"]
     assert second["weights"] == "mine.pth"

@@ -24,7 +24,6 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
@@ -251,8 +250,9 @@ class Spectator(Node):
         shown = [_rgb(image_annotated)]
         captions = [f"node: {self._caption} ({len(poses.persons)} people)"]
         if ground_truth is not None and image is not None:
-            shown.append(drawing.draw(_rgb(image), messages.persons(ground_truth), keypoint_threshold=0.25))
-            captions.append(f"ground truth of the scene ({len(ground_truth.persons)} people)")
+            people = messages.persons(ground_truth)
+            shown.append(drawing.draw(_rgb(image), people, keypoint_threshold=0.25, label=False))
+            captions.append(f"ground truth of the scene ({len(people)} people)")
         gap = 8
         width = len(shown) * (min(CELL, image_annotated.width) + gap) + gap
         return drawing.contact_sheet(shown, len(shown), width=width, captions=captions, gap=gap)
