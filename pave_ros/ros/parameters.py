@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -145,14 +146,26 @@ def descriptor(default: Any, row: Row) -> ParameterDescriptor:
 def problem(name: str, value: Any) -> str:
     """What is wrong with the value of a parameter, for the person who set it; empty when nothing is."""
     row: Row = _FIELDS[name].metadata["row"]
+    if not _fits(value, getattr(_DEFAULTS, name)):
+        return f"{name} must be {_KINDS[type(getattr(_DEFAULTS, name))]}, not {value!r}"
     if row.choices and value not in row.choices:
         return f"{name} must be one of {', '.join(row.choices)}, not {value!r}"
     if row.low is not None and row.high is not None:
-        numbers = [value] if isinstance(value, int | float) else value
+        numbers = value if isinstance(value, list) else [value]
         if any(math.isnan(number) or not row.low <= number <= row.high for number in numbers):
             return f"{name} must be between {row.low} and {row.high}, not {value}"
     wrong = row.check(value)
-    return f"{name} {wrong}, not {list(value)}" if wrong else ""
+    return f"{name} {wrong}, not {value}" if wrong else ""
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list of whole numbers"}
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a value has the type of the default; an int passes for a float."""
+    if isinstance(default, list):
+        return isinstance(value, list) and all(type(item) is int for item in value)
+    return type(value) is type(default) or (type(value) is int and isinstance(default, float))
 
 
 class Parameters:
@@ -167,13 +180,16 @@ class Parameters:
             _declare(node, name, default, descriptor(default, row))
 
     def _on_set(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
-        ours = {parameter.name: parameter.value for parameter in parameters if parameter.name in _FIELDS}
+        ours = {parameter.name: _plain(parameter.value) for parameter in parameters if parameter.name in _FIELDS}
         for name, value in ours.items():
             if reason := problem(name, value):
                 return SetParametersResult(successful=False, reason=reason)
-        lists = {name: list(value) for name, value in ours.items() if isinstance(getattr(_DEFAULTS, name), list)}
-        self.settings = replace(self.settings, **{**ours, **lists})
+        self.settings = replace(self.settings, **ours)
         return SetParametersResult(successful=True)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, array | tuple) else value
 
 
 def _declare(node: Node, name: str, default: Any, told: ParameterDescriptor) -> None:
@@ -181,10 +197,9 @@ def _declare(node: Node, name: str, default: Any, told: ParameterDescriptor) -> 
     try:
         node.declare_parameter(name, default, told)
     except InvalidParameterTypeException:
+        # Raises, with the reason that `problem` gives, for any other type.
         given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
         node.undeclare_parameter(name)
-        if not isinstance(default, float) or type(given) is not int:
-            raise
         node.declare_parameter(name, float(given), told, ignore_override=True)
 
 

@@ -1,0 +1,166 @@
+"""The whole node as a process, its camera as another, over real DDS."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from conftest import MODEL, Start
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from peer import Peer, Process, wait_for
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from visualization_msgs.msg import MarkerArray
+
+from pave_ros.msg import Poses, Skeleton
+from pave_ros.ros.messages import nanoseconds
+from pave_ros.skeletons import get
+
+NODE = "/robot1/pose_node"
+LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def stamps(inbox: list[Poses]) -> list[int]:
+    return [nanoseconds(message.header.stamp) for message in inbox]
+
+
+def test_results_come_at_the_rate_of_the_camera_with_its_stamps(robot: Process, peer: Peer) -> None:
+    poses = peer.subscribe(Poses, "/robot1/poses")
+    truth = peer.subscribe(Poses, "/robot1/ground_truth")
+    wait_for(lambda: poses and truth, "the first result")
+    first = len(poses)
+    begin = stamps(truth)[-1]
+    wait_for(lambda: len(poses) >= first + 20, "20 more results")
+    taken, results = stamps(truth), stamps(poses)
+    # A result may overtake the ground truth of its picture.
+    assert set(results[first:-2]) <= set(taken), "every result bears the stamp of a picture"
+    assert results == sorted(set(results)), "one result for a picture, in their order"
+    assert len(results) - first >= sum(stamp > begin for stamp in taken) / 2
+    newest = poses[-1]
+    assert newest.header.frame_id == "camera_optical_frame" == newest.camera
+    assert (newest.width, newest.height, newest.skeleton, newest.context) == (320, 240, "coco17", 0)
+    assert 0 < newest.latency < 10
+
+
+def test_people_are_complete(robot: Process, peer: Peer) -> None:
+    poses = peer.subscribe(Poses, "/robot1/poses")
+    wait_for(lambda: poses and poses[-1].persons, "a result with people")
+    people = poses[-1].persons
+    assert all(len(person.keypoints) == 17 and not person.keypoints_3d for person in people)
+    assert all(0 <= point.score <= 1 and math.isfinite(point.x) for person in people for point in person.keypoints)
+    assert len({person.track_id for person in people}) == len(people)
+    scores = [person.score for person in people]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_late_subscribers_get_the_skeleton(robot: Process, peer: Peer) -> None:
+    poses = peer.subscribe(Poses, "/robot1/poses")
+    wait_for(lambda: poses, "a result, long after the skeleton was published")
+    latched = peer.subscribe(Skeleton, "/robot1/skeleton", LATCHED)
+    skeleton = wait_for(lambda: latched, "the skeleton")[0]
+    known = get("coco17")
+    assert (skeleton.name, tuple(skeleton.keypoints)) == (known.name, known.keypoints)
+    assert tuple(zip(skeleton.edges[::2], skeleton.edges[1::2], strict=True)) == known.edges
+    assert tuple(skeleton.mirror) == known.mirror
+    assert list(skeleton.sigmas) == pytest.approx(known.sigmas)
+
+
+def test_every_topic_and_service_is_in_the_namespace(robot: Process, peer: Peer) -> None:
+    poses = peer.subscribe(Poses, "/robot1/poses")
+    wait_for(lambda: poses, "a result")
+    of = ("pose_node", "/robot1")
+    wait_for(lambda: of in peer.node.get_node_names_and_namespaces(), "the node's name")
+
+    def names(what: str) -> set[str]:
+        return {name for name, _ in getattr(peer.node, f"get_{what}_names_and_types_by_node")(*of)}
+
+    published, subscribed, services = names("publisher"), names("subscriber"), names("service")
+    assert {f"/robot1/{topic}" for topic in ("poses", "skeleton", "markers", "image_annotated")} <= published
+    assert {"/robot1/image", "/robot1/camera_info"} <= subscribed
+    assert {f"{NODE}/enable", f"{NODE}/reset", f"{NODE}/change_state", f"{NODE}/set_parameters"} <= services
+    everybodys = {"/diagnostics", "/rosout", "/parameter_events"}
+    assert all(name.startswith("/robot1/") for name in (published | subscribed | services) - everybodys)
+
+
+def test_markers_and_annotated_pictures(robot: Process, peer: Peer) -> None:
+    drawn = peer.subscribe(Image, "/robot1/image_annotated")
+    markers = peer.subscribe(MarkerArray, "/robot1/markers")
+    wait_for(lambda: drawn and markers, "markers and a picture")
+    assert (drawn[-1].width, drawn[-1].height, len(drawn[-1].data)) == (320, 240, 3 * 320 * 240)
+    assert {marker.ns for marker in markers[-1].markers} == {"joints", "limbs", "label"}
+
+
+def test_a_slow_model_drops_pictures_and_counts_them(camera: Process, start: Start, peer: Peer) -> None:
+    start(
+        "pave_ros.ros.node", "--ros-args", "-r", "__ns:=/slow", "-r", "image:=/robot1/image", *MODEL,
+        "-p", "input_size:=[768, 768]",
+    )  # fmt: skip
+    poses = peer.subscribe(Poses, "/slow/poses")
+    diagnostics = peer.diagnostics("/slow/pose_node")
+    wait_for(lambda: len(poses) > 3, "some results")
+    assert sum(message.dropped for message in poses) > 0
+    values = diagnostics.wait_for(state="detecting")
+    received, results, dropped = (int(values[name]) for name in ("images received", "results", "dropped"))
+    assert 0 <= received - results - dropped <= 1 + int(received * 0.5), "all but those in work and waiting"
+    # Between two results lie as many periods of the camera as pictures were dropped, and one.
+    gaps = [(b - a) / 1e8 for a, b in zip(stamps(poses), stamps(poses)[1:], strict=False)]
+    counted = [message.dropped + 1 for message in poses[1:]]
+    assert sum(counted) == pytest.approx(sum(gaps), rel=0.5)
+
+
+def test_lifecycle(camera: Process, start: Start, peer: Peer) -> None:
+    process = start(
+        "pave_ros.ros.node", "--ros-args", "-r", "__ns:=/cycle", "-r", "image:=/robot1/image", *MODEL,
+        "-p", "autostart:=false",
+    )  # fmt: skip
+    node = "/cycle/pose_node"
+    poses = peer.subscribe(Poses, "/cycle/poses")
+    skeletons = peer.subscribe(Skeleton, "/cycle/skeleton", LATCHED)
+    diagnostics = peer.diagnostics(node)
+
+    def change(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return peer.call(ChangeState, f"{node}/change_state", request).success
+
+    def state() -> str:
+        return peer.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label
+
+    assert state() == "unconfigured"
+    assert not change(Transition.TRANSITION_ACTIVATE), "the model is not loaded"
+    for _ in range(2):  # once more after the cleanup
+        skeletons.clear()
+        assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
+        diagnostics.wait_for(state="inactive", model="detrpose_n")
+        assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
+        poses.clear()
+        wait_for(lambda: poses and skeletons, "results of the active node")
+        assert change(Transition.TRANSITION_DEACTIVATE) and state() == "inactive"
+        diagnostics.wait_for(state="inactive")
+        poses.clear()
+        assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
+        assert "model" not in diagnostics.wait_for(state="unconfigured")
+        assert not poses, "an inactive node publishes nothing"
+    assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+    assert process.running
+    assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("weights:=/nowhere/model.pth",), "/nowhere/model.pth"),
+        (("model:=openpose",), "unknown model 'openpose'"),
+        (("reliability:=maybe",), "reliability must be one of"),
+        (("max_rate:=fast",), "max_rate"),
+    ],
+)
+def test_what_cannot_work_ends_with_one_clear_line(
+    start: Start, arguments: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    options = [word for argument in arguments for word in ("-p", argument)]
+    process = start("pave_ros.ros.node", "--ros-args", *options)
+    assert process.wait() == 1
+    lines = process.output.strip().splitlines()
+    assert len(lines) == 1 and reason in lines[0], process.output
