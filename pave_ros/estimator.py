@@ -50,14 +50,15 @@ class Estimator:
         max_persons: int = 20,
     ) -> None:
         name = "_".join(models.split_name(model))
-        self.trained = str(weights) != RANDOM
-        if self.trained:
+        if str(weights) != RANDOM:
             path = files.resolve(str(weights), name)
             self.weights = str(path)
             self._engine = engines.open_file(path, name, engine, device, precision, input_size)
         else:
-            self.weights = "random (untrained: its people mean nothing)"
+            self.weights = RANDOM
             self._engine = _untrained(name, device, precision, input_size)
+        if not self.trained:
+            self.weights += " (untrained: its people mean nothing)"
         self.score_threshold = score_threshold
         self.max_persons = max_persons
 
@@ -65,6 +66,11 @@ class Estimator:
     def name(self) -> str:
         """Name of the model, ``system_variant``."""
         return self._engine.info.name
+
+    @property
+    def trained(self) -> bool:
+        """Whether the weights were trained; if not, the people mean nothing."""
+        return self._engine.info.trained
 
     @property
     def skeleton(self) -> Skeleton:

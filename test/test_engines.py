@@ -136,10 +136,23 @@ def test_random_weights_say_so_and_repeat(photograph: npt.NDArray[np.uint8]) -> 
     assert np.array_equal(one(photograph).keypoints, two(photograph).keypoints)
 
 
-@pytest.mark.parametrize(
-    "image",
-    [np.zeros((10, 10), np.uint8), np.zeros((10, 10, 4), np.uint8), np.zeros((10, 10, 3)), np.zeros((0, 5, 3), np.uint8), "x"],
-)  # fmt: skip
+def test_exported_files_tell_whether_they_were_trained(exported: Path, tmp_path: Path) -> None:
+    untrained = export_onnx(models.create("detrpose_n"), tmp_path / "untrained.onnx", (96, 96))
+    assert not Estimator(weights=untrained).trained
+    assert "untrained" in Estimator(weights=untrained).weights
+    assert Estimator(weights=exported).trained
+
+
+NO_PICTURES = [
+    np.zeros((10, 10), np.uint8),
+    np.zeros((10, 10, 4), np.uint8),
+    np.zeros((10, 10, 3)),
+    np.zeros((0, 5, 3), np.uint8),
+    "x",
+]
+
+
+@pytest.mark.parametrize("image", NO_PICTURES)
 def test_what_is_no_picture_is_refused(exported: Path, image: npt.NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="image"):
         Estimator(weights=exported)(image)

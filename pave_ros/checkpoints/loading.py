@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
         if key not in wanted:
             raise CheckpointError(f"{source}: key {published!r} is superfluous, {what} has no such tensor")
     model.load_state_dict({key: ours[key][1].reshape(tensor.shape) for key, tensor in wanted.items()})
+    model.info = replace(model.info, trained=True)
 
 
 def open_model(name: str, path: Path | str) -> PoseModel:

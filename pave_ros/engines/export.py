@@ -44,7 +44,8 @@ def export_onnx(model: PoseModel, path: Path | str, input_size: tuple[int, int] 
     wrapped = _Outputs(model.fuse()).eval()
     example = torch.zeros(2, 3, *info.input_size)
     names = list(model(example))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     program = torch.onnx.export(
         wrapped,
         (example,),

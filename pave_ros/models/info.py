@@ -19,6 +19,7 @@ class ModelInfo:
         stride: both sides of an input must be a multiple of this.
         mean, std: RGB normalisation of values in 0..1.
         window: number of frames that the model looks at, 1 for image models.
+        trained: whether weights were loaded; a fresh network's answers mean nothing.
     """
 
     system: str
@@ -29,6 +30,7 @@ class ModelInfo:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     window: int = 1
+    trained: bool = False
 
     @property
     def name(self) -> str:
