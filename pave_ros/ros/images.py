@@ -4,7 +4,7 @@ An array is (H, W, 3) uint8 with a flag that tells BGR from RGB, because turning
 the picture that a model does not need. rgb8, bgr8, rgba8 and bgra8 are not copied at all: the array is a view of
 the message's data. Everything else goes through cv_bridge where ROS provides it, and through rosbags-image where
 only the wheels are installed; both are given rows without padding in the byte order of this machine, since neither
-copes with the rest in all its versions. OpenCV itself reads NV12, NV21, NV24, JPEG and PNG.
+copes with the rest in all its versions. OpenCV itself reads NV12, NV21, JPEG and PNG.
 
 16 bit pictures are scaled over their full range (65535 becomes 255), as cv_bridge does; a camera that
 uses fewer bits looks dark and should be scaled by its driver.
@@ -40,7 +40,7 @@ class Encoding:
     Attributes:
         pixel: bytes per pixel within a row.
         sample: bytes per sample; those of two bytes have a byte order.
-        rows: rows of data per two rows of the picture (more than 2 with separate chroma planes).
+        rows: rows of data per two rows of the picture (more than 2 with a separate chroma plane).
         even: whether width and height must be even, or only the width ("width"), because pixels share chroma.
         library: the name under which cv_bridge and rosbags-image know it; empty for those read here.
     """
@@ -79,7 +79,6 @@ ENCODINGS: dict[str, Encoding] = {
     "yuyv": _YUYV,
     "nv12": Encoding(1, rows=3, even="width and height"),
     "nv21": Encoding(1, rows=3, even="width and height"),
-    "nv24": Encoding(1, rows=6, even="width and height"),
     **_BAYER,
 }
 
@@ -102,8 +101,10 @@ def _library() -> Callable[[_Plain], Picture]:
         from cv_bridge import CvBridge
 
         bridge = CvBridge()
+        # One that was built for another numpy fails only here.
+        bridge.imgmsg_to_cv2(_Plain(1, 1, "mono8", 0, 1, np.zeros(1, np.uint8)), "bgr8")
         return lambda plain: bridge.imgmsg_to_cv2(plain, "bgr8")
-    except Exception:  # not installed, or built for another numpy: it fails in more ways than ImportError
+    except Exception:  # not installed, or not working: it fails in more ways than ImportError
         from rosbags.image import message_to_cvimage
 
         return lambda plain: message_to_cvimage(plain, "bgr8")  # type: ignore[arg-type,return-value]
@@ -157,18 +158,14 @@ def _rows(message: ImageMessage, encoding: Encoding) -> Picture:
 
 
 def _read_planar(rows: Picture, message: ImageMessage) -> Picture:
-    """BGR from a luma plane followed by a plane of interleaved chroma."""
-    height, width = message.height, message.width
-    luma, chroma = rows[:height], rows[height:]
-    if message.encoding == "nv24":  # chroma for every pixel; OpenCV wants one for each block of four
-        chroma = chroma.reshape(height, width, 2)[::2, ::2].reshape(height // 2, width)
+    """BGR from a luma plane followed by one of interleaved chroma, half as high."""
     code = cv2.COLOR_YUV2BGR_NV21 if message.encoding == "nv21" else cv2.COLOR_YUV2BGR_NV12
-    return np.asarray(cv2.cvtColor(np.concatenate([luma, chroma]), code), np.uint8)
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(rows), code), np.uint8)
 
 
 def _read_compressed(message: CompressedImage) -> tuple[Picture, bool]:
     data = np.frombuffer(message.data, np.uint8)
-    kind, whole = _container(data.tobytes() if len(data) < 2048 else data[:16].tobytes() + data[-1024:].tobytes())
+    kind, whole = _container(data.tobytes())
     if not whole:
         raise ImageError(f"the {kind} data of {len(data)} bytes is cut off: its end mark is missing")
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if kind else None
@@ -179,11 +176,15 @@ def _read_compressed(message: CompressedImage) -> tuple[Picture, bool]:
 
 
 def _container(data: bytes) -> tuple[str, bool]:
-    """("JPEG", "PNG" or "", whether the data's end mark is there): decoders fill up what was cut off with grey."""
+    """("JPEG", "PNG" or "", whether the data's end mark is there): decoders fill up what was cut off with grey.
+
+    The mark may be followed by a little, and by the zeros of the driver's buffer; one further up is a thumbnail's.
+    """
+    end = data.rstrip(b"\0")[-1024:]
     if data.startswith(b"\xff\xd8"):
-        return "JPEG", b"\xff\xd9" in data[2:]
+        return "JPEG", b"\xff\xd9" in end
     if data.startswith(b"\x89PNG"):
-        return "PNG", b"IEND" in data
+        return "PNG", b"IEND" in end
     return "", True
 
 
