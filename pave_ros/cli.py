@@ -343,7 +343,7 @@ def demo(
     video: Annotated[
         str, typer.Option(help="What the camera shows: a video file, a webcam, a folder of pictures or synthetic.")
     ] = "synthetic:seed=3",
-    seconds: Annotated[float, typer.Option(min=1, help="How long; a video file that is shorter ends it.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long; a shorter video is repeated.")] = 10.0,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the annotated video and the contact sheet.")
     ] = Path("out/demo"),
@@ -357,6 +357,9 @@ def demo(
 ) -> None:
     """Show everything at work: camera and node in two processes, a live status line, a video at the end."""
     size = _input_size(input_size)
+    from pave_ros.video import open_source
+
+    open_source(video).close()  # whatever is wrong with it is said before weights are fetched
     from pave_ros.ros.demo import run
 
     code = run(

@@ -40,9 +40,8 @@ from pave_ros.ros.subscriber import profiles_file
 from pave_ros.video import VideoWriter, open_source
 
 UNTRAINED = "random"
-UNTRAINED_SIZE = 320  # pixels; small, so that the way of the data is seen live on a CPU
+UNTRAINED_SIZE = 256  # pixels; small, so that the way of the data is seen live on a CPU
 LOADING, FIRST_RESULT = 180.0, 60.0  # seconds to wait for the model, and then for a first result
-QUIET = 2.0  # seconds without results after which nothing more is expected of a camera that has ended
 PENDING = 120  # pictures that wait for their results; older ones are given up
 CELL = 960  # pixels; the most width of a picture in the video
 SHEET = 6  # pictures on the contact sheet
@@ -68,7 +67,7 @@ def run(
     The processes get a ROS domain and a namespace of their own on this machine, so that demos do not meet.
 
     Args:
-        source: what the camera shows, see `pave_ros.video.open_source`; a video ends the demo, a picture stays.
+        source: what the camera shows, see `pave_ros.video.open_source`; over and over when it is short.
         seconds: how long, from the first result on.
         output: folder for the results; made if missing.
         model, weights, device: of the node; weights "random" are untrained.
@@ -80,7 +79,7 @@ def run(
         FileNotFoundError, VideoError, ValueError: of the source, or of the video that cannot be written.
     """
     with open_source(source, rate or None) as opened:
-        name, size, rate, still = opened.name, (opened.width, opened.height), opened.rate, opened.length == 1
+        name, size, rate = opened.name, (opened.width, opened.height), opened.rate
     output.mkdir(parents=True, exist_ok=True)
     synthetic = source.partition(":")[0] == "synthetic"
     trained = weights != UNTRAINED
@@ -88,7 +87,7 @@ def run(
         input_size = (UNTRAINED_SIZE, UNTRAINED_SIZE)
     _set_environment()
     common = [*(ros_args or []), "--ros-args", "-r", f"__ns:=/demo_{os.getpid()}"]
-    camera = ["camera", source, "--rate", str(rate), *([] if still else ["--once"]), *common]
+    camera = ["camera", source, "--rate", str(rate), *common]
     node = ["node", *common, *_node_parameters(model, weights, device, input_size)]
     console.print(
         f"camera process: {name}, {size[0]}x{size[1]}, {rate:g} pictures a second; node process: {model}, "
@@ -112,13 +111,15 @@ def run(
 
 
 def _set_environment() -> None:
-    """A domain of this run's own, on this machine only, and shared memory in which pictures have room."""
+    """For all processes: a ROS domain of this run's own, on this machine only, room for pictures in shared memory."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     humble = os.environ.get("ROS_DISTRO") == "humble"
     local = {"ROS_LOCALHOST_ONLY": "1"} if humble else {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     os.environ.update(local)
     profiles = "FASTRTPS_DEFAULT_PROFILES_FILE" if humble else "FASTDDS_DEFAULT_PROFILES_FILE"
     os.environ.setdefault(profiles, str(profiles_file()))
+    # Three processes share the cores; a thread of the model that has to wait for one holds up all the others.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
 def _node_parameters(model: str, weights: str, device: str, input_size: tuple[int, int] | None) -> list[str]:
@@ -333,11 +334,9 @@ def _watch(spectator: Spectator, node: Child, camera: Child, seconds: float) -> 
 
 
 def _is_over(tally: Tally, camera: Child, started: float, seconds: float) -> bool:
-    now = monotonic()
-    if not tally.results:
-        return now - started > FIRST_RESULT or (camera.ended and not tally.pictures)
-    quiet = max(QUIET, 2 * tally.ages[-1])
-    return now - tally.results[0] > seconds or (camera.ended and now - tally.results[-1] > quiet)
+    if camera.ended:  # a webcam that was unplugged, say; its log tells
+        return True
+    return monotonic() > (tally.results[0] + seconds if tally.results else started + FIRST_RESULT)
 
 
 @contextmanager
