@@ -8,6 +8,8 @@ from time import monotonic
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+DETECTING = "detecting"
+
 
 @dataclass
 class Statistics:
@@ -43,7 +45,7 @@ class Reporter:
     Attributes:
         name: of the node, with its namespace.
         facts: what does not change while a model runs, shown as it is.
-        state: one word or two for what the node is doing; "detecting" is the one that is judged by its results.
+        state: one word or two for what the node is doing; `DETECTING` is the one that is judged by its results.
         error: why the node cannot work at all, when it cannot.
         advice: what to do when no images come.
     """
@@ -63,7 +65,8 @@ class Reporter:
         now, new, old = monotonic(), Statistics(**vars(self.statistics)), self._last
         elapsed = max(now - self._time, 1e-6)
         results = new.published - old.published
-        self._silent = 0.0 if new.received > old.received else self._silent + elapsed
+        waiting = self.state == DETECTING and new.received == old.received
+        self._silent = self._silent + elapsed if waiting else 0.0
         self._time, self._last = now, new
         level, message = self._judge(new, old, results / elapsed)
         values = {
@@ -93,14 +96,14 @@ class Reporter:
     def _judge(self, new: Statistics, old: Statistics, rate: float) -> tuple[bytes, str]:
         if self.error:
             return DiagnosticStatus.ERROR, self.error
-        if self.state != "detecting":
+        if self.state != DETECTING:
             return DiagnosticStatus.OK, self.state
         if new.failed > old.failed:
             return DiagnosticStatus.ERROR, new.problem
         if new.unreadable > old.unreadable:
             return DiagnosticStatus.WARN, new.problem
         if self._silent > 2.0:
-            return DiagnosticStatus.STALE, self.advice or f"no image for {self._silent:.0f} s"
+            return DiagnosticStatus.WARN, self.advice or f"no image for {self._silent:.0f} s"
         if self.facts.get("trained") == "no":
             return DiagnosticStatus.WARN, f"{rate:.1f} results per second of untrained weights: they mean nothing"
         return DiagnosticStatus.OK, f"{rate:.1f} results per second"

@@ -100,6 +100,8 @@ def _points(kind: int, ns: str, positions: npt.NDArray[np.float64], size: float,
     marker.pose.orientation.w = 1.0
     flat = positions.reshape(-1, 3)
     marker.points = [Point(x=x, y=y, z=z) for x, y, z in flat[~np.isnan(flat).any(1)].tolist()]
+    if not marker.points:  # RViz complains of a list without points, and leaves the last one standing
+        marker.action = Marker.DELETE
     return marker
 
 

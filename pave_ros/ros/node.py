@@ -30,7 +30,7 @@ from pave_ros.frames import Frame
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.persons import Persons
 from pave_ros.ros import images, markers, messages
-from pave_ros.ros.diagnostics import Reporter, Statistics
+from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
 from pave_ros.ros.parameters import Parameters, Settings
 from pave_ros.ros.process import run
 from pave_ros.ros.subscriber import ImageSubscriber
@@ -54,13 +54,17 @@ PUBLISHERS: tuple[tuple[str, Any, QoSProfile], ...] = (
 
 class PoseNode(LifecycleNode):
     """Configuring loads the model, activating subscribes and publishes, deactivating stops both, cleaning up frees
-    the model. With the parameter `autostart` the first two happen by themselves."""
+    the model. With the parameter `autostart` the first two happen by themselves.
+
+    Attributes:
+        statistics: what the node has counted since its start.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("pose_node", **options)
         self._parameters_of_node = Parameters(self)
-        self._statistics = Statistics()
-        self._reporter = Reporter(self.get_fully_qualified_name(), self._statistics)
+        self.statistics = Statistics()
+        self._reporter = Reporter(self.get_fully_qualified_name(), self.statistics)
         self._estimator: Estimator | None = None
         self._worker: Worker | None = None
         self._subscriber: ImageSubscriber | None = None
@@ -99,7 +103,7 @@ class PoseNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to subscribe and to publish."""
         super().on_activate(state)
-        return self._attempt(self._activate, self._halt, "detecting" if self._enabled else "disabled", "inactive")
+        return self._attempt(self._activate, self._halt, DETECTING if self._enabled else "disabled", "inactive")
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop subscribing and publishing; the model stays loaded."""
@@ -151,7 +155,7 @@ class PoseNode(LifecycleNode):
         self._markers = markers.Markers(self._estimator.skeleton)
         self._worker = Worker(
             self._estimator, lambda: self.settings, self._publish, self.context.ok,
-            lambda: self.get_clock().now().nanoseconds, self._statistics, self.get_logger(),
+            lambda: self.get_clock().now().nanoseconds, self.statistics, self.get_logger(),
         )  # fmt: skip
         self._worker.start()
         settings = self.settings
@@ -216,7 +220,7 @@ class PoseNode(LifecycleNode):
         if not self._enabled and self._worker is not None:
             self._worker.buffer.clear()
         if self._worker is not None:
-            self._tell("detecting" if self._enabled else "disabled")
+            self._tell(DETECTING if self._enabled else "disabled")
         response.success = True
         response.message = "enabled" if self._enabled else "disabled: images are not looked at"
         return response
@@ -229,7 +233,7 @@ class PoseNode(LifecycleNode):
         return response
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.received += 1
+        self.statistics.received += 1
         if self._enabled and self._worker is not None:
             frame = Frame(messages.nanoseconds(message.header.stamp), message)
             if self._worker.buffer.push(frame):
@@ -254,9 +258,9 @@ class PoseNode(LifecycleNode):
         message.dropped = result.dropped
         message.latency = monotonic() - frame.received
         self._outputs["poses"].publish(message)
-        self._statistics.age += max(0.0, (self.get_clock().now().nanoseconds - frame.stamp) / 1e9)
-        self._statistics.people = len(persons)
-        self._statistics.published += 1
+        self.statistics.age += max(0.0, (self.get_clock().now().nanoseconds - frame.stamp) / 1e9)
+        self.statistics.people = len(persons)
+        self.statistics.published += 1
         self._visualize(frame, persons, header)
 
     def _visualize(self, frame: Frame, persons: Persons, header: Header) -> None:

@@ -73,7 +73,7 @@ class Worker:
         self._tracker = Tracker()
         self._resets = 0
         self._dropped = 0
-        self._due = 0.0
+        self._last_turn = -float("inf")
         self._forget = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pose worker", daemon=True)
@@ -99,15 +99,16 @@ class Worker:
             self._await_turn()
             taken = self.buffer.take(timeout=0.5)
             if taken is not None and not self._stopping.is_set():
+                self._last_turn = monotonic()
                 self.work(*taken)
 
     def _await_turn(self) -> None:
-        """Sleep until max_rate allows the next result."""
-        rate = self._settings().max_rate
-        if rate > 0:
-            self._stopping.wait(self._due - monotonic())
-            # One period after the last turn, or from now when images came slower than that.
-            self._due = max(self._due, monotonic() - 1 / rate) + 1 / rate
+        """Sleep until max_rate, which may change meanwhile, allows the next result."""
+        while not self._stopping.is_set() and (rate := self._settings().max_rate) > 0:
+            remaining = self._last_turn + 1 / rate - monotonic()
+            if remaining <= 0:
+                return
+            self._stopping.wait(min(remaining, 0.2))
 
     def work(self, history: list[Frame], passed_over: int) -> None:
         """Handle the newest frame of the history; whatever goes wrong with it is counted and logged."""

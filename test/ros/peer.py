@@ -161,11 +161,11 @@ class StandIn:
 
     def __init__(self) -> None:
         self.score_threshold, self.max_persons, self.delay = 0.3, 20, 0.0
-        self.frames: list[Frame] = []  # what was estimated
+        self.windows: list[list[Frame]] = []  # what was estimated
         self.persons = self.people((20.0, 10.0), (60.0, 15.0))
 
     def estimate(self, frames: Sequence[Frame]) -> Persons:
-        self.frames.append(frames[-1])
+        self.windows.append(list(frames))
         time.sleep(self.delay)
         return self.persons[self.persons.scores >= self.score_threshold][: self.max_persons]
 

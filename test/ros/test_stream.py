@@ -1,0 +1,279 @@
+"""What the node makes of a stream of images, good and bad: with a stand-in for the model, over real DDS."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from peer import Peer, image, wait_for
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import SetBool, Trigger
+from test_images import BAD, BAD_COMPRESSED, JPEG
+from visualization_msgs.msg import MarkerArray
+
+from pave_ros.msg import Poses
+from pave_ros.ros import messages
+from pave_ros.ros.node import PoseNode
+
+SECOND = 1_000_000_000
+
+
+class Rig:
+    """A node with a stand-in for its model, a publisher of its images and what it answers."""
+
+    def __init__(self, peer: Peer, node: PoseNode, stand_in: Any, kind: Any = Image, topic: str = "image") -> None:
+        self.node, self.model, self.peer = node, stand_in, peer
+        self.namespace = node.get_namespace()
+        self.name = f"{self.namespace}/pose_node"
+        self.poses: list[Poses] = peer.subscribe(Poses, f"{self.namespace}/poses")
+        self.images = peer.publisher(kind, f"{self.namespace}/{topic}")
+        # Otherwise the first result may be out before the subscription is known to the node.
+        wait_for(lambda: node.count_subscribers("poses"), "the subscription of the results")
+        wait_for(lambda: node._outputs["poses"].get_subscription_count(), "the subscription of the results")
+
+    def settled(self) -> None:
+        """Wait until all images sent one by one are answered, counted as bad, or passed over."""
+        n = self.node.statistics
+        wait_for(lambda: n.received == n.published + n.dropped + n.unreadable + n.failed, f"an end of the work: {n}")
+
+    def send(self, message: Any) -> None:
+        """Send an image and wait until the node is done with it."""
+        before = self.node.statistics.received
+        self.images.publish(message)
+        wait_for(lambda: self.node.statistics.received > before, "the arrival of an image")
+        self.settled()
+
+    def ask(self, stamp: int, **changes: Any) -> Poses:
+        """The result for an image of that stamp."""
+        before = len(self.poses)
+        self.send(image(stamp, **changes))
+        result = wait_for(lambda: self.poses[before:], "a result")[-1]
+        assert messages.nanoseconds(result.header.stamp) == stamp
+        return result
+
+    def tracks(self, stamp: int) -> set[int]:
+        return {person.track_id for person in self.ask(stamp).persons}
+
+
+@pytest.fixture
+def rig(peer: Peer, make_node: Callable[..., Any]) -> Callable[..., Rig]:
+    def make(**parameters: Any) -> Rig:
+        node, stand_in = make_node(**parameters)
+        if parameters.get("image_transport") == "compressed":
+            return Rig(peer, node, stand_in, CompressedImage, "image/compressed")
+        return Rig(peer, node, stand_in)
+
+    return make
+
+
+def test_a_result_says_all_of_its_image_and_its_people(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    front.model.delay = 0.2
+    result = front.ask(5 * SECOND)
+    assert (result.header.frame_id, result.camera, result.skeleton) == ("front", "front", "coco17")
+    assert (result.width, result.height, result.context, result.dropped) == (96, 64, 0, 0)
+    assert 0.2 <= result.latency < 30
+    people = messages.persons(result)
+    assert np.allclose(people.keypoints, front.model.persons.keypoints)
+    assert np.allclose(people.boxes, front.model.persons.boxes) and list(people.track_ids) == [1, 2]
+    assert [person.age for person in front.ask(5 * SECOND + 1).persons] == [1, 1]
+
+
+def test_the_name_of_the_camera_can_be_given(rig: Callable[..., Rig]) -> None:
+    assert rig(camera="porch").ask(SECOND).camera == "porch"
+
+
+def test_images_without_people_are_answered_too(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    front.model.persons = front.model.people()
+    assert front.ask(SECOND).persons == []
+
+
+def test_every_bad_image_is_counted_and_the_node_goes_on(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    diagnostics = front.peer.diagnostics(front.name)
+    for i, (changes, _) in enumerate(BAD.values(), 1):
+        front.send(image(i * SECOND, **changes))
+        assert front.node.statistics.unreadable == i
+        assert front.ask(i * SECOND + 1).persons
+    values = diagnostics.wait_for(unreadable_images=str(len(BAD)), results=str(len(BAD)))
+    reason = list(BAD.values())[-1][1]
+    assert reason in values["last problem"]
+
+
+def test_every_bad_compressed_image_is_counted_and_the_node_goes_on(rig: Callable[..., Rig]) -> None:
+    front = rig(image_transport="compressed")
+    for i, (data, _) in enumerate(BAD_COMPRESSED.values(), 1):
+        front.send(CompressedImage(format="jpeg", data=array("B", data)))
+        assert front.node.statistics.unreadable == i
+        front.send(CompressedImage(format="jpeg", data=array("B", JPEG)))
+        assert front.node.statistics.published == i
+
+
+def test_bad_images_are_logged_once_a_second_at_most(
+    rig: Callable[..., Rig], capfd: pytest.CaptureFixture[str]
+) -> None:
+    front = rig()
+    begin = time.monotonic()
+    for i in range(20):
+        front.send(image(i, step=1))
+    seconds = time.monotonic() - begin
+    lines = [line for line in capfd.readouterr().err.splitlines() if "unreadable image: step 1 is less" in line]
+    assert 1 <= len(lines) <= 1 + seconds
+
+
+def test_a_failing_model_is_counted_and_the_node_goes_on(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = rig()
+    diagnostics = front.peer.diagnostics(front.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(front.model, "estimate", lambda frames: 1 / 0)
+        front.send(image(1))
+    assert "division by zero" in diagnostics.wait_for(failed_images="1")["last problem"]
+    assert front.ask(2).persons
+
+
+def test_a_slow_model_takes_the_newest_and_counts_what_it_passed_over(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    front.model.delay = 0.2
+    for i in range(20):
+        front.images.publish(image(1 + i * SECOND // 50))
+        time.sleep(0.02)
+    wait_for(lambda: front.poses and messages.nanoseconds(front.poses[-1].header.stamp) > 19 * SECOND // 50, "the last")
+    front.settled()
+    counted = front.node.statistics
+    assert counted.dropped == sum(result.dropped for result in front.poses) > 0
+    assert counted.published == len(front.poses) < 20
+
+
+def test_history_reaches_as_far_back_as_the_model_wants(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peer.StandIn.window", 3)
+    front = rig(max_gap=1.0)
+    assert [front.ask(i * SECOND).context for i in (1, 2, 3, 4)] == [0, 1, 2, 2]
+    assert [frame.stamp // SECOND for frame in front.model.windows[-1]] == [2, 3, 4]
+    assert front.ask(2 * SECOND).context == 0, "a stamp that steps back starts afresh"
+    assert front.ask(int(2.9 * SECOND)).context == 1
+    assert front.ask(4 * SECOND).context == 0, "so does a pause longer than max_gap"
+    front.send(image(int(4.1 * SECOND), step=1))
+    assert front.ask(int(4.2 * SECOND)).context == 1, "an image that cannot be read is no context"
+
+
+def test_tracks_end_where_time_jumps_and_with_reset(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    assert front.tracks(10 * SECOND) == front.tracks(10 * SECOND + 1) == {1, 2}
+    assert front.tracks(5 * SECOND) == {3, 4}, "a bag that plays in a loop"
+    assert front.tracks(8 * SECOND) == {5, 6}, "a gap"
+    answer = front.peer.call(Trigger, f"{front.name}/reset", Trigger.Request())
+    assert answer.success
+    assert front.tracks(8 * SECOND + 1) == {7, 8}
+    assert front.tracks(8 * SECOND + 2) == {7, 8}
+
+
+def test_tracking_can_be_off(rig: Callable[..., Rig]) -> None:
+    assert rig(tracking=False).tracks(SECOND) == {-1}
+
+
+def test_enable(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    diagnostics = front.peer.diagnostics(front.name)
+
+    def enable(value: bool) -> None:
+        assert front.peer.call(SetBool, f"{front.name}/enable", SetBool.Request(data=value)).success
+
+    enable(False)
+    diagnostics.wait_for(state="disabled")
+    front.images.publish(image(1))
+    diagnostics.wait_for(state="disabled", images_received="1", results="0")
+    enable(True)
+    diagnostics.wait_for(state="detecting")
+    front.images.publish(image(2))
+    wait_for(lambda: front.poses, "a result")
+    assert messages.nanoseconds(front.poses[0].header.stamp) == 2
+
+
+def test_max_rate(rig: Callable[..., Rig]) -> None:
+    front = rig(max_rate=5.0)
+    begin = time.monotonic()
+    while time.monotonic() < begin + 2:
+        front.images.publish(image(time.time_ns()))
+        time.sleep(0.02)
+    front.settled()
+    assert 3 <= front.node.statistics.published <= (time.monotonic() - begin) * 5 + 1
+    assert front.peer.set_parameter(front.name, "max_rate", 0.001).successful
+    front.images.publish(image(1))
+    assert front.peer.set_parameter(front.name, "max_rate", 0.0).successful, "it need not wait for 1000 s"
+    front.settled()
+    before = front.node.statistics.published
+    for i in range(20):
+        front.ask(i)
+    assert front.node.statistics.published == before + 20
+
+
+def test_max_age(rig: Callable[..., Rig]) -> None:
+    front = rig(max_age=20.0)
+    front.send(image(time.time_ns() - 30 * SECOND))
+    counted = front.node.statistics
+    assert (counted.dropped, counted.published) == (1, 0)
+    assert "max_age is 20 s" in counted.problem
+    front.send(image(SECOND))
+    assert "use_sim_time" in counted.problem, "old by years: that is another clock"
+    assert front.ask(time.time_ns()).dropped == 2
+    assert front.ask(0).persons, "a stamp of zero is no stamp"
+
+
+def test_pictures_are_drawn_only_for_subscribers(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    front = rig()
+    drawn: list[Any] = []
+    monkeypatch.setattr("pave_ros.ros.node.drawing.draw", lambda picture, persons: drawn.append(picture))
+    front.ask(1)
+    assert not drawn
+    annotated = front.peer.subscribe(Image, f"{front.namespace}/image_annotated")
+    wait_for(lambda: front.node._is_wanted("image_annotated"), "the subscription")
+    front.ask(2)
+    assert wait_for(lambda: annotated, "a picture")[0].header.stamp.nanosec == 2
+    assert len(drawn) == 1
+    assert front.peer.set_parameter(front.name, "publish_annotated", False).successful
+    front.ask(3)
+    assert len(drawn) == 1
+
+
+def test_the_annotated_picture_shows_the_people(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    annotated = front.peer.subscribe(Image, f"{front.namespace}/image_annotated")
+    wait_for(lambda: front.node._is_wanted("image_annotated"), "the subscription")
+    given = image(7)
+    front.ask(7)
+    got = wait_for(lambda: annotated, "a picture")[0]
+    assert (got.header.frame_id, got.encoding, got.width, got.height) == ("front", "rgb8", 96, 64)
+    changed = np.frombuffer(got.data, np.uint8) != np.frombuffer(given.data, np.uint8)
+    assert changed.reshape(64, 96, 3)[10:50, 20:40].any()
+
+
+def test_markers_of_who_left_are_deleted(rig: Callable[..., Rig]) -> None:
+    front = rig(tracking=True)
+    arrays = front.peer.subscribe(MarkerArray, f"{front.namespace}/markers")
+    wait_for(lambda: front.node._is_wanted("markers"), "the subscription")
+
+    def shown(stamp: int) -> dict[int, set[int]]:
+        """The actions of the next array by the markers' id."""
+        before = len(arrays)
+        front.ask(stamp)
+        newest = wait_for(lambda: arrays[before:], "markers")[-1].markers
+        return {i: {marker.action for marker in newest if marker.id == i} for i in {m.id for m in newest}}
+
+    add, delete = 0, 2
+    assert shown(1) == shown(2) == {1: {add}, 2: {add}}
+    front.model.persons = front.model.people((20.0, 10.0))
+    assert shown(3) == {1: {add}, 2: {delete}}
+    assert shown(4) == {1: {add}}
+    assert front.peer.set_parameter(front.name, "publish_markers", False).successful
+    count = len(arrays)
+    front.ask(5)
+    assert len(arrays) == count

@@ -1,0 +1,155 @@
+"""The image subscription meets every publisher, and says what to do when nothing comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import rclpy
+from conftest import Start
+from peer import Peer, image, wait_for
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import Image
+
+from pave_ros.msg import Poses
+from pave_ros.ros.node import PoseNode
+from pave_ros.ros.subscriber import image_topic, profiles_file
+
+RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
+SMALL = "synthetic:width=80,height=64,persons=1"
+MakeNode = Callable[..., tuple[PoseNode, Any]]
+
+
+def subscription(node: PoseNode, topic: str = "") -> Any:
+    """QoS of the node's image subscription."""
+    infos = node.get_subscriptions_info_by_topic(topic or f"{node.get_namespace()}/image")
+    return infos[0].qos_profile if len(infos) == 1 else None
+
+
+@pytest.mark.parametrize("offer", [BEST_EFFORT, RELIABLE])
+def test_auto_takes_what_a_publisher_offers_that_was_there_before(
+    offer: QoSReliabilityPolicy, peer: Peer, make_node: MakeNode
+) -> None:
+    peer.node.create_publisher(Image, "/before/image", QoSProfile(depth=1, reliability=offer))
+    node, _ = make_node("-r", "image:=/before/image")
+    wait_for(
+        lambda: (qos := subscription(node, "/before/image")) and qos.reliability == offer,
+        f"a subscription that is {offer.name}",
+    )
+
+
+@pytest.mark.parametrize("offer", ["best_effort", "reliable"])
+def test_auto_takes_what_a_camera_offers_that_appears_later(
+    offer: str, peer: Peer, make_node: MakeNode, start: Start
+) -> None:
+    node, _ = make_node()
+    namespace = node.get_namespace()
+    poses = peer.subscribe(Poses, f"{namespace}/poses")
+    start("pave_ros.ros.camera", SMALL, "--ros-args", "-r", f"__ns:={namespace}", "-p", f"reliability:={offer}")
+    wait_for(lambda: len(poses) > 5, "results")
+    assert subscription(node).reliability == QoSReliabilityPolicy[offer.upper()]
+
+
+def test_a_change_of_publishers_is_followed(peer: Peer, make_node: MakeNode) -> None:
+    node, _ = make_node()
+    topic = f"{node.get_namespace()}/image"
+    for offer in (BEST_EFFORT, RELIABLE, BEST_EFFORT):
+        publisher = peer.node.create_publisher(Image, topic, QoSProfile(depth=1, reliability=offer))
+        before = node.statistics.published
+
+        def answered(publisher: Any = publisher, before: int = before) -> bool:
+            publisher.publish(image())
+            return node.statistics.published > before
+
+        wait_for(answered, f"a result of a publisher that is {offer.name}")
+        peer.node.destroy_publisher(publisher)
+        wait_for(lambda: not node.count_publishers(topic), "the end of the publisher")
+
+
+def test_the_reliability_can_be_fixed(peer: Peer, make_node: MakeNode) -> None:
+    for word in ("best_effort", "reliable"):
+        node, _ = make_node(reliability=word)
+        assert wait_for(lambda: subscription(node), "the subscription").reliability.name.lower() == word  # noqa: B023
+
+
+def test_qos_overrides(make_node: MakeNode) -> None:
+    """As a parameter file gives them: by the topic's full name."""
+    prefix = "qos_overrides./over/"
+    overrides = {
+        f"{prefix}image.subscription.reliability": "best_effort",
+        f"{prefix}image.subscription.depth": 3,
+        f"{prefix}poses.publisher.depth": 17,
+    }
+    node, _ = make_node("-r", "__ns:=/over", **overrides)
+    assert wait_for(lambda: subscription(node, "/over/image"), "the subscription").reliability == BEST_EFFORT
+    for name, value in overrides.items():
+        assert node.get_parameter(name).value == value
+
+
+@pytest.mark.parametrize(
+    ("offer", "reliability", "advice"),
+    [
+        (RELIABLE, "auto", f"FASTDDS_DEFAULT_PROFILES_FILE={profiles_file()}"),
+        (BEST_EFFORT, "reliable", "set `reliability` to auto"),
+        (None, "auto", "remap `image` to the topic of your camera"),
+    ],
+)
+def test_silence_is_explained_with_its_cure(
+    offer: Any, reliability: str, advice: str, peer: Peer, make_node: MakeNode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node, _ = make_node(reliability=reliability)
+    if offer is not None:
+        peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1, reliability=offer))
+    assert_advice(advice, node, peer, capfd)
+
+
+def test_a_topic_of_another_type_is_explained(
+    peer: Peer, make_node: MakeNode, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node, _ = make_node()
+    start(
+        "pave_ros.ros.camera", SMALL, "--compressed",
+        "--ros-args", "-r", f"image/compressed:={node.get_namespace()}/image",
+    )  # fmt: skip
+    assert_advice("set image_transport, or remap `image`", node, peer, capfd)
+
+
+def assert_advice(advice: str, node: PoseNode, peer: Peer, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is logged, once, and stands in the diagnostics."""
+    log = ""
+
+    def warned() -> bool:
+        nonlocal log
+        log += capfd.readouterr().err
+        return advice in log
+
+    wait_for(warned, "a warning")
+    assert log.count(advice) == 1, "it is not repeated at every check"
+    diagnostics = peer.diagnostics(f"{node.get_namespace()}/pose_node")
+    wait_for(lambda: any(advice in report.message for report in diagnostics.reports), "the advice in the diagnostics")
+
+
+def test_the_profile_of_the_advice_is_there() -> None:
+    assert profiles_file().is_file()
+
+
+@pytest.mark.parametrize(
+    ("remapping", "raw", "compressed"),
+    [
+        ((), "/image", "/image/compressed"),
+        (("image:=/front/image_raw",), "/front/image_raw", "/front/image_raw/compressed"),
+        (("image:=/front/jpeg/compressed",), "/front/jpeg/compressed", "/front/jpeg/compressed"),
+        (("image/compressed:=/front/jpeg",), "/image", "/front/jpeg"),
+        (("image:=/a", "image/compressed:=/b"), "/a", "/b"),
+    ],
+)
+def test_the_suffix_of_compressed_images_is_added_after_remapping(
+    remapping: tuple[str, ...], raw: str, compressed: str, ros: None
+) -> None:
+    arguments = [word for rule in remapping for word in ("-r", rule)]
+    node = rclpy.create_node("remapped", cli_args=["--ros-args", *arguments] if arguments else None)
+    try:
+        assert (image_topic(node, "raw"), image_topic(node, "compressed")) == (raw, compressed)
+    finally:
+        node.destroy_node()
