@@ -68,7 +68,7 @@ def run(
 
     Args:
         source: what the camera shows, see `pave_ros.video.open_source`; over and over when it is short.
-        seconds: how long, from the first result on.
+        seconds: how long, from the first picture in the video on.
         output: folder for the results; made if missing.
         model, weights, device: of the node; weights "random" are untrained.
         rate: pictures a second of the camera; 0 for the source's own.
@@ -172,10 +172,11 @@ class Child:
 
 @dataclass
 class Tally:
-    """What came by: times of arrival by `monotonic()`, ages in seconds, counts."""
+    """What came by: times by `monotonic()` of pictures, results and recorded pictures, ages in seconds, counts."""
 
     pictures: list[float] = field(default_factory=list)
     results: list[float] = field(default_factory=list)
+    recorded: list[float] = field(default_factory=list)
     ages: list[float] = field(default_factory=list)
     people: int = 0
     dropped: int = 0
@@ -184,7 +185,7 @@ class Tally:
         age = f"{median(self.ages[-10:]) * 1e3:.0f} ms" if self.ages else "-"
         return (
             f"camera {_rate(self.pictures):4.1f} fps | node {_rate(self.results):4.1f} fps | results {age} old | "
-            f"{self.people} people | {self.dropped} dropped"
+            f"{self.people} people | {self.dropped} dropped | {len(self.recorded)} recorded"
         )
 
 
@@ -234,6 +235,7 @@ class Spectator(Node):
         if parts.keys() == self._topics.keys():
             self._pending = {other: pending for other, pending in self._pending.items() if other > stamp}
             self._record(stamp, self._compose(**parts))
+            self.tally.recorded.append(monotonic())
         elif len(self._pending) > PENDING:
             del self._pending[min(self._pending)]
 
@@ -330,13 +332,14 @@ def _watch(spectator: Spectator, node: Child, camera: Child, seconds: float) -> 
                     return "the node ended"
     except KeyboardInterrupt:
         console.print("interrupted; ending")
-    return "" if tally.results else "no result arrived"
+        return "" if tally.recorded else "it was interrupted before the first result"
+    return "" if tally.recorded else "no result arrived"
 
 
 def _is_over(tally: Tally, camera: Child, started: float, seconds: float) -> bool:
     if camera.ended:  # a webcam that was unplugged, say; its log tells
         return True
-    return monotonic() > (tally.results[0] + seconds if tally.results else started + FIRST_RESULT)
+    return monotonic() > (tally.recorded[0] + seconds if tally.recorded else started + FIRST_RESULT)
 
 
 @contextmanager

@@ -1,0 +1,102 @@
+"""The demo end to end: three processes over DDS, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+
+from pave_ros.synthetic import Scene
+from pave_ros.video import VideoWriter, open_source
+
+TIMEOUT = 300.0  # seconds; generous, because the machine may be busy
+QUICK = ("--weights", "random", "--input-size", "96", "--device", "cpu")
+
+
+def demo(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pave_ros.cli", "demo", *map(str, arguments)]
+    env = {name: value for name, value in os.environ.items() if name != "ROS_DOMAIN_ID"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**env, "NO_COLOR": "1"}
+    )
+
+
+def read_until(process: subprocess.Popen[str], pattern: str) -> str:
+    """What the process says up to a line in which the pattern is found, or to its end."""
+    assert process.stdout is not None
+    guard = threading.Timer(TIMEOUT, process.kill)
+    guard.start()
+    said = ""
+    try:
+        while not re.search(pattern, said) and (line := process.stdout.readline()):
+            said += line
+    finally:
+        guard.cancel()
+    return said
+
+
+def check_results(folder: Path, size: tuple[int, int]) -> int:
+    """Video (of this width and height) and contact sheet can be read and are not dark; returns the video's length."""
+    with open_source(folder / "demo.mp4") as video:
+        frames = [frame.image for frame in video]
+        assert (video.width, video.height) == size
+    assert all(frame is not None and frame.mean() > 20 for frame in frames)
+    sheet = cv2.imread(str(folder / "demo.png"))
+    assert sheet is not None and sheet.shape[1] == 1920 and sheet.mean() > 20
+    return len(frames)
+
+
+def test_synthetic_camera(tmp_path: Path) -> None:
+    process = demo("--video", "synthetic:width=320,height=240,rate=10", "--seconds", "3", "-o", tmp_path, *QUICK)
+    said, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, said
+    assert "camera process: synthetic, 320x240, 10 pictures a second" in said
+    assert "never trained, so its skeletons are meaningless" in said and "on the right: the ground truth" in said
+    assert str(tmp_path / "demo.mp4") in said and str(tmp_path / "demo.png") in said
+    # In real time, however many results there were; the node's picture and the truth side by side, in a frame.
+    assert 15 <= check_results(tmp_path, (2 * 320 + 24, 240 + 16)) <= 40
+    assert "waiting for images on /demo_" in (tmp_path / "node.log").read_text()
+
+
+def test_clip_until_interrupted(tmp_path: Path) -> None:
+    clip, out = tmp_path / "clip.mp4", tmp_path / "out"
+    scene = Scene(seed=3, width=160, height=120, persons=1)
+    with VideoWriter(clip, 10) as writer:
+        for i in range(3):
+            writer.write(scene.frame(10 * i).image)
+    process = demo("--video", clip, "--seconds", "1000", "-o", out, *QUICK)
+    said = read_until(process, r"[1-9]\d* recorded")
+    children = psutil.Process(process.pid).children()
+    assert len(children) == 2, said
+    process.send_signal(signal.SIGINT)
+    said += process.communicate(timeout=TIMEOUT)[0]
+    assert process.returncode == 0, said
+    assert "interrupted" in said and "meaningless" in said and "ground truth" not in said
+    assert check_results(out, (160 + 16, 120 + 16)) > 0
+    assert not any(child.is_running() for child in children)
+
+
+def test_missing_video_is_one_line(tmp_path: Path) -> None:
+    process = demo("--video", tmp_path / "nothere.mp4", "-o", tmp_path / "out")
+    said, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert said == f"error: {tmp_path}/nothere.mp4: no such file or folder\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_node_that_fails_is_quoted(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(np.random.default_rng(0).bytes(1000))
+    process = demo("--weights", bad, "-o", tmp_path)
+    said, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1, said
+    assert "the node ended before it was ready" in said and "Last lines of the node" in said
+    assert "pose_node]: " in said and "bad.pth" in said.split("Last lines of the node")[1]
