@@ -85,7 +85,7 @@ def run(
     trained = weights != UNTRAINED
     if not trained and input_size is None:
         input_size = (UNTRAINED_SIZE, UNTRAINED_SIZE)
-    _set_environment()
+    set_environment()
     common = [*(ros_args or []), "--ros-args", "-r", f"__ns:=/demo_{os.getpid()}"]
     camera = ["camera", source, "--rate", str(rate), *common]
     node = ["node", *common, *_node_parameters(model, weights, device, input_size)]
@@ -110,7 +110,7 @@ def run(
     return 0
 
 
-def _set_environment() -> None:
+def set_environment() -> None:
     """For all processes: a ROS domain of this run's own, on this machine only, room for pictures in shared memory."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     humble = os.environ.get("ROS_DISTRO") == "humble"
