@@ -1,0 +1,27 @@
+"""The documentation against the code."""
+
+from pathlib import Path
+
+from pave_ros.ros.node import PUBLISHERS
+from pave_ros.ros.parameters import rows
+
+PAGE = (Path(__file__).parents[1] / "docs" / "node.md").read_text()
+
+
+def test_every_parameter_of_the_node_has_its_row() -> None:
+    table = PAGE.partition("| parameter |")[2].partition("\n\n")[0]
+    written = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    expected = [
+        [f"`{name}`", "`" + _yaml(default) + "`", "yes" if row.run_time else "", row.description]
+        for name, (default, row) in rows().items()
+    ]
+    assert [[*cells[:3], cells[-1]] for cells in written] == expected
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+
+
+def test_every_topic_of_the_node_is_named() -> None:
+    for topic, _, _ in PUBLISHERS:
+        assert f"| `{topic}` |" in PAGE
