@@ -28,6 +28,7 @@ from std_msgs.msg import Header
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.ros import images, messages
+from pave_ros.ros.parameters import declare
 from pave_ros.ros.process import run
 from pave_ros.ros.subscriber import image_topic
 from pave_ros.video import Source, VideoError, open_source
@@ -51,7 +52,7 @@ class CameraNode(Node):
         given = [Parameter(name, value=value) for name, value in overrides.items()]
         super().__init__("camera", parameter_overrides=given)
         values = {
-            name: self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True)).value
+            name: declare(self, name, default, ParameterDescriptor(description=text, read_only=True))
             for name, default, text in PARAMETERS
         }
         self._values = values

@@ -166,10 +166,11 @@ class PoseNode(LifecycleNode):
         self.get_logger().info(f"waiting for images on {self._subscriber.topic}")
 
     def _load(self) -> Estimator:
+        settings, log = self.settings, self.get_logger()
+        log.info(f"loading {settings.model}, weights: {settings.weights}")
         # Takes seconds; a signal before the node exists could not be answered properly.
         from pave_ros.estimator import Estimator
 
-        settings = self.settings
         height, width = settings.input_size
         estimator = Estimator(
             model=settings.model,
@@ -181,7 +182,6 @@ class PoseNode(LifecycleNode):
             score_threshold=settings.score_threshold,
             max_persons=settings.max_persons,
         )
-        log = self.get_logger()
         if settings.device == "auto" and estimator.device == "cpu":
             log.warning("no CUDA device was found: the model runs on the CPU, which is slow")
         log.info(

@@ -162,10 +162,10 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def _fits(value: Any, default: Any) -> bool:
-    """Whether a value has the type of the default; an int passes for a float."""
+    """Whether a value has the type of the default, or is an int that `declare` makes a float or text of."""
     if isinstance(default, list):
         return isinstance(value, list) and all(type(item) is int for item in value)
-    return type(value) is type(default) or (type(value) is int and isinstance(default, float))
+    return type(value) is type(default) or (type(value) is int and isinstance(default, float | str))
 
 
 class Parameters:
@@ -177,7 +177,7 @@ class Parameters:
             node.add_pre_set_parameters_callback(_whole_numbers_to_floats)
         node.add_on_set_parameters_callback(self._on_set)
         for name, (default, row) in rows().items():
-            _declare(node, name, default, descriptor(default, row))
+            declare(node, name, default, descriptor(default, row))
 
     def _on_set(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         ours = {parameter.name: _plain(parameter.value) for parameter in parameters if parameter.name in _FIELDS}
@@ -192,15 +192,17 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, array | tuple) else value
 
 
-def _declare(node: Node, name: str, default: Any, told: ParameterDescriptor) -> None:
-    """Declare a parameter; where a float is meant, YAML's 10 is taken for 10.0."""
+def declare(node: Node, name: str, default: Any, told: ParameterDescriptor) -> Any:
+    """Declare a parameter and return its value. YAML's 10 is taken for 10.0 where a number is meant, and for "10"
+    where text is: a webcam's name may be 0."""
     try:
-        node.declare_parameter(name, default, told)
+        return node.declare_parameter(name, default, told).value
     except InvalidParameterTypeException:
-        # Raises, with the reason that `problem` gives, for any other type.
         given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
         node.undeclare_parameter(name)
-        node.declare_parameter(name, float(given), told, ignore_override=True)
+        if type(given) is not int or not isinstance(default, float | str):
+            raise
+        return node.declare_parameter(name, type(default)(given), told, ignore_override=True).value
 
 
 def _whole_numbers_to_floats(parameters: list[Parameter[Any]]) -> list[Parameter[Any]]:

@@ -1,0 +1,117 @@
+"""The camera node plays every source with the right stamps, intrinsics and ground truth."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import CAMERA, Start
+from peer import Peer, Process, wait_for
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from pave_ros.msg import Poses
+from pave_ros.ros import images, messages
+from pave_ros.synthetic import Scene
+
+DEEP = QoSProfile(depth=50)
+
+
+def stamp(message: Image | CameraInfo | Poses) -> float:
+    return messages.nanoseconds(message.header.stamp) / 1e9
+
+
+def test_synthetic(camera: Process, peer: Peer) -> None:
+    pictures = peer.subscribe(Image, "/robot1/image", DEEP)
+    infos = peer.subscribe(CameraInfo, "/robot1/camera_info", DEEP)
+    truths = peer.subscribe(Poses, "/robot1/ground_truth", DEEP)
+    wait_for(lambda: min(len(pictures), len(infos), len(truths)) > 10, "pictures, intrinsics and ground truth")
+    by_stamp = {stamp(message): message for message in truths}
+    common = [(p, i, by_stamp[stamp(p)]) for p in pictures for i in infos if stamp(p) == stamp(i) in by_stamp]
+    assert len(common) > 5, "the three bear the same stamp"
+    picture, info, truth = common[0]
+    assert picture.header.frame_id == info.header.frame_id == truth.header.frame_id == "camera_optical_frame"
+    assert (picture.width, picture.height) == (info.width, info.height) == (truth.width, truth.height) == (320, 240)
+    assert info.k.tolist() == [320.0, 0.0, 160.0, 0.0, 320.0, 120.0, 0.0, 0.0, 1.0]
+    assert abs(stamp(pictures[-1]) - time.time()) < 30
+
+
+def test_the_ground_truth_is_that_of_the_picture(start: Start, peer: Peer) -> None:
+    pictures = peer.subscribe(Image, "/truth/image", DEEP)
+    truths = peer.subscribe(Poses, "/truth/ground_truth", DEEP)
+    start("pave_ros.ros.camera", "synthetic:width=80,height=64,seed=3", "--ros-args", "-r", "__ns:=/truth")
+    stamps = wait_for(lambda: {stamp(p) for p in pictures} & {stamp(t) for t in truths}, "a picture and its truth")
+    (picture,) = (p for p in pictures if stamp(p) == min(stamps))
+    (truth,) = (t for t in truths if stamp(t) == min(stamps))
+    pixels, is_bgr = images.read(picture)
+    # The scene is repeatable; which of its first pictures this is, the picture itself tells.
+    scene = Scene(width=80, height=64, seed=3)
+    frames = (scene.frame(i) for i in range(300))
+    people = next(f.persons for f in frames if (f.image[..., :: -1 if is_bgr else 1] == pixels).all())
+    told = messages.persons(truth)
+    assert told.track_ids.tolist() == people.track_ids.tolist()
+    assert not len(people) or np.allclose(told.keypoints, people.keypoints, atol=1e-3, equal_nan=True)
+
+
+def test_the_rate_is_kept(camera: Process, peer: Peer) -> None:
+    truths = peer.subscribe(Poses, "/robot1/ground_truth", DEEP)
+    wait_for(lambda: len(truths) > 20, "pictures")
+    stamps = [stamp(message) for message in truths]
+    assert np.median(np.diff(stamps)) == pytest.approx(0.1, rel=0.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five pictures whose grey tells their number."""
+    made = tmp_path / "pictures"
+    made.mkdir()
+    for i in range(5):
+        cv2.imwrite(str(made / f"{i}.png"), np.full((48, 64, 3), 50 * i, np.uint8))
+    return made
+
+
+def test_a_folder_once(folder: Path, start: Start, peer: Peer) -> None:
+    pictures = peer.subscribe(Image, "/folder/image", DEEP)
+    process = start(
+        "pave_ros.ros.camera", str(folder), "--rate", "4", "--once", "--frame-id", "desk",
+        "--ros-args", "-r", "__ns:=/folder",
+    )  # fmt: skip
+    assert process.wait() == 0, process.output
+    assert "the source is at its end" in process.output
+    wait_for(lambda: pictures and pictures[-1].data[0] == 200, "the last picture")
+    greys = [message.data[0] for message in pictures]
+    # Who subscribes needs a moment to be known to the camera.
+    assert greys == [0, 50, 100, 150, 200][-len(greys) :] and len(greys) >= 2
+    assert {message.header.frame_id for message in pictures} == {"desk"}
+
+
+def test_a_folder_in_a_loop_as_jpeg_by_parameters(folder: Path, start: Start, peer: Peer) -> None:
+    pictures = peer.subscribe(CompressedImage, "/loop/image/compressed", DEEP)
+    start(
+        "pave_ros.ros.camera", "--ros-args", "-r", "__ns:=/loop", "-p", f"source:={folder}", "-p", "rate:=20",
+        "-p", "image_transport:=compressed", "-p", "jpeg_quality:=80",
+    )  # fmt: skip
+    wait_for(lambda: len(pictures) > 8, "pictures beyond the end of the folder")
+    stamps = [stamp(message) for message in pictures]
+    assert stamps == sorted(set(stamps)), "stamps go on rising when the source starts over"
+    assert pictures[0].format == "bgr8; jpeg compressed bgr8"
+    assert images.read(pictures[0])[0].shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("/nowhere.mp4",), "/nowhere.mp4"),
+        ((CAMERA, "--ros-args", "-p", "image_transport:=theora"), "image_transport must be one of raw, compressed"),
+        ((CAMERA, "--ros-args", "-p", "reliability:=maybe"), "reliability must be one of reliable, best_effort"),
+        ((CAMERA, "--ros-args", "-p", "rate:=fast"), "rate"),
+    ],
+)
+def test_what_cannot_work_ends_with_one_clear_line(arguments: tuple[str, ...], reason: str, start: Start) -> None:
+    process = start("pave_ros.ros.camera", *arguments)
+    assert process.wait() == 1
+    lines = process.output.strip().splitlines()
+    assert len(lines) == 1 and reason in lines[0], process.output

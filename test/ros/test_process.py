@@ -1,0 +1,70 @@
+"""The processes end well: exit code 0, no traceback, nothing published any more."""
+
+from __future__ import annotations
+
+import time
+from signal import SIGINT, SIGTERM, Signals
+
+import pytest
+from conftest import MODEL, Start
+from peer import Peer, Process, wait_for
+
+from pave_ros.msg import Poses
+
+ENDINGS: dict[str, tuple[Signals, ...]] = {
+    "SIGINT": (SIGINT,),
+    "SIGTERM": (SIGTERM,),
+    "SIGINT twice": (SIGINT, SIGINT),
+    "SIGTERM twice": (SIGTERM, SIGTERM),
+    "as ros2 launch does": (SIGINT, SIGINT, SIGTERM),
+}
+
+
+def send(process: Process, signals: tuple[Signals, ...]) -> None:
+    for number in signals:
+        process.signal(number)
+        time.sleep(0.05)  # signals that come at once are one
+
+
+def assert_ended_well(process: Process) -> None:
+    assert process.wait() == 0, process.output
+    assert "Traceback" not in process.output and "ERROR" not in process.output, process.output
+
+
+def test_the_node_ends_well_while_it_works(camera: Process, start: Start, peer: Peer) -> None:
+    """At once, to save time; with a model so slow that the signal comes while it works."""
+    running = {}
+    for i, ending in enumerate(list(ENDINGS)[:4]):
+        process = start(
+            "pave_ros.ros.node", "--ros-args", "-r", f"__ns:=/end{i}", "-r", "image:=/robot1/image", *MODEL,
+            "-p", "input_size:=[384, 384]",
+        )  # fmt: skip
+        running[ending] = process, peer.subscribe(Poses, f"/end{i}/poses")
+    wait_for(lambda: all(poses for _, poses in running.values()), "results of all nodes", timeout=180)
+    signalled = {}
+    for ending, (process, _) in running.items():
+        signalled[ending] = time.time()
+        send(process, ENDINGS[ending])
+    for ending, (process, poses) in running.items():
+        assert_ended_well(process)
+        newest = poses[-1]
+        # The picture arrived after its stamp, so this is the earliest time at which the result may have been sent.
+        published = newest.header.stamp.sec + newest.header.stamp.nanosec / 1e9 + newest.latency
+        assert published <= signalled[ending], f"{ending}: a result after the end began"
+
+
+@pytest.mark.parametrize("ending", [(SIGINT,), (SIGTERM, SIGTERM)])
+def test_the_node_ends_well_while_it_loads_the_model(ending: tuple[Signals, ...], start: Start) -> None:
+    process = start("pave_ros.ros.node", "--ros-args", *MODEL)
+    wait_for(lambda: "loading detrpose_n" in process.output, "the begin of the loading")
+    send(process, ending)
+    assert_ended_well(process)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_camera_ends_well(ending: str, start: Start, peer: Peer) -> None:
+    truth = peer.subscribe(Poses, "/ending/ground_truth")
+    process = start("pave_ros.ros.camera", "synthetic:width=80,height=64", "--ros-args", "-r", "__ns:=/ending")
+    wait_for(lambda: truth, "a picture")
+    send(process, ENDINGS[ending])
+    assert_ended_well(process)
