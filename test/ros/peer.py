@@ -18,9 +18,9 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import SetParametersResult
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -119,6 +119,12 @@ class Peer:
         message: ParameterMessage = Parameter(name, value=value).to_parameter_msg()
         response = self.call(SetParameters, f"{node}/set_parameters", SetParameters.Request(parameters=[message]))
         return response.results[0]
+
+    def get_parameters(self, node: str, *names: str) -> dict[str, Any]:
+        """Values by name, lists as lists."""
+        response = self.call(GetParameters, f"{node}/get_parameters", GetParameters.Request(names=list(names)))
+        values = [parameter_value_to_python(value) for value in response.values]
+        return {n: v.tolist() if isinstance(v, array) else v for n, v in zip(names, values, strict=True)}
 
     def diagnostics(self, node: str) -> Diagnostics:
         """What the node reports from now on."""

@@ -1,0 +1,113 @@
+"""Diagnostics: once a second, with everything that a person needs to see what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from peer import Peer, Process, wait_for
+from rclpy.lifecycle import TransitionCallbackReturn
+from std_msgs.msg import Header
+
+from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
+from pave_ros.ros.messages import nanoseconds
+from pave_ros.ros.node import PoseNode
+
+VALUES = {
+    "state", "fps in", "fps out", "age of results (ms)", "inference (ms)", "people", "images received", "results",
+    "dropped", "unreadable images", "failed images", "last problem", "model", "engine", "device", "precision",
+    "input size", "weights", "trained",
+}  # fmt: skip
+
+
+def test_a_node_at_work_reports_all_values_once_a_second(robot: Process, peer: Peer) -> None:
+    diagnostics = peer.diagnostics("/robot1/pose_node")
+    diagnostics.wait_for(state="detecting")
+    before = len(diagnostics.reports)
+    wait_for(lambda: len(diagnostics.reports) >= before + 3, "three more reports")
+    stamps = [nanoseconds(a.header.stamp) for a in diagnostics._inbox if a.status[0].name.startswith("robot1/")]
+    assert 1.5 < (stamps[-1] - stamps[-3]) / 1e9 < 8
+    values = diagnostics.values
+    assert set(values) == VALUES
+    assert (values["model"], values["device"], values["engine"]) == ("detrpose_n", "cpu", "pytorch")
+    assert (values["input size"], values["trained"]) == ("32x32", "no")
+    wait_for(lambda: float(diagnostics.values["fps out"]) > 0, "results")
+    values = diagnostics.values
+    assert float(values["fps in"]) > 0 and float(values["inference (ms)"] or 1) > 0
+    status = diagnostics.reports[-1]
+    assert status.name == "robot1/pose_node: pose estimation" and status.hardware_id == "cpu"
+    assert status.level == DiagnosticStatus.WARN and "untrained" in status.message
+
+
+def test_reports_go_on_while_simulated_time_stands_still(peer: Peer, make_node: Callable[..., Any]) -> None:
+    node: PoseNode = make_node(use_sim_time=True)[0]
+    diagnostics = peer.diagnostics(node.get_fully_qualified_name())
+    wait_for(lambda: len(diagnostics.reports) > 2, "reports")
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error(
+    peer: Peer, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node: PoseNode = make_node(autostart=False)[0]
+
+    def fail(**options: Any) -> None:
+        raise FileNotFoundError("no weights\nanywhere")
+
+    monkeypatch.setattr("pave_ros.estimator.Estimator", fail)
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    diagnostics = peer.diagnostics(node.get_fully_qualified_name())
+    diagnostics.wait_for(state="unconfigured")
+    assert diagnostics.reports[-1].level == DiagnosticStatus.ERROR
+    assert diagnostics.reports[-1].message == "no weights anywhere"
+
+
+class Clock:
+    """A time that the test sets, in seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("pave_ros.ros.diagnostics.monotonic", lambda: self.now)
+
+
+def test_rates_and_means_are_those_since_the_last_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    counted = Statistics()
+    reporter = Reporter("/front/pose_node", counted, {"device": "cuda:0"}, DETECTING, _time=clock.now)
+
+    def report() -> tuple[Any, dict[str, str]]:
+        clock.now += 2.0
+        status = reporter.report(Header()).status[0]
+        return status, {item.key: item.value for item in status.values}
+
+    counted.received, counted.published, counted.dropped = 60, 20, 40
+    counted.inference, counted.age = 0.2, 0.6
+    status, values = report()
+    assert (status.level, status.message) == (DiagnosticStatus.OK, "10.0 results per second")
+    assert (values["fps in"], values["fps out"], values["dropped"]) == ("30.0", "10.0", "40")
+    assert (values["inference (ms)"], values["age of results (ms)"]) == ("10.0", "30.0")
+    counted.received, counted.unreadable, counted.problem = 61, 1, "step 3 is less"
+    status, values = report()
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "step 3 is less")
+    assert values["inference (ms)"] == ""
+    status, values = report()
+    assert status.level == DiagnosticStatus.OK, "the last one is over"
+    assert (values["fps out"], values["last problem"]) == ("0.0", "step 3 is less")
+    status, _ = report()
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "no image for 4 s")
+    reporter.advice = "switch the camera on"
+    assert report()[0].message == "switch the camera on"
+    counted.failed, counted.received, counted.problem = 1, 62, "out of memory"
+    status, _ = report()
+    assert (status.level, status.message) == (DiagnosticStatus.ERROR, "out of memory")
+
+
+def test_silence_counts_only_while_images_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    reporter = Reporter("/pose_node", Statistics(), state="inactive", _time=clock.now)
+    clock.now += 300
+    assert reporter.report(Header()).status[0].message == "inactive"
+    reporter.state = DETECTING
+    clock.now += 0.5
+    assert reporter.report(Header()).status[0].level == DiagnosticStatus.OK

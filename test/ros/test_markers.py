@@ -1,0 +1,107 @@
+"""Markers: one set per person, where the camera saw the joints, gone with the person."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from peer import StandIn
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pave_ros.persons import Persons
+from pave_ros.ros.markers import NAMESPACES, Camera, Markers, color
+from pave_ros.skeletons import get
+
+SKELETON = get("coco17")
+HEADER = Header(frame_id="front")
+CAMERA = Camera.of((480, 640), None)
+
+
+def people(*tracks: int) -> Persons:
+    places = [(50.0 * i, 100.0) for i in range(len(tracks))]
+    return replace(StandIn().people(*places), track_ids=np.array(tracks, np.int32))
+
+
+def make(markers: Markers, persons: Persons, camera: Camera = CAMERA, lifetime: float = 0.5) -> MarkerArray:
+    return markers.make(persons, HEADER, camera, distance=3.0, scale=0.06, lifetime=lifetime)
+
+
+def found(array: MarkerArray, ns: str, identity: int) -> Marker:
+    (marker,) = (m for m in array.markers if (m.ns, m.id) == (ns, identity))
+    return marker
+
+
+def test_each_person_has_joints_limbs_and_a_label() -> None:
+    persons = people(7, 9)
+    array = make(Markers(SKELETON), persons)
+    assert [(m.ns, m.id, m.action) for m in array.markers] == [
+        (ns, track, Marker.ADD) for track in (7, 9) for ns in NAMESPACES
+    ]
+    joints, limbs, label = (found(array, ns, 7) for ns in NAMESPACES)
+    assert (joints.type, limbs.type, label.type) == (Marker.SPHERE_LIST, Marker.LINE_LIST, Marker.TEXT_VIEW_FACING)
+    assert len(joints.points) == 17 and len(limbs.points) == 2 * len(SKELETON.edges)
+    assert label.text == "7: 0.90"
+    for marker in array.markers:
+        assert marker.header == HEADER
+        assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 500_000_000)
+        assert marker.pose.orientation.w == 1.0
+        assert marker.color == color(marker.id) and marker.color.a == 1.0
+
+
+def test_joints_lie_on_the_rays_of_their_pixels() -> None:
+    info = CameraInfo(width=320, height=240, k=[200.0, 0.0, 150.0, 0.0, 210.0, 130.0, 0.0, 0.0, 1.0])
+    camera = Camera.of((480, 640), info)  # of a picture twice that size
+    persons = people(1)
+    joints = found(make(Markers(SKELETON), persons, camera), "joints", 1)
+    for point, (x, y, _) in zip(joints.points, persons.keypoints[0], strict=True):
+        assert point.z == 3.0
+        assert point.x / point.z * 400 + 300 == pytest.approx(x, abs=1e-3)
+        assert point.y / point.z * 420 + 260 == pytest.approx(y, abs=1e-3)
+
+
+def test_an_uncalibrated_camera_is_as_good_as_none() -> None:
+    assert Camera.of((480, 640), CameraInfo()) == Camera.of((480, 640), None) == Camera(640.0, 640.0, 320.0, 240.0)
+
+
+def test_missing_keypoints_are_left_out() -> None:
+    persons = people(1)
+    persons.keypoints[0, 0] = np.nan
+    array = make(Markers(SKELETON), persons)
+    assert len(found(array, "joints", 1).points) == 16
+    limbs = sum(0 not in edge for edge in SKELETON.edges)
+    assert len(found(array, "limbs", 1).points) == 2 * limbs
+
+
+def test_a_person_without_keypoints_shows_no_old_ones() -> None:
+    persons = people(1)
+    persons.keypoints[:] = np.nan
+    array = make(Markers(SKELETON), replace(persons, boxes=np.full((1, 4), np.nan, np.float32)))
+    assert [m.action for m in array.markers] == [Marker.DELETE, Marker.DELETE, Marker.ADD]
+    position = found(array, "label", 1).pose.position
+    assert np.isfinite([position.x, position.y, position.z]).all()
+
+
+def test_who_left_is_deleted_once() -> None:
+    markers = Markers(SKELETON)
+    make(markers, people(1, 2, 3))
+    array = make(markers, people(2))
+    assert {(m.ns, m.id) for m in array.markers if m.action == Marker.DELETE} == {
+        (ns, track) for ns in NAMESPACES for track in (1, 3)
+    }
+    assert found(array, "joints", 2).action == Marker.ADD
+    assert all(m.action == Marker.ADD for m in make(markers, people(2)).markers)
+    assert len(make(markers, people()).markers) == 3 and not make(markers, people()).markers
+
+
+def test_the_untracked_are_numbered() -> None:
+    markers = Markers(SKELETON)
+    assert {m.id for m in make(markers, people(-1, -1)).markers} == {0, 1}
+    assert {(m.id, m.action) for m in make(markers, people(-1)).markers} == {(0, Marker.ADD), (1, Marker.DELETE)}
+
+
+def test_a_lifetime_of_zero_is_for_ever() -> None:
+    marker = make(Markers(SKELETON), people(1), lifetime=0.0).markers[0]
+    assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 0)
