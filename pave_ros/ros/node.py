@@ -7,6 +7,7 @@ estimated and publishes. docs/node.md describes topics, services and parameters.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -317,6 +318,9 @@ def _facts(estimator: Estimator) -> dict[str, str]:
 
 def main(args: list[str] | None = None) -> int:
     """The pose node as a process. Returns its exit code."""
+    # Read by OpenMP when torch loads. Threads that spin while they wait take the processor from the camera and from
+    # all else that a robot runs; then single images take several times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run(PoseNode, args)
 
 
