@@ -129,8 +129,8 @@ def assert_prefix_is_complete(prefix: Path, checkout: Path) -> None:
     assert (prefix / "share/ament_index/resource_index/packages/pave_ros").is_file()
     for name in ["package.xml", *files(*SHARED)]:
         assert (prefix / "share/pave_ros" / name).read_bytes() == (checkout / name).read_bytes()
-    for node in ("pose_node", "camera_node"):
-        assert os.access(prefix / "lib/pave_ros" / node, os.X_OK)
+    for script in ("pose_node", "camera_node", "pave_ros"):
+        assert os.access(prefix / "lib/pave_ros" / script, os.X_OK)
 
 
 def test_pip_installs_messages_code_and_shared_files(
@@ -174,10 +174,10 @@ def test_source_archive_holds_all_that_a_build_needs(workspace: Environment, che
     assert not set(needed) - packed
 
 
-def test_node_scripts_prefer_the_python_of_their_prefix(tmp_path: Path) -> None:
+def test_scripts_prefer_the_python_of_their_prefix(tmp_path: Path) -> None:
     script = tmp_path / "lib/pave_ros/pose_node"
     script.parent.mkdir(parents=True)
-    template = (ROOT / "cmake/node.sh.in").read_text()
+    template = (ROOT / "cmake/script.sh.in").read_text()
     script.write_text(template.replace("@module@", "pave_ros.ros.node"))
     script.chmod(0o755)
 
