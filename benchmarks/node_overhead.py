@@ -12,7 +12,7 @@ Two measurements, medians of both:
   published result, less the time that the node's diagnostics give for the model; and the same from the image's stamp to
   the arrival of the result in this process, which holds both ways through the middleware too.
 
-Weights are untrained and every guess counts, so that each result holds 20 people.
+Weights are untrained and every guess counts, which makes for many people in each result.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PEOPLE = 20
 WARM_UP = 3
 RATE = 4.0  # pictures a second over DDS; slower than the model, so that no picture waits for another
 
-Figures = dict[str, float]  # milliseconds by name
+Figures = dict[str, float]  # by name; milliseconds, but for the number of people
 
 
 def picture_of(width: int, height: int) -> np.ndarray:
@@ -58,7 +58,7 @@ def picture_of(width: int, height: int) -> np.ndarray:
 
 
 def parameters(model: str, device: str, side: int) -> dict[str, Any]:
-    """Of the node: the model, and everybody that it guesses."""
+    """Of the node: the model, and whoever it guesses, up to 20 people."""
     return {
         "model": model, "weights": "random", "device": device, "input_size": [side, side],
         "score_threshold": 0.0, "max_persons": PEOPLE,
@@ -151,7 +151,8 @@ def take_turns(
             whole.append(perf_counter() - start)
     added = [total - model for total, model in zip(whole, steps["model"], strict=True)]
     columns = {"model alone": bare, "node": whole, **steps, "added": added}
-    return {name: 1e3 * statistics.median(times[WARM_UP:]) for name, times in columns.items()}
+    figures = {name: 1e3 * statistics.median(times[WARM_UP:]) for name, times in columns.items()}
+    return {"people": node.statistics.people, **figures}
 
 
 def over_dds(settings: dict[str, Any], size: tuple[int, int], rounds: int) -> Figures:
@@ -188,6 +189,8 @@ def over_dds(settings: dict[str, Any], size: tuple[int, int], rounds: int) -> Fi
                 executor.spin_once(timeout_sec=0.1)
                 if node.ended or monotonic() > deadline:
                     raise RuntimeError(f"{len(latencies)} results came, not {rounds}:\n{logs[0].read_text()}")
+    executor.shutdown()
+    listener.destroy_node()
     rclpy.shutdown()
     model = statistics.median(inference[1:])
     inside, outside = statistics.median(latencies[WARM_UP:]), statistics.median(ages[WARM_UP:])
@@ -230,7 +233,7 @@ def main() -> None:
     args = parser.parse_args()
     set_environment()
     settings = parameters(args.model, args.device, args.input_size)
-    about = f"{args.model}, input {args.input_size}x{args.input_size}, {PEOPLE} people, {machine(args.device)}"
+    about = f"{args.model}, input {args.input_size}x{args.input_size}, {machine(args.device)}"
     print(f"Milliseconds, medians of {args.rounds}; {about}.")
     inside = in_process(settings, args.rounds)
     print(f"\nIn one process, by turns with the model alone:\n\n{table(inside)}")

@@ -270,9 +270,11 @@ def _rgb(message: Image) -> Picture:
 def _spectator(ros_args: list[str], *arguments: Any) -> Iterator[Spectator]:
     # Ctrl-C is for the loop below, which can then still hear what is on its way.
     rclpy.init(args=[sys.argv[0], *ros_args], signal_handler_options=SignalHandlerOptions.NO)
+    spectator = Spectator(*arguments)
     try:
-        yield Spectator(*arguments)
+        yield spectator
     finally:
+        spectator.destroy_node()
         rclpy.try_shutdown()
 
 
@@ -333,6 +335,8 @@ def _watch(spectator: Spectator, node: Child, camera: Child, seconds: float) -> 
     except KeyboardInterrupt:
         console.print("interrupted; ending")
         return "" if tally.recorded else "it was interrupted before the first result"
+    finally:
+        executor.shutdown()
     return "" if tally.recorded else "no result arrived"
 
 
