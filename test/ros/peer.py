@@ -37,7 +37,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = TIMEOUT) 
     end = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < end, f"waited {timeout:g} s for {what}"
-        time.sleep(0.01)
+        time.sleep(0.001)
     return value
 
 
