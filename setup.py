@@ -52,7 +52,9 @@ class BuildWithCMake(build_ext):
         )
         suffix = sysconfig.get_config_var("EXT_SUFFIX")  # so that editable installs for several Pythons can coexist
         for library in generated.glob("*.so"):
-            shutil.copy2(library, package / f"{library.name.partition('.')[0]}{suffix}")
+            target = package / f"{library.name.partition('.')[0]}{suffix}"
+            target.unlink(missing_ok=True)  # written over, it would take a running node down
+            shutil.copy2(library, target)
 
         self.distribution.data_files = [
             (str(path.parent.relative_to(stage)), [str(path)])
