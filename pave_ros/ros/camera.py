@@ -18,6 +18,7 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -118,6 +119,8 @@ class CameraNode(Node):
         try:
             for frame in self._paced():
                 self._publish(frame)
+            # Or the last pictures would be lost with the process; best effort does not wait.
+            self._publisher.wait_for_all_acked(Duration(seconds=2))
         except Exception as error:
             if self.context.ok():
                 self.get_logger().error(f"{type(error).__name__}: {error}")

@@ -162,5 +162,5 @@ def test_what_cannot_work_ends_with_one_clear_line(
     options = [word for argument in arguments for word in ("-p", argument)]
     process = start("pave_ros.ros.node", "--ros-args", *options)
     assert process.wait() == 1
-    lines = process.output.strip().splitlines()
+    lines = [line for line in process.output.splitlines() if not line.startswith("[INFO]")]
     assert len(lines) == 1 and reason in lines[0], process.output

@@ -207,10 +207,13 @@ def test_max_rate(rig: Callable[..., Rig]) -> None:
     front.settled()
     assert 3 <= front.node.statistics.published <= (time.monotonic() - begin) * 5 + 1
     assert front.peer.set_parameter(front.name, "max_rate", 0.001).successful
+    received = front.node.statistics.received
     front.images.publish(image(1))
+    wait_for(lambda: front.node.statistics.received > received, "the arrival of an image")
     assert front.peer.set_parameter(front.name, "max_rate", 0.0).successful, "it need not wait for 1000 s"
     front.settled()
     before = front.node.statistics.published
+    wait_for(lambda: len(front.poses) == before, "the results that are still on their way")
     for i in range(20):
         front.ask(i)
     assert front.node.statistics.published == before + 20
