@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -20,6 +21,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+# As in the node: waiting threads of one candidate must not slow down the next.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -168,7 +169,9 @@ def _read_compressed(message: CompressedImage) -> tuple[Picture, bool]:
     kind, whole = _container(data.tobytes())
     if not whole:
         raise ImageError(f"the {kind} data of {len(data)} bytes is cut off: its end mark is missing")
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if kind else None
+    picture = None
+    with suppress(cv2.error):  # of a header with an absurd size
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if kind else None
     if picture is None:
         raise ImageError(f"{len(data)} bytes of format {message.format!r} cannot be decoded as JPEG or PNG")
     # image_transport writes the colours of the stored file behind "compressed"; nearly always it is bgr8.

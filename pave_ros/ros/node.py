@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ from pave_ros.persons import Persons
 from pave_ros.ros import images, markers, messages
 from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
 from pave_ros.ros.parameters import Parameters, Settings
-from pave_ros.ros.process import run
+from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import ImageSubscriber
 from pave_ros.ros.worker import Result, Worker
 
@@ -67,6 +68,7 @@ class PoseNode(LifecycleNode):
         self.statistics = Statistics()
         self._reporter = Reporter(self.get_fully_qualified_name(), self.statistics)
         self._estimator: Estimator | None = None
+        self._loading: Future[Estimator] | None = None
         self._worker: Worker | None = None
         self._subscriber: ImageSubscriber | None = None
         self._outputs: dict[str, Publisher] = {}
@@ -91,9 +93,10 @@ class PoseNode(LifecycleNode):
         return self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS
 
     def stop(self) -> bool:
-        """End the worker; called when the process ends. Returns whether it ended soon enough."""
+        """End the worker; called when the process ends. Returns whether no thread is in the model any more."""
         # ros2 launch waits 5 s after SIGINT before it sends SIGTERM, and 5 s more before it kills.
-        return self._worker is None or self._worker.stop(timeout=4.0)
+        ended = self._worker is None or self._worker.stop(timeout=4.0)
+        return ended and (self._loading is None or self._loading.done())
 
     # Lifecycle
 
@@ -143,7 +146,9 @@ class PoseNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._tell("loading the model")
-        self._estimator = self._load()
+        self._loading = shielded(self._load)
+        self._estimator = self._loading.result()
+        self._loading = None
         self._reporter.facts = _facts(self._estimator)
         for topic, kind, qos in PUBLISHERS:
             self._outputs[topic] = self.create_lifecycle_publisher(
@@ -169,7 +174,7 @@ class PoseNode(LifecycleNode):
     def _load(self) -> Estimator:
         settings, log = self.settings, self.get_logger()
         log.info(f"loading {settings.model}, weights: {settings.weights}")
-        # Takes seconds; a signal before the node exists could not be answered properly.
+        # Here, because it takes seconds: a signal before the node exists could not be answered properly.
         from pave_ros.estimator import Estimator
 
         height, width = settings.input_size

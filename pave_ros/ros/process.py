@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -17,6 +19,7 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_T = TypeVar("_T")
 
 
 class Startable(Protocol):
@@ -48,6 +51,23 @@ def interruptible() -> Iterator[None]:
     yield
 
 
+def shielded(step: Callable[[], _T]) -> Future[_T]:
+    """Take a step in a thread of its own, where no signal breaks into it: Python hands signals to the main thread.
+
+    Torch aborts the process when it is interrupted while it loads, and a download would not be given up in time.
+    """
+    future: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(step())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="shielded", daemon=True).start()
+    return future
+
+
 def run(make: Callable[[], Node], args: list[str] | None) -> int:
     """Make a node and spin it until it is told to end. Returns the exit code of the process.
 
@@ -55,28 +75,14 @@ def run(make: Callable[[], Node], args: list[str] | None) -> int:
         make: makes the node, which must be `Startable`.
         args: command line arguments for ROS, without the program's name; None for those of this process.
     """
-    code = 0
-    node: Node | None = None
+    code, made = 0, list[Node]()
     try:
         with interruptible():
-            rclpy.init(args=sys.argv if args is None else [sys.argv[0], *args])
-            node = make()
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            if not node.start():
-                code = 1
-            else:
-                executor.spin()
+            code = _spin(make, args, made)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ParameterException, RuntimeError) as error:
-        if node is None:  # bad arguments, a bad parameter file or value: what rclpy says of it is clear enough
-            get_logger("pave_ros").fatal(str(error))
-            code = 1
-        elif rclpy.ok():  # else something was published into the shutdown, which is no error
-            raise
     finally:
-        ended = _end(node)
+        ended = _end(*made)
     if not ended:
         # A thread is still inside the model. The interpreter would wait for it or crash in it.
         sys.stdout.flush()
@@ -85,12 +91,31 @@ def run(make: Callable[[], Node], args: list[str] | None) -> int:
     return code
 
 
-def _end(node: Node | None) -> bool:
+def _spin(make: Callable[[], Node], args: list[str] | None, made: list[Node]) -> int:
+    """Make the node, put it into `made` and spin it. Returns the exit code."""
+    try:
+        rclpy.init(args=sys.argv if args is None else [sys.argv[0], *args])
+        made.append(make())
+        executor = SingleThreadedExecutor()
+        executor.add_node(made[0])
+        if not made[0].start():
+            return 1
+        executor.spin()
+    except (ParameterException, RuntimeError) as error:
+        if not made:  # bad arguments, a bad parameter file or value: what rclpy says of it is clear enough
+            get_logger("pave_ros").fatal(str(error))
+            return 1
+        if rclpy.ok():  # else something was published into the shutdown, which is no error
+            raise
+    return 0
+
+
+def _end(*nodes: Node) -> bool:
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    ended = node is None or node.stop()
+    ended = all([node.stop() for node in nodes])
     with suppress(Exception):  # what is left of a context that a signal has shut down cannot always be destroyed
-        if node is not None:
+        for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
     return ended

@@ -21,6 +21,7 @@ RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST
 SYSTEM_DEFAULT = QoSReliabilityPolicy.SYSTEM_DEFAULT
 CHECK_PERIOD = 0.2  # seconds; a publisher that appears is heard after this at the latest
 PATIENCE = 2.0  # seconds without an image until the reason is looked for
+REMINDER = 10.0  # seconds until the same reason is logged again
 
 _TYPES = {"raw": (Image, "sensor_msgs/msg/Image"), "compressed": (CompressedImage, "sensor_msgs/msg/CompressedImage")}
 
@@ -58,7 +59,9 @@ class ImageSubscriber:
         self._node, self._callback = node, callback
         self._type, self._type_name = _TYPES[transport]
         self._auto = reliability == "auto"
-        self._last_image = monotonic()
+        self._quiet_since = monotonic()
+        self._published = False
+        self._next_warning = 0.0
         self._subscription: Any = None
         self._match()
         # Not the node's clock: it may be the simulation's, which stands still when the bag does.
@@ -70,7 +73,7 @@ class ImageSubscriber:
         self._node.destroy_subscription(self._subscription)
 
     def _receive(self, message: Any) -> None:
-        self._last_image = monotonic()
+        self._quiet_since = monotonic()
         self.advice = ""
         self._callback(message)
 
@@ -105,10 +108,16 @@ class ImageSubscriber:
 
     def _check(self) -> None:
         self._match()
-        silent = monotonic() - self._last_image
-        if silent > PATIENCE:
-            self.advice = self._reason(silent)
-            self._node.get_logger().warning(self.advice, throttle_duration_sec=10.0)
+        now = monotonic()
+        published = bool(self._publishers())
+        if published != self._published:  # another reason from now on, and a publisher has its time to begin
+            self._published, self._quiet_since, self._next_warning = published, now, 0.0
+        if now - self._quiet_since < PATIENCE:
+            return
+        self.advice = self._reason(now - self._quiet_since)
+        if now >= self._next_warning:
+            self._next_warning = now + REMINDER
+            self._node.get_logger().warning(self.advice)
 
     def _reason(self, silent: float) -> str:
         """Why no image may have come for `silent` seconds, and the cure."""
