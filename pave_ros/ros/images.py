@@ -12,12 +12,14 @@ uses fewer bits looks dark and should be scaled by its driver.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import cv2
@@ -95,20 +97,40 @@ class _Plain(NamedTuple):
     data: Any
 
 
+_TRIAL = """
+import numpy
+from types import SimpleNamespace
+from cv_bridge import CvBridge
+data = numpy.zeros(1, numpy.uint8)
+plain = SimpleNamespace(height=1, width=1, encoding="mono8", is_bigendian=0, step=1, data=data)
+CvBridge().imgmsg_to_cv2(plain, "bgr8")
+"""
+
+
+def _cv_bridge_works() -> bool:
+    """Whether there is a cv_bridge that converts a picture. One that was built for another numpy fails only when it
+    is used, in more ways than ImportError, and may take its process with it: so the trial has a process of its own."""
+    if "cv_bridge" in sys.modules:  # somebody uses it here already
+        with suppress(Exception):
+            exec(_TRIAL, {})
+            return True
+        return False
+    if find_spec("cv_bridge") is None:
+        return False
+    return subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, check=False).returncode == 0
+
+
 @cache
 def _library() -> Callable[[_Plain], Picture]:
     """The function that turns a plain image into BGR: cv_bridge where ROS provides it, else rosbags-image."""
-    try:
+    if _cv_bridge_works():
         from cv_bridge import CvBridge
 
         bridge = CvBridge()
-        # One that was built for another numpy fails only here.
-        bridge.imgmsg_to_cv2(_Plain(1, 1, "mono8", 0, 1, np.zeros(1, np.uint8)), "bgr8")
         return lambda plain: bridge.imgmsg_to_cv2(plain, "bgr8")
-    except Exception:  # not installed, or not working: it fails in more ways than ImportError
-        from rosbags.image import message_to_cvimage
+    from rosbags.image import message_to_cvimage
 
-        return lambda plain: message_to_cvimage(plain, "bgr8")  # type: ignore[arg-type,return-value]
+    return lambda plain: message_to_cvimage(plain, "bgr8")  # type: ignore[arg-type,return-value]
 
 
 def read(message: ImageMessage | CompressedImage) -> tuple[Picture, bool]:

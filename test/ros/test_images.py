@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -228,6 +229,30 @@ def test_a_cv_bridge_that_fails_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
 
     stub_cv_bridge(monkeypatch, convert)
     assert (rgb_of(message(*CASES["mono8"][:3])) == GREY[..., None]).all()
+
+
+@pytest.mark.parametrize(
+    ("conversion", "used"),
+    [
+        ("numpy.full((plain.height, plain.width, 3), 99, numpy.uint8)", True),
+        ("numpy.core.no_such_thing", False),
+        ("os.abort()", False),
+    ],
+)
+def test_a_cv_bridge_that_was_never_imported_is_tried_in_another_process(
+    conversion: str, used: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cv_bridge.py").write_text(
+        "import os, numpy\n"
+        "class CvBridge:\n"
+        "    def imgmsg_to_cv2(self, plain, encoding):\n"
+        f"        return {conversion}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
+    assert ((rgb_of(message(*CASES["mono8"][:3])) == 99).all()) == used
+    sys.modules.pop("cv_bridge", None)
 
 
 @pytest.mark.parametrize("bgr", [False, True])

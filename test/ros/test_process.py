@@ -61,6 +61,17 @@ def test_the_node_ends_well_while_it_loads_the_model(ending: tuple[Signals, ...]
     assert_ended_well(process)
 
 
+def test_a_signal_does_not_break_into_the_loading_of_torch(start: Start) -> None:
+    """Torch aborts the process when an exception comes out of one of its imports."""
+    running = [start("pave_ros.ros.node", "--ros-args", "-r", f"__ns:=/load{i}", *MODEL) for i in range(6)]
+    for i, process in enumerate(running):
+        wait_for(lambda process=process: "loading detrpose_n" in process.output, "the begin of the loading")
+        time.sleep(0.15 * i)
+        process.signal(SIGINT)
+    for process in running:
+        assert_ended_well(process)
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_camera_ends_well(ending: str, start: Start, peer: Peer) -> None:
     truth = peer.subscribe(Poses, "/ending/ground_truth")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from sensor_msgs.msg import Image
 
 from pave_ros.msg import Poses
 from pave_ros.ros.node import PoseNode
-from pave_ros.ros.subscriber import image_topic, profiles_file
+from pave_ros.ros.subscriber import PATIENCE, REMINDER, image_topic, profiles_file
 
 RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
 SMALL = "synthetic:width=80,height=64,persons=1"
@@ -102,6 +103,17 @@ def test_silence_is_explained_with_its_cure(
     if offer is not None:
         peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1, reliability=offer))
     assert_advice(advice, node, peer, capfd)
+
+
+def test_a_publisher_that_comes_late_and_is_silent_is_explained_soon(
+    peer: Peer, make_node: MakeNode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The earlier warning, that there is none, does not hold back the new one, which counts from its appearance."""
+    node, _ = make_node()
+    assert_advice("nobody publishes", node, peer, capfd)
+    peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1))
+    found = wait_for(lambda: re.search(r"but no image came for (\d+) s", capfd.readouterr().err), "a warning")
+    assert PATIENCE <= int(found[1]) < REMINDER
 
 
 def test_a_topic_of_another_type_is_explained(
