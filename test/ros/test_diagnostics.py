@@ -26,9 +26,10 @@ def test_a_node_at_work_reports_all_values_once_a_second(robot: Process, peer: P
     diagnostics = peer.diagnostics("/robot1/pose_node")
     diagnostics.wait_for(state="detecting")
     before = len(diagnostics.reports)
-    wait_for(lambda: len(diagnostics.reports) >= before + 3, "three more reports")
+    wait_for(lambda: len(diagnostics.reports) >= before + 6, "six more reports")
     stamps = [nanoseconds(a.header.stamp) for a in diagnostics._inbox if a.status[0].name.startswith("robot1/")]
-    assert 1.5 < (stamps[-1] - stamps[-3]) / 1e9 < 8
+    # On average: a busy machine delays one report and not the next.
+    assert 0.6 < (stamps[-1] - stamps[-6]) / 5e9 < 4
     values = diagnostics.values
     assert set(values) == VALUES
     assert (values["model"], values["device"], values["engine"]) == ("detrpose_n", "cpu", "pytorch")
