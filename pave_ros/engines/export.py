@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from pave_ros import __version__
 from pave_ros.models.base import PoseModel
+from pave_ros.models.info import METADATA_KEY
 
 OPSET = 18
-METADATA_KEY = "pave_ros"
 
 
 class _Outputs(nn.Module):

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import onnxruntime
 
 from pave_ros.engines.base import Engine, EngineError, Outputs
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import METADATA_KEY, ModelInfo
 
-METADATA_KEY = "pave_ros"
 # It moves a zero padding into the max pooling behind it, which then ignores it (microsoft/onnxruntime#24737): wrong
 # wherever the values are negative, as at the right and lower border in the stem of HGNetv2.
 WRONG_OPTIMIZERS = ["Pad_Fusion"]

@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+METADATA_KEY = "pave_ros"  # Under which an exported file carries it.
+
 
 @dataclass(frozen=True)
 class ModelInfo:
