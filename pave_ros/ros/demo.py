@@ -31,6 +31,7 @@ from rich.text import Text
 from sensor_msgs.msg import CameraInfo, Image
 
 from pave_ros import drawing
+from pave_ros.estimator import RANDOM
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.ros import images, messages
 from pave_ros.ros.images import Picture
@@ -39,7 +40,6 @@ from pave_ros.ros.process import interruptible
 from pave_ros.ros.subscriber import profiles_file
 from pave_ros.video import VideoWriter, open_source
 
-UNTRAINED = "random"
 UNTRAINED_SIZE = 256  # pixels; small, so that the way of the data is seen live on a CPU
 LOADING, FIRST_RESULT = 180.0, 60.0  # seconds to wait for the model, and then for a first result
 PENDING = 120  # pictures that wait for their results; older ones are given up
@@ -82,7 +82,7 @@ def run(
         name, size, rate = opened.name, (opened.width, opened.height), opened.rate
     output.mkdir(parents=True, exist_ok=True)
     synthetic = source.partition(":")[0] == "synthetic"
-    trained = weights != UNTRAINED
+    trained = weights != RANDOM
     if not trained and input_size is None:
         input_size = (UNTRAINED_SIZE, UNTRAINED_SIZE)
     set_environment()
@@ -126,7 +126,7 @@ def _node_parameters(model: str, weights: str, device: str, input_size: tuple[in
     given: dict[str, Any] = {"model": model, "weights": weights, "device": device}
     if input_size is not None:
         given["input_size"] = list(input_size)
-    if weights == UNTRAINED:  # it is sure of nothing, and would show nothing
+    if weights == RANDOM:  # it is sure of nothing, and would show nothing
         given |= {"score_threshold": 0.0, "keypoint_threshold": 0.0, "max_persons": 3}
     # JSON is YAML whose words stay words
     return [part for key, value in given.items() for part in ("-p", f"{key}:={json.dumps(value)}")]
