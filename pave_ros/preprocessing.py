@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ def check_image(image: Image) -> None:
 
 
 def network_input(image: Image, info: ModelInfo, bgr: bool = False) -> npt.NDArray[np.float32]:
-    """The picture stretched to the network's input size and normalised.
+    """The picture resized as the model wants it (`ModelInfo.resize`) and normalised.
 
     Args:
         image: (H, W, 3) uint8, RGB, or BGR with `bgr`.
@@ -30,10 +32,7 @@ def network_input(image: Image, info: ModelInfo, bgr: bool = False) -> npt.NDArr
         (1, 3, height, width) float32 RGB.
     """
     check_image(image)
-    height, width = info.input_size
-    shrinks = image.shape[0] > height and image.shape[1] > width
-    # The published code resizes with Pillow, which averages when it shrinks; so does INTER_AREA, in half the time.
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    resized: npt.NDArray[Any] = _resized(image, info)
     if bgr:
         resized = cv2.cvtColor(resized, cv2.COLOR_BGR2RGB, dst=resized if resized is not image else None)
     scale = (1 / (255 * np.asarray(info.std))).astype(np.float32).reshape(3, 1, 1)
@@ -41,3 +40,14 @@ def network_input(image: Image, info: ModelInfo, bgr: bool = False) -> npt.NDArr
     if any(info.mean):
         out -= (np.asarray(info.mean) / np.asarray(info.std)).astype(np.float32).reshape(3, 1, 1)
     return out[None]
+
+
+def _resized(image: Image, info: ModelInfo) -> npt.NDArray[Any]:
+    height, width = size = info.network_size(*image.shape[:2])
+    if image.shape[:2] == size:
+        return image
+    if not info.antialias:  # In floating point, as the published code that samples does it.
+        return cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    shrinks = image.shape[0] > height and image.shape[1] > width
+    # The published code resizes with Pillow, which averages when it shrinks; so does INTER_AREA, in half the time.
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

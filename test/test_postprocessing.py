@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pave_ros import postprocessing
 from pave_ros.models.info import ModelInfo
@@ -42,6 +43,43 @@ def test_input_is_normalised_per_channel() -> None:
     info = ModelInfo("detrpose", "n", "coco17", (32, 32), 32, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0))
     blob = network_input(np.full((32, 32, 3), 255, np.uint8), info)
     np.testing.assert_allclose(blob[0, :, 0, 0], [1.0, 3.0, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("resize", "picture", "size"),
+    [
+        ("stretch", (480, 640), (800, 1333)),
+        # As mmcv.imrescale((1333, 800)) and Detectron2's ResizeShortestEdge(800, 1333) have it.
+        ("fit", (480, 640), (800, 1067)), ("fit", (640, 480), (1067, 800)), ("fit", (720, 1280), (750, 1333)),
+        ("fit", (1080, 1920), (750, 1333)), ("fit", (427, 640), (800, 1199)), ("fit", (1, 3000), (1, 1333)),
+        # As DETR's get_size_with_aspect_ratio(size=800, max_size=1333).
+        ("fit_detr", (480, 640), (800, 1066)), ("fit_detr", (720, 1280), (750, 1333)),
+        ("fit_detr", (1366, 768), (1332, 749)), ("fit_detr", (427, 640), (800, 1199)),
+    ],
+)  # fmt: skip
+def test_network_sizes_are_those_of_the_published_pipelines(
+    resize: str, picture: tuple[int, int], size: tuple[int, int]
+) -> None:
+    info = ModelInfo("pavenet", "r50", "posetrack15", (800, 1333), 1, (0,) * 3, (1,) * 3, resize=resize)
+    assert info.network_size(*picture) == size
+    assert network_input(np.zeros((*picture, 3), np.uint8), info).shape[2:] == size
+
+
+def test_fitted_sizes_are_multiples_of_the_stride_and_close_to_the_bounds() -> None:
+    info = ModelInfo("pavenet", "hrnet_w48", "posetrack15", (800, 1333), 32, (0,) * 3, (1,) * 3, resize="fit")
+    assert info.network_size(480, 640) == (800, 1056)
+    assert info.network_size(10, 1000) == (32, 1344), "never nothing"
+    info.check_input_size()
+
+
+def test_without_antialias_shrinking_samples_in_floating_point() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::4] = 255
+    infos = [ModelInfo("s", "v", "coco17", (16, 16), 1, (0,) * 3, (1,) * 3, antialias=a) for a in (True, False)]
+    averaged, sampled = (network_input(stripes, info) for info in infos)
+    np.testing.assert_allclose(averaged, 0.25, atol=3e-3)
+    assert sampled.max() == 0, "it looks between two of the four columns"
+    assert sampled.dtype == np.float32
 
 
 def test_model_info_survives_the_file() -> None:

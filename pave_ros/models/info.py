@@ -17,9 +17,14 @@ class ModelInfo:
         system: which of the published systems, e.g. ``detrpose``; decides the post-processing.
         variant: e.g. ``s``.
         skeleton: name of the keypoint layout.
-        input_size: (height, width) in pixels of the network's input.
+        input_size: (height, width) in pixels of the network's input, or the bounds of it, see `resize`.
         stride: both sides of an input must be a multiple of this.
         mean, std: RGB normalisation of values in 0..1.
+        resize: how a picture comes to the network's size: ``stretch`` to `input_size`, or ``fit``: it keeps its
+            proportions and is as large as the bounds allow, its short side at most the smaller number of
+            `input_size` and its long side at most the larger one, however it is turned. ``fit`` rounds each side
+            (OpenMMLab, Detectron2); ``fit_detr`` rounds the short side and cuts the long one off (DETR).
+        antialias: whether shrinking a picture averages (Pillow, torchvision) or samples it (OpenCV's linear).
         window: number of frames that the model looks at, 1 for image models.
         trained: whether weights were loaded; a fresh network's answers mean nothing.
     """
@@ -31,6 +36,8 @@ class ModelInfo:
     stride: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: str = "stretch"
+    antialias: bool = True
     window: int = 1
     trained: bool = False
 
@@ -39,9 +46,23 @@ class ModelInfo:
         """``system_variant``, as in the parameter `model`."""
         return f"{self.system}_{self.variant}"
 
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that a picture of this size is resized to."""
+        if self.resize == "stretch":
+            return self.input_size
+        short, long = min(self.input_size), max(self.input_size)
+        scale = min(short / min(height, width), long / max(height, width))
+        if self.resize == "fit_detr":
+            least = min(short, round(long * min(height, width) / max(height, width)))
+            sides = (max(int(least * side / min(height, width)), 1) for side in (height, width))
+        else:
+            sides = (int(side * scale + 0.5) for side in (height, width))
+        return tuple(max(round(side / self.stride), 1) * self.stride for side in sides)  # type: ignore[return-value]
+
     def check_input_size(self) -> None:
         """ValueError unless the input size suits the network."""
-        if any(side < self.stride or side % self.stride for side in self.input_size):
+        stretched = self.resize == "stretch"
+        if any(side < self.stride or (stretched and side % self.stride) for side in self.input_size):
             height, width = self.input_size
             raise ValueError(
                 f"input size {height}x{width} (height x width): {self.name} takes multiples of {self.stride}"
