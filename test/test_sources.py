@@ -165,6 +165,16 @@ def test_a_target_separates_people_from_what_counts_neither_way() -> None:
     np.testing.assert_allclose(target.ignored[2].numpy(), [0, 0, 0.1, 0.4])
 
 
+def test_a_target_knows_hidden_keypoints_and_people_without_any() -> None:
+    person, boxes = standing().keypoints[0], [[40, 10, 30, 60], [100, 20, 40, 50]]
+    person[3, 2] = 1
+    target = target_of(Labels.from_keypoints([person, np.zeros((17, 3))], "coco17", boxes=boxes), (200, 100))
+    assert target.labelled.all()
+    assert target.visible[0].tolist() == [joint != 3 for joint in range(17)]
+    np.testing.assert_allclose(target.bare.numpy(), [[0.5, 0.2, 0.2, 0.5]])
+    assert torch.equal(target.ignored, target.bare)
+
+
 def test_bad_mixtures_are_refused(cache: Path) -> None:
     with pytest.raises(SourceError, match="zooom"):
         mixture(cache, zooom=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def target(people: int, keypoints: int = 2, seed: int = 0) -> Target:
         labelled=torch.ones(people, keypoints, dtype=torch.bool),
         areas=torch.full((people,), 0.1),
         ignored=torch.zeros(0, 4),
+        visible=torch.ones(people, keypoints, dtype=torch.bool),
+        bare=torch.zeros(0, 4),
     )
 
 
@@ -63,9 +66,7 @@ def test_matcher_finds_the_cheapest_of_all_assignments() -> None:
 
 def test_cost_by_hand() -> None:
     matcher = Matcher(SIGMAS, 1, 2.0, 10.0, 4.0)
-    one = Target(
-        torch.tensor([[[0.5, 0.5], [0.2, 0.2]]]), torch.tensor([[True, False]]), torch.tensor([0.1]), torch.zeros(0, 4)
-    )
+    one = replace(target(1), keypoints=torch.tensor([[[0.5, 0.5], [0.2, 0.2]]]), labelled=torch.tensor([[True, False]]))
     cost = matcher.cost(torch.tensor([[9.0, 0.0]]), torch.tensor([[[0.6, 0.5], [0.0, 0.0]]]), one)
     p = 0.5
     focal = 0.25 * (1 - p) ** 2 * -math.log(p) - 0.75 * p**2 * -math.log(1 - p)
@@ -113,12 +114,7 @@ def test_varifocal_loss_by_hand() -> None:
 
 def test_unmatched_queries_count_nothing_in_ignored_regions() -> None:
     criterion = DETRPoseCriterion("coco17")
-    nobody = Target(
-        torch.zeros(0, 17, 2),
-        torch.zeros(0, 17, dtype=torch.bool),
-        torch.zeros(0),
-        torch.tensor([[0.4, 0.4, 0.2, 0.2]]),
-    )
+    nobody = replace(target(0, keypoints=17), ignored=torch.tensor([[0.4, 0.4, 0.2, 0.2]]))
     nothing = [(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))]
     within = prediction([[0.0, 3.0]], torch.full((1, 17, 2), 0.5))
     outside = prediction([[0.0, 3.0]], torch.full((1, 17, 2), 0.7))
@@ -179,7 +175,7 @@ class Dots:
 class Broken(Dots):
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         image, people = super().__getitem__(index)
-        return image, Target(people.keypoints * float("nan"), people.labelled, people.areas, people.ignored)
+        return image, replace(people, keypoints=people.keypoints * float("nan"))
 
 
 def config(output: Path, **changes: object) -> TrainingConfig:

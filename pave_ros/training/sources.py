@@ -90,7 +90,9 @@ class Mixture:
 
 def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:
     """Labels in pixels of a picture of this size as a training target; see `Mixture.smallest`."""
-    ours = ~labels.crowd & (labels.keypoints[..., 2] > 0).any(axis=1) & (labels.boxes[:, 2:].max(axis=1) >= smallest)
+    single = ~labels.crowd & (labels.boxes[:, 2:].max(axis=1, initial=0) >= smallest)
+    labelled = (labels.keypoints[..., 2] > 0).any(axis=1)
+    ours = single & labelled
     people = labels[ours]
     regions = [np.concatenate([low := polygon.min(axis=0), polygon.max(axis=0) - low]) for polygon in labels.ignore]
     ignored = np.concatenate([labels.boxes[~ours], np.reshape(regions, (-1, 4))])
@@ -99,6 +101,8 @@ def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:
         labelled=torch.from_numpy(people.keypoints[..., 2] > 0),
         areas=torch.from_numpy((people.areas / (size[0] * size[1])).astype(np.float32)),
         ignored=torch.from_numpy((ignored / np.array([*size, *size])).astype(np.float32)),
+        visible=torch.from_numpy(people.keypoints[..., 2] > 1),
+        bare=torch.from_numpy((labels.boxes[single & ~labelled] / np.array([*size, *size])).astype(np.float32)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.distributed as dist
@@ -18,19 +18,23 @@ class Target:
         labelled: (M, K) bool, at least one of each person.
         areas: (M,) float32, share of the picture that the person covers.
         ignored: (R, 4) float32 boxes x, y, width, height, inside which people may stand that are not annotated.
+        visible: (M, K) bool, the labelled keypoints that nothing hides.
+        bare: (U, 4) float32 boxes, as above and among them, of single people without a labelled keypoint.
     """
 
     keypoints: Tensor
     labelled: Tensor
     areas: Tensor
     ignored: Tensor
+    visible: Tensor
+    bare: Tensor
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     def to(self, device: torch.device) -> Target:
         """The same on another device."""
-        return Target(*(t.to(device) for t in (self.keypoints, self.labelled, self.areas, self.ignored)))
+        return Target(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
 def mean_over_processes(count: float, device: torch.device) -> float:
