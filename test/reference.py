@@ -111,9 +111,16 @@ def run_detrpose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, 
     return {**outputs, "post/scores": scores, "post/labels": labels, "post/keypoints": keypoints}
 
 
+def run_tarvitpose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
+    given = spec["input"]
+    frames = [network_input({"input": {**given, "image_seed": seed}}, dtype) for seed in given["image_seeds"]]
+    return {name: value.numpy() for name, value in model(torch.stack(frames, 1)).items()}
+
+
 # Name in the references -> (our system, how to get its outputs).
 SYSTEMS: dict[str, tuple[str, Callable[[PoseModel, Spec, torch.dtype], dict[str, Array]]]] = {
     "DETRPose": ("detrpose", run_detrpose),
+    "TAR-ViTPose": ("tarvitpose", run_tarvitpose),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -22,11 +23,15 @@ class Layout:
         keypoints: published key whose first dimension is the number of keypoints.
         derived: makes the published entries that follow from the architecture; our networks compute them, so they
             are not read, but written, since the authors' tools want them.
+        entry: of the checkpoint that holds the tensors, as the authors' tools save it.
+        options: what the tensors tell of the architecture besides the variant, for the `build` of the system.
     """
 
     prefixes: tuple[tuple[str, str], ...]
     keypoints: str
     derived: Callable[[PoseModel], State]
+    entry: str = "model"
+    options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda state: {}
 
     def to_ours(self, key: str) -> str:
         """Our name of a published key."""
@@ -53,7 +58,7 @@ def published_state(model: PoseModel, layout: Layout) -> State:
 
 def unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
     """The tensors inside a training checkpoint: the averaged weights where there are any."""
-    for path in (("ema", "module"), ("ema",), ("model",), ("state_dict",)):
+    for path in (("ema", "module"), ("ema",), ("model",), ("state_dict",), ("model_state_dict",)):
         inner: object = checkpoint
         for name in path:
             inner = inner.get(name) if isinstance(inner, Mapping) else None

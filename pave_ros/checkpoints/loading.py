@@ -52,9 +52,9 @@ def _first(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def layout_of(model: PoseModel) -> Layout:
-    """The published key layout of a network."""
-    layout: Layout = import_module(f"pave_ros.checkpoints.{model.info.system}").LAYOUT
+def layout_of(system: str) -> Layout:
+    """The published key layout of a system."""
+    layout: Layout = import_module(f"pave_ros.checkpoints.{system}").LAYOUT
     return layout
 
 
@@ -69,7 +69,7 @@ def load(model: PoseModel, path: Path | str) -> None:
 
 def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     """Fill a network from tensors under their published names; `source` is named in errors."""
-    layout = layout_of(model)
+    layout = layout_of(model.info.system)
     derived = layout.derived(model)
     ours = {layout.to_ours(key): (key, value) for key, value in state.items() if key not in derived}
     wanted = model.state_dict()
@@ -92,10 +92,12 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
 def open_model(name: str, path: Path | str) -> PoseModel:
     """The network `name` with the weights of a file; the file tells the keypoint layout of its head."""
     state = read(path)
-    model = models.create(name)
-    count = state.get(layout_of(model).keypoints, torch.empty(len(skeletons.get(model.info.skeleton)))).shape[0]
+    layout = layout_of(models.split_name(name)[0])
+    options = layout.options(state)
+    model = models.create(name, **options)
+    count = state.get(layout.keypoints, torch.empty(len(skeletons.get(model.info.skeleton)))).shape[0]
     if count != len(skeletons.get(model.info.skeleton)):
-        model = models.create(name, skeleton=_skeleton_of(count, path))
+        model = models.create(name, skeleton=_skeleton_of(count, path), **options)
     fill(model, state, source=str(path))
     return model
 
@@ -113,11 +115,19 @@ def _skeleton_of(count: int, path: Path | str) -> str:
 def save(model: PoseModel, path: Path | str) -> None:
     """Write a network as a checkpoint in the published layout, which the authors' tools read.
 
-    ``.safetensors`` holds the tensors, any other ending ``{'model': tensors}`` as torch saves it.
+    ``.safetensors`` holds the tensors, each once, any other ending a dictionary with the authors' entry for them, as
+    torch saves it.
     """
     path = Path(path)
-    state = {k: v.detach().cpu().contiguous() for k, v in published_state(model, layout_of(model)).items()}
+    layout = layout_of(model.info.system)
+    state = {k: v.detach().cpu().contiguous() for k, v in published_state(model, layout).items()}
     if path.suffix == ".safetensors":
-        save_file(state, path)
+        save_file(_without_aliases(state), path)
     else:
-        torch.save({"model": state}, path)
+        torch.save({layout.entry: state}, path)
+
+
+def _without_aliases(state: State) -> State:
+    """The state with one name for each tensor, the first: safetensors refuses a second."""
+    names = {(tensor.data_ptr(), tensor.shape): key for key, tensor in reversed(state.items())}
+    return {key: tensor for key, tensor in state.items() if names[tensor.data_ptr(), tensor.shape] == key}

@@ -6,7 +6,7 @@ Importing this package is cheap; torch and timm load with the first model.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pave_ros.models.base import PoseModel
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # `build(variant, skeleton)` makes the network.
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "detrpose": ("n", "s", "m", "l", "x", "lite"),
+    "tarvitpose": ("s", "b", "l", "h", "s_corrected", "b_corrected", "l_corrected", "h_corrected"),
+    "vitpose": ("s", "b", "l", "h"),
 }
 
 
@@ -41,15 +43,16 @@ def split_name(name: str) -> tuple[str, str]:
     return system, variant
 
 
-def create(system: str, variant: str = "", skeleton: str = "coco17") -> PoseModel:
+def create(system: str, variant: str = "", skeleton: str = "", **options: Any) -> PoseModel:
     """A network in evaluation mode with fresh (untrained) weights.
 
     Args:
         system: e.g. ``"detrpose"``; the name of a model, such as ``"detrpose_s"``, does as well.
         variant: e.g. ``"s"``; empty for the one in the name, or the default one.
-        skeleton: keypoint layout of its head, see `pave_ros.skeletons`.
+        skeleton: keypoint layout of its head, see `pave_ros.skeletons`; empty for the one it is published with.
+        options: of the system's `build`.
     """
     system, variant = split_name(f"{system}_{variant}" if variant else system)
     module = import_module(f"pave_ros.models.{system}")
-    model: PoseModel = module.build(variant, skeleton)
+    model: PoseModel = module.build(variant, skeleton, **options) if skeleton else module.build(variant, **options)
     return model.eval()
