@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from pave_ros import skeletons
 from pave_ros.datasets import DatasetError, Labels, convert, open_dataset
-from pave_ros.datasets.base import Dataset, Sample, held_out
+from pave_ros.datasets.base import ListedDataset, Sample, held_out
 
 WIDTH, HEIGHT = 64, 48
 
@@ -399,7 +399,7 @@ def sample(number: int, video: str | None) -> Sample:
 
 def test_clips_stay_within_their_video() -> None:
     videos = ["a", "a", "b", "b", "b", None]
-    dataset = Dataset("toy", skeletons.get("coco17"), [sample(i, video) for i, video in enumerate(videos)])
+    dataset = ListedDataset("toy", skeletons.get("coco17"), [sample(i, video) for i, video in enumerate(videos)])
     assert [s.id for s in dataset.clip(3, (-2, -1, 0, 1, 2))] == [2, 2, 3, 4, 4]
     assert [s.id for s in dataset.clip(0, (-1, 0))] == [0, 0]
     assert [s.id for s in dataset.clip(5, (-1, 0, 1))] == [5, 5, 5]

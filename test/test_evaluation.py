@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from pave_ros import cli, skeletons
 from pave_ros.datasets import DatasetError, Labels, Sample, open_dataset
-from pave_ros.datasets.base import Dataset
+from pave_ros.datasets.base import ListedDataset
 from pave_ros.evaluation.coco import coco_ap, crowdpose_ap
 from pave_ros.evaluation.evaluate import Run, from_results, part_of, quality, run, write_worst
 from pave_ros.evaluation.pck import pck
@@ -339,7 +339,7 @@ def test_video_models_see_the_frames_before() -> None:
     labels = Labels.from_keypoints(people(1, "coco17"), "coco17")
     samples = [sample(i, labels, video="a", frame=i, labelled=i != 1) for i in range(4)]
     model = Watcher()
-    dataset = Dataset("coco", skeletons.get("coco17"), samples)
+    dataset = ListedDataset("coco", skeletons.get("coco17"), samples)
     done = run(dataset, part_of(dataset), model)
     stamps = [[round(f.stamp * 30 / 1e9) for f in frames] for frames in model.shown]
     assert stamps == [[0, 0, 0], [0, 1, 2], [1, 2, 3]]
@@ -350,11 +350,11 @@ def test_video_models_see_the_frames_before() -> None:
 
 def test_a_limit_spreads_the_pictures() -> None:
     labels = Labels.from_keypoints(people(1, "coco17"), "coco17")
-    dataset = Dataset("coco", skeletons.get("coco17"), [sample(i, labels) for i in range(11)])
+    dataset = ListedDataset("coco", skeletons.get("coco17"), [sample(i, labels) for i in range(11)])
     assert part_of(dataset, 3) == [0, 5, 10]
     assert part_of(dataset, 99) == list(range(11))
     with pytest.raises(DatasetError, match="no annotated pictures"):
-        part_of(Dataset("coco", skeletons.get("coco17"), []))
+        part_of(ListedDataset("coco", skeletons.get("coco17"), []))
 
 
 def test_worst_pictures_come_first(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from test_teacher import STANDING, fake_teacher
 from torch.utils.data import DataLoader
 
-from pave_ros.datasets.base import Dataset, Labels, Sample
+from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.skeletons import get
 from pave_ros.training.prepare import complete, pictures_of, store_of
 from pave_ros.training.sources import (
@@ -233,7 +233,7 @@ def test_preparing_completes_labels_once(tmp_path: Path) -> None:
     limbs[:, :5] = 0
     own = Labels.from_keypoints(limbs, "coco17", complete=False)
     samples = [Sample(7, 160, 200, own, lambda: np.zeros((200, 160, 3), np.uint8))]
-    dataset = Dataset("tiny", get("coco17"), samples)
+    dataset = ListedDataset("tiny", get("coco17"), samples)
     answer = np.zeros((1, 56), np.float32)
     points = (STANDING + (30, 10)) / (256, 320)  # 160x200 becomes 256x320 pixels
     answer[0, :51] = np.column_stack([points[:, 1], points[:, 0], np.full(17, 0.9)]).ravel() * np.tile(

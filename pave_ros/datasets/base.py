@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,32 +171,24 @@ class Sample:
         return image
 
 
-class Dataset(Sequence[Sample]):
+class Dataset(Sequence[Sample], ABC):
     """Samples of one data set.
 
     Args:
         name: as `open_dataset` knows it.
         skeleton: keypoint layout of the labels.
-        samples: what it holds; those of one video must come in the order of time.
-
-    Attributes:
+        length: number of samples.
         annotated: indices of the samples that somebody has labelled.
     """
 
-    def __init__(self, name: str, skeleton: Skeleton, samples: Sequence[Sample]) -> None:
+    def __init__(self, name: str, skeleton: Skeleton, length: int, annotated: Sequence[int]) -> None:
         self.name = name
         self.skeleton = skeleton
-        self.annotated: Sequence[int] = [i for i, sample in enumerate(samples) if sample.labelled]
-        self._samples = samples
-        self._videos: dict[str, list[int]] = defaultdict(list)
-        self._place: dict[int, int] = {}
-        for i, sample in enumerate(samples):
-            if sample.video is not None:
-                self._place[i] = len(self._videos[sample.video])
-                self._videos[sample.video].append(i)
+        self.annotated = annotated
+        self._length = length
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -204,13 +197,47 @@ class Dataset(Sequence[Sample]):
     def __getitem__(self, index: slice) -> Dataset: ...
 
     def __getitem__(self, index: int | slice) -> Sample | Dataset:
-        if isinstance(index, slice):
-            return Dataset(self.name, self.skeleton, self._samples[index])
-        return self._samples[index]
+        return self._part(index) if isinstance(index, slice) else self._sample(range(self._length)[index])
 
+    @abstractmethod
+    def _sample(self, index: int) -> Sample:
+        """Number `index`, from 0 on."""
+
+    @abstractmethod
+    def _part(self, part: slice) -> Dataset:
+        """Some of the samples alone."""
+
+    @abstractmethod
     def clip(self, index: int, offsets: Sequence[int]) -> list[Sample]:
         """The pictures of the same video at `index` plus each offset, clamped at the video's ends; a single picture
         is repeated."""
+
+
+class ListedDataset(Dataset):
+    """A data set whose samples are known one by one.
+
+    Args:
+        name, skeleton: see `Dataset`.
+        samples: what it holds; those of one video must come in the order of time.
+    """
+
+    def __init__(self, name: str, skeleton: Skeleton, samples: Sequence[Sample]) -> None:
+        super().__init__(name, skeleton, len(samples), [i for i, sample in enumerate(samples) if sample.labelled])
+        self._samples = samples
+        self._videos: dict[str, list[int]] = defaultdict(list)
+        self._place: dict[int, int] = {}
+        for i, sample in enumerate(samples):
+            if sample.video is not None:
+                self._place[i] = len(self._videos[sample.video])
+                self._videos[sample.video].append(i)
+
+    def _sample(self, index: int) -> Sample:
+        return self._samples[index]
+
+    def _part(self, part: slice) -> ListedDataset:
+        return ListedDataset(self.name, self.skeleton, self._samples[part])
+
+    def clip(self, index: int, offsets: Sequence[int]) -> list[Sample]:
         if index not in self._place:
             return [self[index]] * len(offsets)
         video = self._videos[self[index].video or ""]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample, split_of
+from pave_ros.datasets.base import Dataset, DatasetError, Labels, ListedDataset, Sample, split_of
 from pave_ros.datasets.files import broken_entries, first_existing, picture_reader, read_json
 from pave_ros.frames import Image
 
@@ -94,7 +94,7 @@ def open_single(layout: Layout, root: Path, split: str) -> Dataset:
     """The part ``train``, ``val`` or ``all`` of a folder with ``annotations_coco17.json`` and its pictures."""
     images = first_existing(root, ("images", "images.tar"), layout.source)
     everything = _dataset(layout, root / SINGLE_FILE, images)
-    return Dataset(layout.name, everything.skeleton, [s for s in everything if split_of(str(s.id), split)])
+    return ListedDataset(layout.name, everything.skeleton, [s for s in everything if split_of(str(s.id), split)])
 
 
 def _dataset(layout: Layout, path: Path, images: Path) -> Dataset:
@@ -103,7 +103,7 @@ def _dataset(layout: Layout, path: Path, images: Path) -> Dataset:
     read = picture_reader(images)
     with broken_entries(path):
         samples = [_sample(image, people[image["id"]], layout, read) for image in content["images"]]
-    return Dataset(layout.name, skeletons.get(layout.skeleton), samples)
+    return ListedDataset(layout.name, skeletons.get(layout.skeleton), samples)
 
 
 def _sample(image: Json, people: list[Json], layout: Layout, read: Callable[[str], Callable[[], Image]]) -> Sample:

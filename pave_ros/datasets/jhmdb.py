@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample, split_of
+from pave_ros.datasets.base import Dataset, DatasetError, Labels, ListedDataset, Sample, split_of
 from pave_ros.datasets.coco import Json, labels_of, people_of, read_coco_json
 from pave_ros.datasets.files import (
     broken_entries,
@@ -44,7 +44,7 @@ def open_jhmdb(root: Path, split: str) -> Dataset:
         samples = _from_clips(root, split)
     else:
         samples = _published(root, split)
-    return Dataset("jhmdb", skeletons.get("jhmdb15"), samples)
+    return ListedDataset("jhmdb", skeletons.get("jhmdb15"), samples)
 
 
 def _published(root: Path, split: str) -> list[Sample]:

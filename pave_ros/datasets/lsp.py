@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample, split_of
+from pave_ros.datasets.base import Dataset, DatasetError, Labels, ListedDataset, Sample, split_of
 from pave_ros.datasets.coco import SINGLE_FILE, open_single
 from pave_ros.datasets.coco import Layout as CocoLayout
 from pave_ros.datasets.files import broken_entries, first_existing, picture_size, read_mat, read_rgb
@@ -63,7 +63,7 @@ def open_lsp(layout: Layout, root: Path, split: str) -> Dataset:
         picture = root / layout.picture.format(i + 1)
         labels = Labels.from_keypoints(joints[i : i + 1], "lsp14", complete=False)
         samples.append(Sample(i + 1, *picture_size(picture), labels, partial(read_rgb, picture)))
-    return Dataset(layout.name, skeletons.get("lsp14"), samples)
+    return ListedDataset(layout.name, skeletons.get("lsp14"), samples)
 
 
 def _joints(path: Path, layout: Layout) -> Floats:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample
+from pave_ros.datasets.base import Dataset, DatasetError, Labels, ListedDataset, Sample
 from pave_ros.datasets.coco import Json, checked, labels_of, people_of
 from pave_ros.datasets.files import broken_entries, first_existing, picture_size, read_json, read_mat, read_rgb
 
@@ -65,7 +65,7 @@ def open_posetrack(layout: Layout, root: Path, split: str) -> Dataset:
         if not files:
             raise DatasetError(f"{folder}: holds no annotations (.json or .mat); get them from {layout.source}")
     samples = [sample for file in files for sample in _samples(file, layout.skeleton)]
-    return Dataset(layout.name, skeletons.get(layout.skeleton), samples)
+    return ListedDataset(layout.name, skeletons.get(layout.skeleton), samples)
 
 
 def _samples(path: Path, skeleton: str) -> list[Sample]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache, partial
-from typing import overload
 
 import numpy as np
 
@@ -35,39 +35,31 @@ class SyntheticDataset(Dataset):
     ) -> None:
         if split not in SEEDS:
             raise DatasetError(f"the synthetic scene has no split {split!r}; it has {', '.join(SEEDS)}")
-        super().__init__("synthetic", skeletons.get("coco17"), ())
+        self._numbers = range(scenes * frames)
+        super().__init__("synthetic", skeletons.get("coco17"), len(self._numbers), range(scenes * frames))
         self._seed = SEEDS[split]
         self._frames, self._size = frames, (width, height)
-        self._indices = range(scenes * frames)
-        self.annotated = range(len(self))
 
-    def __len__(self) -> int:
-        return len(self._indices)
+    def _sample(self, index: int) -> Sample:
+        return self._drawn(*self._place_of(index))
 
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Dataset: ...
-
-    def __getitem__(self, index: int | slice) -> Sample | Dataset:
-        if isinstance(index, slice):
-            part = SyntheticDataset.__new__(SyntheticDataset)
-            part.__dict__.update(self.__dict__, _indices=self._indices[index])
-            part.annotated = range(len(part))
-            return part
-        return self._sample(*self._place_of(index))
+    def _part(self, part: slice) -> SyntheticDataset:
+        some = copy(self)
+        some._numbers = self._numbers[part]
+        some._length = len(some._numbers)
+        some.annotated = range(some._length)
+        return some
 
     def clip(self, index: int, offsets: Sequence[int]) -> list[Sample]:
         """The frames of the same scene, thirty a second, at `index` plus each offset; never before its beginning."""
         seed, number = self._place_of(index)
-        return [self._sample(seed, max(number + offset, 0)) for offset in offsets]
+        return [self._drawn(seed, max(number + offset, 0)) for offset in offsets]
 
     def _place_of(self, index: int) -> tuple[int, int]:
-        scene, number = divmod(self._indices[index], self._frames)
+        scene, number = divmod(self._numbers[index], self._frames)
         return self._seed + scene, number * self.STEP
 
-    def _sample(self, seed: int, number: int) -> Sample:
+    def _drawn(self, seed: int, number: int) -> Sample:
         frame = _frame(seed, *self._size, number)
         keypoints = np.dstack([frame.persons.keypoints[..., :2], frame.visibility])
         labels = Labels.from_keypoints(
