@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pave_ros.models.layers import sine_encoding
+from pave_ros.models.layers import EncoderLayer, cell_encoding
 
 HEADS = 8
 
@@ -89,36 +89,6 @@ class RepNCSPELAN4(nn.Module):
         return self.cv4(torch.cat((first, second, third, self.cv3(third)), 1))
 
 
-class EncoderLayer(nn.Module):
-    """Transformer encoder layer, normalised after each part, with positions added to queries and keys only."""
-
-    def __init__(self, hidden: int, ffn: int) -> None:
-        super().__init__()
-        self.self_attn = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
-        self.linear1 = nn.Linear(hidden, ffn)
-        self.linear2 = nn.Linear(ffn, hidden)
-        self.norm1 = nn.LayerNorm(hidden)
-        self.norm2 = nn.LayerNorm(hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)"""
-        height, width = x.shape[-2:]
-        tokens = x.flatten(2).transpose(1, 2)
-        q = k = tokens + self.positions(height, width, tokens)
-        tokens = self.norm1(tokens + self.self_attn(q, k, tokens, need_weights=False)[0])
-        tokens = self.norm2(tokens + self.linear2(F.gelu(self.linear1(tokens))))
-        return tokens.transpose(1, 2).unflatten(2, (height, width))
-
-    @staticmethod
-    def positions(height: int, width: int, tokens: Tensor) -> Tensor:
-        """(H * W, C) sine encoding of the cells, counted from 1; made in float32 as published."""
-        y = torch.arange(1, height + 1, dtype=torch.float32, device=tokens.device) / (height + 1e-6)
-        x = torch.arange(1, width + 1, dtype=torch.float32, device=tokens.device) / (width + 1e-6)
-        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        cells = torch.stack((grid_x, grid_y), -1).flatten(0, 1)
-        return sine_encoding(cells, tokens.shape[-1], temperature=20).to(tokens.dtype)
-
-
 class HybridEncoder(nn.Module):
     """Attention on the coarsest map, then fusion of all maps top-down and bottom-up (RT-DETR, D-FINE)."""
 
@@ -129,7 +99,7 @@ class HybridEncoder(nn.Module):
         depth = round(3 * depth_mult)
         steps = range(len(channels) - 1)
         self.input_proj = nn.ModuleList(ConvNorm(c, hidden, 1) for c in channels)
-        self.attention = EncoderLayer(hidden, ffn)
+        self.attention = EncoderLayer(hidden, HEADS, ffn, F.gelu)
         self.lateral_convs = nn.ModuleList(ConvNorm(hidden, hidden, 1, act=True) for _ in steps)
         self.fpn_blocks = nn.ModuleList(RepNCSPELAN4(2 * hidden, hidden, 2 * hidden, inner, depth) for _ in steps)
         self.downsample_convs = nn.ModuleList(
@@ -141,7 +111,7 @@ class HybridEncoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B, C_l, H_l, W_l), fine to coarse -> maps (B, hidden, H_l, W_l)"""
         maps = [project(feature) for project, feature in zip(self.input_proj, features, strict=True)]
-        top = self.attention(maps.pop())
+        top = self.attend(maps.pop())
         lateral = []  # Coarse to fine.
         for conv, block in zip(self.lateral_convs, self.fpn_blocks, strict=True):
             lateral.append(conv(top))
@@ -150,3 +120,10 @@ class HybridEncoder(nn.Module):
         for conv, block in zip(self.downsample_convs, self.pan_blocks, strict=True):
             out.append(block(torch.cat((conv(out[-1]), lateral.pop()), 1)))
         return out
+
+    def attend(self, coarsest: Tensor) -> Tensor:
+        """Attention among the cells of a map (B, C, H, W)."""
+        height, width = coarsest.shape[-2:]
+        positions = cell_encoding(height, width, self.hidden, temperature=20, device=coarsest.device)
+        tokens = self.attention(coarsest.flatten(2).transpose(1, 2), positions.to(coarsest.dtype))
+        return tokens.transpose(1, 2).unflatten(2, (height, width))

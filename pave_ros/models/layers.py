@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -60,6 +60,43 @@ def sine_encoding(points: Tensor, channels: int, temperature: float) -> Tensor:
     angles = points.flip(-1).unsqueeze(-1) * (2 * math.pi) / wavelengths  # (..., 2, C / 2)
     waves = torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), dim=-1)
     return waves.flatten(-3)
+
+
+def cell_encoding(height: int, width: int, channels: int, temperature: float, device: torch.device) -> Tensor:
+    """(height * width, channels) sine encoding of the cells of a map, row by row, counted from 1 as in DETR; made in
+    float32 whatever the model computes in, as published."""
+    y = torch.arange(1, height + 1, dtype=torch.float32, device=device) / (height + 1e-6)
+    x = torch.arange(1, width + 1, dtype=torch.float32, device=device) / (width + 1e-6)
+    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+    return sine_encoding(torch.stack((grid_x, grid_y), -1).flatten(0, 1), channels, temperature)
+
+
+class EncoderLayer(nn.Module):
+    """Transformer encoder layer (DETR), normalised after each part, with positions added to queries and keys only."""
+
+    def __init__(
+        self,
+        hidden: int,
+        heads: int,
+        ffn: int,
+        activation: Callable[[Tensor], Tensor] = F.relu,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(hidden, heads, dropout, batch_first=True)
+        self.linear1 = nn.Linear(hidden, ffn)
+        self.linear2 = nn.Linear(ffn, hidden)
+        self.norm1 = nn.LayerNorm(hidden)
+        self.norm2 = nn.LayerNorm(hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = activation
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """tokens (B, N, C), positions (N, C) -> (B, N, C)"""
+        q = k = tokens + positions
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(q, k, tokens, need_weights=False)[0]))
+        inner = self.dropout(self.activation(self.linear1(tokens)))
+        return self.norm2(tokens + self.dropout(self.linear2(inner)))
 
 
 def deformable_attention(values: Sequence[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
