@@ -93,7 +93,7 @@ def _common(
 
 
 Model = Annotated[str, typer.Option(help="Model, see `pave_ros models`.")]
-WEIGHTS_HELP = "auto (the published file), a path, a name of `pave_ros weights list`, or random (untrained)."
+WEIGHTS_HELP = "auto (the published file, or what comes with the package), a path, a name of `pave_ros weights list`, or random (untrained)."
 DEVICE_HELP = "auto, cpu, cuda or cuda:N."
 Weights = Annotated[str, typer.Option(help=WEIGHTS_HELP)]
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
@@ -405,7 +405,8 @@ def weights_list() -> None:
         table.add_row(row.name, row.model, row.skeleton, *known, "yes" if row.cached else "no")
     out.print(table)
     for address, licence in dict.fromkeys((row.url.removesuffix(row.name), row.licence) for row in files.WEIGHTS):
-        out.print(f"licence {licence}, from {address}", soft_wrap=True, highlight=False)
+        origin = f"from {address}" if address else f"come with the package, see {files.EMBEDDED.page}"
+        out.print(f"licence {licence}, {origin}", soft_wrap=True, highlight=False)
     out.print(f"kept in {files.cache_dir()}", soft_wrap=True, highlight=False)
 
 

@@ -98,13 +98,32 @@ def leave_part(row: WeightsFile, data: bytes) -> None:
 def test_table() -> None:
     assert len({row.name for row in WEIGHTS}) == len(WEIGHTS)
     for row in WEIGHTS:
-        assert row.url.startswith("https://") and row.url.endswith("/" + row.name)
+        assert row is files.EMBEDDED or (row.url.startswith("https://") and row.url.endswith("/" + row.name))
         assert row.model in models.names() and row.licence and row.page
     for model in {row.model for row in WEIGHTS}:
         first = files.find(model)  # what `auto` takes
         assert first is not None and first.skeleton == "coco17"
     assert files.find("detrpose_hgnetv2_s_crowdpose") is files.find("detrpose_hgnetv2_s_crowdpose.pth") is not None
     assert files.find("detrpose_y") is None
+
+
+def test_what_comes_with_the_package_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "package").mkdir()
+    monkeypatch.setattr(files, "SHIPPED", tmp_path / "package")
+    with pytest.raises(WeightsError, match=r"package/embedded\.safetensors .*is missing: install pave_ros again"):
+        files.resolve("auto", "detrpose_lite")
+    source = tmp_path / "sources" / "embedded.safetensors"
+    source.touch()
+    (tmp_path / "package" / "embedded.safetensors").symlink_to(source)  # as `colcon build --symlink-install` has it
+    for weights, model in (
+        ("auto", "detrpose_lite"),
+        ("embedded", "detrpose_n"),
+        ("embedded.safetensors", "detrpose_n"),
+    ):
+        assert files.resolve(weights, model) == source
+    assert not (tmp_path / "cache").exists()
 
 
 def test_cache_is_the_users_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

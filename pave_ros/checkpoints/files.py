@@ -1,4 +1,5 @@
-"""Published weights as rows of data, and how they come into the user's cache. Needs no torch."""
+"""Published weights as rows of data, and how they come into the user's cache; those that the package brings along.
+Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +25,7 @@ CACHE_VARIABLE = "PAVE_ROS_CACHE"
 ATTEMPTS = 3  # a connection that breaks is taken up again where it broke, so often
 TIMEOUT = 20.0  # seconds without a byte
 CHUNK = 1 << 18
+SHIPPED = Path(str(resources.files("pave_ros"))) / "weights"  # what comes with the package
 
 
 class WeightsError(RuntimeError):
@@ -31,13 +34,13 @@ class WeightsError(RuntimeError):
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One published checkpoint.
+    """One published checkpoint, or one that comes with the package.
 
     Attributes:
         name: file name, also its name in the cache.
         model: the model that it fits, e.g. ``detrpose_s``.
         skeleton: keypoint layout of its head.
-        url: where it is downloaded from.
+        url: where it is downloaded from; empty for what comes with the package.
         page: where its authors describe it.
         licence: of the weights, as SPDX identifier.
         size: bytes, None where it is not published.
@@ -55,13 +58,23 @@ class WeightsFile:
 
     @property
     def path(self) -> Path:
-        """Where it lies in the cache, whether it is there or not."""
-        return cache_dir() / self.name
+        """Where it lies in the package or the cache, whether it is there or not."""
+        # Where a colcon workspace links to the sources, the files that belong together lie together there.
+        return cache_dir() / self.name if self.url else (SHIPPED / self.name).resolve()
 
     @property
     def cached(self) -> bool:
         return self.path.is_file()
 
+
+EMBEDDED = WeightsFile(
+    name="embedded.safetensors",
+    model="detrpose_lite",
+    skeleton="coco17",
+    url="",
+    page="docs/embedded.md",
+    licence="Apache-2.0",
+)
 
 _DETRPOSE = "https://github.com/SebastianJanampa/DETRPose"
 
@@ -77,7 +90,7 @@ WEIGHTS: tuple[WeightsFile, ...] = tuple(
     )
     for skeleton, suffix in (("coco17", ""), ("crowdpose14", "_crowdpose"))
     for variant in "nsmlx"
-)
+) + (EMBEDDED,)
 
 
 def cache_dir() -> Path:
@@ -96,10 +109,12 @@ def find(name: str) -> WeightsFile | None:
 
 
 def resolve(weights: str | Path, model: str) -> Path:
-    """The file that `weights` means; downloaded first when it is a published one that is not in the cache.
+    """The file that `weights` means; downloaded first when it is a published one that is neither in the package nor in
+    the cache.
 
     Args:
-        weights: ``auto`` (what is published for `model`), a path, or the name of a published file.
+        weights: ``auto`` (what comes with the package or is published for `model`), a path, or the name of a file that
+            the package knows.
         model: e.g. ``detrpose_s``.
 
     Raises:
@@ -120,7 +135,7 @@ def resolve(weights: str | Path, model: str) -> Path:
 
 
 def download(row: WeightsFile) -> Path:
-    """Fetch a published file into the cache, unless it is there, and return its path.
+    """Fetch a published file into the cache, unless it is there or came with the package, and return its path.
 
     What an earlier, interrupted download left is continued. Size and SHA-256 are checked where they are known, and the
     file gets its name only when it is complete. Two processes may ask for the same file: one waits for the other.
@@ -130,6 +145,8 @@ def download(row: WeightsFile) -> Path:
     """
     if row.cached:
         return row.path
+    if not row.url:
+        raise WeightsError(f"{row.path} should have come with the package and is missing: install pave_ros again")
     part = row.path.with_name(row.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
