@@ -93,7 +93,7 @@ def _common(
 
 
 Model = Annotated[str, typer.Option(help="Model, see `pave_ros models`.")]
-WEIGHTS_HELP = "auto (the published file, or what comes with the package), a path, a name of `pave_ros weights list`, or random (untrained)."
+WEIGHTS_HELP = "auto (those of the package, or published), a path, a name of `weights list`, or random (untrained)."
 DEVICE_HELP = "auto, cpu, cuda or cuda:N."
 Weights = Annotated[str, typer.Option(help=WEIGHTS_HELP)]
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
