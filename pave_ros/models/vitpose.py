@@ -121,9 +121,12 @@ class Encoder(nn.Module):
         return self.norm(tokens).transpose(1, 2).unflatten(2, size)
 
     def positions_for(self, size: tuple[int, int]) -> Tensor:
-        """(1, C, h, w) position embedding, interpolated bicubically where the map has another size."""
+        """(1, C, h, w) position embedding, interpolated bicubically where the map has another size: in float32 whatever
+        the model computes in, as published."""
         positions = self.positions.transpose(1, 2).unflatten(2, POSITIONS)
-        return positions if size == POSITIONS else F.interpolate(positions, size, mode="bicubic", align_corners=False)
+        if size == POSITIONS:
+            return positions
+        return F.interpolate(positions.float(), size, mode="bicubic", align_corners=False).to(positions.dtype)
 
 
 class HeatmapHead(nn.Module):
