@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 from pave_ros import postprocessing
 from pave_ros.datasets.base import Sample
 from pave_ros.evaluation.coco import coco_ap
+from pave_ros.evaluation.result import Result
+from pave_ros.frames import Image
 from pave_ros.models.base import PoseModel
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import network_input
 from pave_ros.training.sources import ValidationPictures
 
+Finder = Callable[[Image], Persons]  # a picture (H, W, 3) uint8 RGB -> its people, down to the least sure
 
-@torch.no_grad()
+
 def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> dict[str, float]:
     """AP of each source of the pictures, 0..1, and their mean as ``mean``.
 
@@ -25,9 +29,16 @@ def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> 
         pictures: the validation part of a mixture.
         limit: at most so many pictures of each source, evenly spread; 0 for all.
     """
-    training, device = model.training, next(model.parameters()).device
+    training = model.training
     model.eval()
-    scores = {}
+    scores = {name: result.values["AP"] for name, result in by_source(_finder(model), pictures, limit).items()}
+    model.train(training)
+    return {**scores, "mean": float(np.nanmean(list(scores.values())))}
+
+
+def by_source(find: Finder, pictures: ValidationPictures, limit: int = 0) -> dict[str, Result]:
+    """COCO's numbers for each source of the pictures by name, of whatever finds people; `limit` as of `validate`."""
+    results = {}
     for name in dict.fromkeys(pictures.names):
         indices = [i for i, source in enumerate(pictures.names) if source == name]
         if limit and len(indices) > limit:
@@ -37,13 +48,19 @@ def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> 
             image, labels = pictures.scene(index)
             height, width = image.shape[:2]
             samples.append(Sample(index, width, height, labels, partial(np.asarray, image)))
-            tensor = torch.from_numpy(network_input(image, model.info)).to(device)
-            outputs = {key: value.float().cpu().numpy() for key, value in model(tensor).items()}
-            predictions.append(_found(model, outputs, (width, height)))
-        scores[name] = coco_ap(samples, predictions).values["AP"]
-    model.train(training)
-    return {**scores, "mean": float(np.nanmean(list(scores.values())))}
+            predictions.append(find(image))
+        results[name] = coco_ap(samples, predictions)
+    return results
 
 
-def _found(model: PoseModel, outputs: dict[str, np.ndarray], size: tuple[int, int]) -> Persons:
-    return postprocessing.persons(model.info, outputs, size, max_persons=20)
+def _finder(model: PoseModel) -> Finder:
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def find(image: Image) -> Persons:
+        tensor = torch.from_numpy(network_input(image, model.info)).to(device)
+        outputs = {key: value.float().cpu().numpy() for key, value in model(tensor).items()}
+        height, width = image.shape[:2]
+        return postprocessing.persons(model.info, outputs, (width, height), max_persons=20)
+
+    return find
