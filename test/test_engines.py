@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import reference
 import torch
 
+import pave_ros
 from pave_ros import Estimator, Persons, models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import open_file
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.export import export_onnx, store_half, weights_hash
+from pave_ros.engines.exported import read_label
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.frames import Frame
 
@@ -44,11 +48,59 @@ def exported(weights: Path) -> Path:
     return export_onnx(loading.open_model("detrpose_n", weights), weights.with_suffix(".onnx"), SIZE)
 
 
+@pytest.fixture(scope="module")
+def exported_half(exported: Path) -> Path:
+    """The exported file with its weights in 16 bits, made as `export_onnx` makes it, without the time for a second."""
+    path = exported.with_name("half.onnx")
+    proto = onnx.load(exported)
+    store_half(proto.graph)
+    label = read_label(exported)
+    onnx.helper.set_model_props(proto, replace(label, precision="fp16").properties())
+    onnx.save(proto, path)
+    return path
+
+
 def assert_same_people(a: Persons, b: Persons, pixels: float = 0.5, score: float = 1e-3) -> None:
     assert len(a) == len(b) > 0
     distance = np.abs(a.keypoints[:, None, :, :2] - b.keypoints[None, :, :, :2]).max(axis=(2, 3))
     assert (distance.min(axis=1) <= pixels).all()
     assert np.abs(a.scores - b.scores[distance.argmin(axis=1)]).max() <= score
+
+
+def agreement(expected: Persons, found: Persons, pixels: float) -> float:
+    """How many of the people were found again: all their keypoints so near. It need not be all where numbers are
+    rounded: of cells that are nearly equally likely, as these weights have them, another may then be chosen."""
+    distance = np.abs(expected.keypoints[:, None, :, :2] - found.keypoints[None, :, :, :2]).max(axis=(2, 3))
+    return float((distance.min(axis=1) <= pixels).mean())
+
+
+def test_exported_files_say_what_they_are(weights: Path, exported: Path) -> None:
+    label = read_label(exported)
+    assert (label.info.name, label.info.skeleton, label.info.input_size) == ("detrpose_n", "coco17", SIZE)
+    assert (label.info.mean, label.info.std) == ((0, 0, 0), (1, 1, 1))
+    assert (label.part, label.precision, label.version) == ("whole", "fp32", pave_ros.__version__)
+    assert label.weights == weights_hash(loading.open_model("detrpose_n", weights))
+    assert label.weights != weights_hash(models.create("detrpose_n"))
+    content = exported.read_bytes()
+    assert str(Path(pave_ros.__file__).parent).encode() not in content, "paths of this machine are nobody's business"
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"\xff" * 100, bytes(range(256)), b"\x72\x05\x0a\x03abc"])
+def test_files_without_a_label_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match=r"broken\.onnx"):
+        read_label(path)
+
+
+def test_weights_in_16_bits_halve_the_file_and_find_the_same_people(
+    exported: Path, exported_half: Path, photograph: npt.NDArray[np.uint8]
+) -> None:
+    assert exported_half.stat().st_size < 0.6 * exported.stat().st_size
+    assert read_label(exported_half).precision == "fp16"
+    full, half = Estimator(weights=exported), Estimator(weights=exported_half, max_persons=30)
+    assert half.precision == "fp32", "it is computed with in 32 bits"
+    assert agreement(full(photograph), half(photograph), pixels=1.0) >= 0.75
 
 
 def test_torch_and_onnxruntime_find_the_same_people(
@@ -108,8 +160,8 @@ def test_only_the_newest_frame_is_answered_for(exported: Path, photograph: npt.N
 def test_exported_batches_are_free(exported: Path) -> None:
     engine = open_file(exported, "detrpose_n")
     pictures = np.random.default_rng(0).random((3, 3, *SIZE), np.float32)
-    together = engine.encode(pictures)["pred_keypoints"]
-    alone = engine.encode(pictures[1:2])["pred_keypoints"]
+    together = engine.decode([engine.encode(pictures)])["pred_keypoints"]
+    alone = engine.decode([engine.encode(pictures[1:2])])["pred_keypoints"]
     np.testing.assert_allclose(together[1:2], alone, atol=1e-4)
 
 
@@ -159,7 +211,7 @@ def test_what_is_no_picture_is_refused(exported: Path, image: npt.NDArray[np.uin
 
 
 def test_refusals_say_what_to_do(weights: Path, exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="known: detrpose_n"):
+    with pytest.raises(ValueError, match="known: .*detrpose_n"):
         Estimator("nonsense")
     with pytest.raises(EngineError, match="unknown engine 'magic'"):
         open_file(weights, "detrpose_n", engine="magic")

@@ -1,66 +1,190 @@
-"""Write a network as an ONNX file that carries all that is needed to run it."""
+"""Write a network as files that carry all that is needed to run them, without torch and without this package's models.
+
+`pave_ros.engines.exported` describes the files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
 from pave_ros import __version__
+from pave_ros.engines.base import EngineError
+from pave_ros.engines.exported import DECODE, ENCODE, WHOLE, Label, part_path
 from pave_ros.models.base import PoseModel
-from pave_ros.models.info import METADATA_KEY
 
 OPSET = 18
+HALF_FROM = 256  # Numbers in a weight; smaller ones are not worth a conversion.
 
 
-class _Outputs(nn.Module):
-    """The network with its outputs as a tuple, which is what ONNX knows."""
-
+class _Network(nn.Module):
     def __init__(self, model: PoseModel) -> None:
         super().__init__()
         self.model = model
 
+
+class _Whole(_Network):
+    """An image model with its outputs as a tuple, which is what ONNX knows; float32 outside, whatever is inside."""
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model(images).values())
+        dtype = next(self.model.parameters()).dtype
+        return tuple(value.float() for value in self.model(images.to(dtype)).values())
+
+
+class _Encode(_Network):
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.encode(images.to(next(self.model.parameters()).dtype)))
+
+
+class _Decode(_Network):
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+        count = len(features) // self.model.info.window
+        window = [tuple(features[i : i + count]) for i in range(0, len(features), count)]
+        return tuple(value.float() for value in self.model.decode(window).values())
 
 
 @torch.no_grad()
-def export_onnx(model: PoseModel, path: Path | str, input_size: tuple[int, int] | None = None) -> Path:
-    """Write an image model as one ONNX file: input ``images`` (B, 3, H, W), B free; outputs by their own names.
+def export_onnx(
+    model: PoseModel,
+    path: Path | str,
+    input_size: tuple[int, int] | None = None,
+    *,
+    precision: str = "fp32",
+    batch: int | None = None,
+) -> Path:
+    """Write a network as ONNX: an image model as one file, a video model as its two parts.
 
-    The file's metadata holds the `ModelInfo`, so running it needs neither torch nor this network's code.
+    ``NAME.onnx`` has the input ``images`` (B, 3, H, W) and the model's outputs by their own names. Of a video model
+    ``NAME.encode.onnx`` has the outputs ``feature_i``, and ``NAME.decode.onnx`` the inputs ``frame_t_feature_i`` for
+    each frame t of the window, oldest first. The metadata hold the `Label`.
 
     Args:
         model: the network; it is fused, hand over one of its own.
         path: file to write.
         input_size: (height, width) that the file is made for; None takes the model's own.
+        precision: ``fp32``; ``fp16`` keeps the weights in 16 bits, which halves the file, and computes in 32;
+            ``half`` computes in 16 bits too, but for coordinates, which is meant for GPUs.
+        batch: number of pictures that are handled together; None leaves it free.
+
+    Returns:
+        The file to give as weights; of a video model that for encoding, beside which lies the other.
     """
-    info = replace(model.info, input_size=input_size or model.info.input_size)
+    if precision not in ("fp32", "fp16", "half"):
+        raise EngineError(f"unknown precision {precision!r} of an ONNX file; known: fp32, fp16, half")
+    size = input_size or model.info.input_size
+    # A file has one size of input: pictures are stretched to it, however they come to the network's size otherwise.
+    info = replace(model.info, input_size=(size[0], size[1]), resize="stretch")
     info.check_input_size()
-    wrapped = _Outputs(model.fuse()).eval()
-    example = torch.zeros(2, 3, *info.input_size)
-    names = list(model(example))
+    label = Label(info, WHOLE, "fp16" if precision == "half" else precision, weights_hash(model), __version__)
+    model = model.eval().fuse()
+    if precision == "half":
+        model = model.half()
+    images = torch.zeros(batch or 2, 3, *info.input_size)
+    written = []
+    for part, network, example, inputs, outputs in _parts(model, images):
+        proto = _to_onnx(network, example, inputs, outputs, dynamic=batch is None)
+        if precision == "fp16":
+            store_half(proto.graph)
+        onnx.helper.set_model_props(proto, replace(label, part=part).properties())
+        file = part_path(Path(path), part)
+        with complete(file) as partial:
+            onnx.save(proto, partial)
+        written.append(file)
+    return written[0]
+
+
+Part = tuple[str, nn.Module, Tensor | list[Tensor], list[str], list[str]]
+
+
+def _parts(model: PoseModel, images: Tensor) -> Iterator[Part]:
+    """(part, network, example, names of inputs, names of outputs) of each file."""
+    dtype = next(model.parameters()).dtype
+    if model.info.window == 1:
+        yield WHOLE, _Whole(model), images, ["images"], list(model(images.to(dtype)))
+        return
+    features = model.encode(images.to(dtype))
+    names = [f"feature_{i}" for i in range(len(features))]
+    yield ENCODE, _Encode(model), images, ["images"], names
+    window = range(model.info.window)
+    # Apart from one another in memory, or they would be exported as one input.
+    example = [feature.clone() for _ in window for feature in features]
+    outputs = list(model.decode([features for _ in window]))
+    yield DECODE, _Decode(model), example, [f"frame_{t}_{name}" for t in window for name in names], outputs
+
+
+def _to_onnx(
+    network: nn.Module, example: Tensor | list[Tensor], inputs: list[str], outputs: list[str], dynamic: bool
+) -> onnx.ModelProto:
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    batch = {0: torch.export.Dim("batch", min=1)} if dynamic else None
     program = torch.onnx.export(
-        wrapped,
+        network.eval(),
         (example,),
-        input_names=["images"],
-        output_names=names,
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=([batch] * len(example) if isinstance(example, list) else batch,),
         opset_version=OPSET,
         dynamo=True,
         verbose=False,
     )
     assert program is not None  # It is None only where torch writes the file itself.
-    proto = program.model_proto
-    onnx.helper.set_model_props(proto, {METADATA_KEY: info.to_json(), "pave_ros_version": __version__})
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    onnx.save(proto, partial)
-    partial.replace(path)
-    return path
+    proto: onnx.ModelProto = program.model_proto
+    # Where each node comes from in which source file on this machine: a fifth of a small file.
+    del proto.graph.value_info[:]
+    for node in [*proto.graph.node, *proto.graph.initializer, *proto.graph.input, *proto.graph.output]:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    return proto
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 of all tensors of a network with their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def store_half(graph: onnx.GraphProto) -> None:
+    """Keep the weights of convolutions and linear layers in float16; the file converts them back when it is loaded.
+
+    Everything else, above all coordinates, stays as it is: it is small, and 16 bits are too coarse for it. So are they
+    for weights that lie beyond what float16 holds.
+    """
+    weighty = {name for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul") for name in node.input[1:2]}
+    casts = []
+    for tensor in graph.initializer:
+        named = tensor.name.endswith("weight") and len(tensor.dims) > 1
+        if tensor.data_type != onnx.TensorProto.FLOAT or not (tensor.name in weighty or named):
+            continue
+        value = onnx.numpy_helper.to_array(tensor)
+        if value.size < HALF_FROM or np.abs(value).max() > np.finfo(np.float16).max:
+            continue
+        name, stored = tensor.name, f"{tensor.name}_half"
+        tensor.CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; the file gets its name when it is complete, and vanishes when it is not."""
+    partial = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
-from pave_ros.engines.base import Engine, EngineError, Outputs
-from pave_ros.models.info import METADATA_KEY, ModelInfo
+from pave_ros.engines.base import Array, EngineError
+from pave_ros.engines.exported import ExportedEngine, Label
 
 # It moves a zero padding into the max pooling behind it, which then ignores it (microsoft/onnxruntime#24737): wrong
 # wherever the values are negative, as at the right and lower border in the stem of HGNetv2.
 WRONG_OPTIMIZERS = ["Pad_Fusion"]
 
 
-class OnnxRuntimeEngine(Engine):
+class OnnxRuntimeEngine(ExportedEngine):
     """Runs a file of `pave_ros.engines.export.export_onnx`.
 
     Args:
@@ -27,33 +26,40 @@ class OnnxRuntimeEngine(Engine):
     """
 
     name = "onnxruntime"
-    precision = "fp32"
 
     def __init__(self, path: Path | str, device: str = "auto", threads: int = 0) -> None:
+        self._threads = threads
+        super().__init__(path, device)
+
+    def load(self, path: Path, device: str) -> tuple[Label, Session]:
         self.device, providers = _providers(device)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
         # Threads that spin while they wait win a few percent here and take the processor from all else on a robot.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = onnxruntime.InferenceSession(
+            session = onnxruntime.InferenceSession(
                 str(path), options, providers=providers, disabled_optimizers=WRONG_OPTIMIZERS
             )
         except Exception as error:  # ONNX Runtime's errors share no public base class.
             raise EngineError(f"{path}: ONNX Runtime cannot load it ({str(error).strip().splitlines()[-1]})") from None
-        properties = self._session.get_modelmeta().custom_metadata_map
-        if METADATA_KEY not in properties:
-            raise EngineError(f"{path}: no pave_ros metadata in it; make the file with `pave_ros export`")
-        self.info = ModelInfo.from_json(properties[METADATA_KEY])
-        self._names = [output.name for output in self._session.get_outputs()]
+        label = Label.from_properties(session.get_modelmeta().custom_metadata_map, path)
+        # 16 bits are how a file stores its weights; they are computed with in 32.
+        self.precision = "int8" if label.precision == "int8" else "fp32"
+        return label, Session(session)
 
-    def encode(self, images: npt.NDArray[np.float32]) -> Outputs:
-        # An image model is one graph, so its answer is all there is to keep of a frame.
-        return dict(zip(self._names, self._session.run(None, {"images": images}), strict=True))
 
-    def decode(self, window: Sequence[Outputs]) -> Outputs:
-        return window[-1]
+class Session:
+    """One file in ONNX Runtime."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._inputs = [item.name for item in session.get_inputs()]
+        self.outputs = [item.name for item in session.get_outputs()]
+
+    def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        return tuple(self._session.run(None, dict(zip(self._inputs, arrays, strict=True))))
 
 
 def _providers(device: str) -> tuple[str, list[str | tuple[str, dict[str, str]]]]:
