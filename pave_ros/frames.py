@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pave_ros.persons import Boxes
+
 Image = npt.NDArray[np.uint8]
 
 
@@ -25,6 +27,7 @@ class Frame:
         bgr: whether the channels of `image` are in the order blue, green, red instead of red, green, blue.
         received: `time.monotonic()` at arrival, seconds.
         features: what the model's encoder made of this frame, kept for later windows.
+        boxes: where people are, where that is known from elsewhere; for top-down models.
     """
 
     stamp: int
@@ -33,6 +36,7 @@ class Frame:
     bgr: bool = False
     received: float = field(default_factory=monotonic)
     features: Any = None
+    boxes: Boxes | None = None
 
 
 class FrameBuffer:

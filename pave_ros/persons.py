@@ -1,4 +1,4 @@
-"""The result type of every model: the people of one picture as arrays."""
+"""The result type of every model, the people of one picture as arrays; and what top-down models start from."""
 
 from __future__ import annotations
 
@@ -60,6 +60,36 @@ class Persons:
             track_ids=self.track_ids[index],
             ages=self.ages[index],
         )
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Where N people are in a picture, best score first, before anything is known of their joints.
+
+    Attributes:
+        boxes: (N, 4) float32 of x, y, width, height in pixels of the original picture.
+        scores: (N,) float32, confidence of each, 0..1.
+    """
+
+    boxes: Floats
+    scores: Floats
+
+    @classmethod
+    def of(cls, boxes: npt.ArrayLike, scores: npt.ArrayLike | None = None) -> Boxes:
+        """Boxes in any order; without scores all are sure. What has no extent or is not finite is left out."""
+        rows = np.asarray(boxes, np.float32).reshape(-1, 4)
+        sure = np.ones(len(rows), np.float32) if scores is None else np.asarray(scores, np.float32).reshape(len(rows))
+        order = np.argsort(-sure, kind="stable")
+        order = order[np.isfinite(rows[order]).all(1) & (rows[order, 2:] > 0).all(1)]
+        return cls(rows[order], sure[order])
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def best(self, threshold: float, most: int) -> Boxes:
+        """At most so many, and none below the threshold."""
+        kept = np.flatnonzero(self.scores >= threshold)[:most]
+        return Boxes(self.boxes[kept], self.scores[kept])
 
 
 def boxes_of(keypoints: Floats) -> Floats:

@@ -1,0 +1,192 @@
+"""One person's crop: cut out of the picture for the network, and heatmaps of the crop back to keypoints in the picture.
+
+Two ways of counting coordinates are published. By the first (HRNet, DCPose, TAR-ViTPose) a crop of w pixels becomes an
+input of W pixels by the factor W / w; by the second (UDP, Huang et al. 2020: ViTPose) by (W - 1) / w, so that
+the crop reaches from the centre of the first pixel to that of the last. Networks are trained for one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pave_ros.frames import Image
+from pave_ros.persons import Floats
+
+Array = npt.NDArray[Any]
+ENLARGED = 1.25  # A crop shows so much more than the box (all published configurations).
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a system cuts crops and reads heatmaps.
+
+    Attributes:
+        udp: the way of counting coordinates, see above.
+        blur: side in pixels of the Gaussian that DARK smooths heatmaps with: as wide as the one in its targets.
+    """
+
+    udp: bool
+    blur: int
+
+
+# System -> style. DARK's filter fits the targets' deviation of 3 in TAR-ViTPose and of 2 in ViTPose.
+STYLES = {"tarvitpose": Style(udp=False, blur=17), "vitpose": Style(udp=True, blur=11)}
+DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.
+
+
+def crop_boxes(boxes: Floats, size: tuple[int, int], enlarged: float = ENLARGED) -> Floats:
+    """The crops of people: their boxes brought to the proportions of the input, then enlarged.
+
+    Args:
+        boxes: (N, 4) of x, y, width, height.
+        size: (width, height) of the network's input.
+
+    Returns:
+        (N, 4) of centre x, centre y, width, height.
+    """
+    aspect = size[0] / size[1]
+    centres = boxes[:, :2] + boxes[:, 2:] * np.float32(0.5)
+    width = np.maximum(boxes[:, 2], boxes[:, 3] * aspect)
+    return np.concatenate((centres, np.stack((width, width / aspect), 1) * enlarged), 1).astype(np.float32)
+
+
+def matrix(crop: Floats, size: tuple[int, int], udp: bool = False, rotation: float = 0.0) -> Array:
+    """(2, 3) affine matrix that takes the picture's pixels to those of the input.
+
+    Args:
+        crop: (4,) of centre x, centre y, width, height.
+        size: (width, height) of the input.
+        udp: the way of counting coordinates.
+        rotation: of the crop about its centre, degrees.
+    """
+    width, height = size
+    if udp:
+        scale = (np.array(size) - 1) / crop[2:].astype(float)
+        cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
+        turned = np.array([[cos, -sin], [sin, cos]]) * scale[:, None]
+        return np.concatenate((turned, (scale * crop[2:] / 2 - turned @ crop[:2])[:, None]), 1)
+    # From three points in float32, as published: the centre, the middle of the upper border, and a corner.
+    angle = np.pi * rotation / 180
+    up = np.array([np.sin(angle), -np.cos(angle)]) * (crop[2] * 0.5)
+    centre, middle = crop[:2].astype(np.float32), np.array([width * 0.5, height * 0.5], np.float32)
+    source = np.stack((centre, centre + up, centre + up + (up[1], -up[0]))).astype(np.float32)
+    target = np.stack((middle, middle - (0, width * 0.5), middle - (width * 0.5, width * 0.5))).astype(np.float32)
+    return cv2.getAffineTransform(source, target)
+
+
+def cut(image: Image, crops: Floats, size: tuple[int, int], udp: bool = False) -> list[Image]:
+    """The crops (N, 4) of a picture (H, W, 3) as pictures of the input's size (width, height); black outside."""
+    return [
+        np.asarray(cv2.warpAffine(image, matrix(crop, size, udp), size, flags=cv2.INTER_LINEAR), np.uint8)
+        for crop in crops
+    ]
+
+
+def keypoints_in(heatmaps: Array, crops: Floats, style: Style, decoding: str) -> Floats:
+    """Keypoints (N, K, 3) of x, y, score in pixels of the picture; the score is the heatmap's maximum.
+
+    Args:
+        heatmaps: (N, K, h, w) of the crops.
+        crops: (N, 4) of centre x, centre y, width, height.
+        style: of the system.
+        decoding: ``quarter`` (the maximum, moved a quarter pixel to the higher neighbours: as TAR-ViTPose is published
+            and measured) or ``dark`` (a parabola through the logarithm: DARK, Zhang et al. 2020; UDP's form of it
+            is how ViTPose is).
+    """
+    points, scores = peaks(heatmaps)
+    if decoding == "quarter":
+        points = quarter(heatmaps, points)
+    else:
+        points = (dark_udp if style.udp else dark)(heatmaps, points, style.blur)
+    height, width = heatmaps.shape[2:]
+    if style.udp:
+        found = points / (width - 1, height - 1) * crops[:, None, 2:] + crops[:, None, :2] - crops[:, None, 2:] / 2
+    else:
+        inverses = [cv2.invertAffineTransform(matrix(crop, (width, height))) for crop in crops]
+        found = np.stack([p @ m[:, :2].T + m[:, 2] for p, m in zip(points, inverses, strict=True)])
+    return np.concatenate((found, scores[..., None]), -1).astype(np.float32)
+
+
+def peaks(heatmaps: Array) -> tuple[Array, Array]:
+    """Where the maxima of heatmaps (N, K, h, w) are, (N, K, 2) of x, y, and how high, (N, K); (0, 0) where nothing is
+    above zero."""
+    flat = heatmaps.reshape(*heatmaps.shape[:2], -1)
+    best = flat.argmax(-1)
+    scores = np.take_along_axis(flat, best[..., None], -1)[..., 0]
+    points = np.stack((best % heatmaps.shape[3], best // heatmaps.shape[3]), -1).astype(np.float64)
+    return points * (scores > 0)[..., None], scores
+
+
+def quarter(heatmaps: Array, points: Array) -> Array:
+    """Maxima (N, K, 2) moved by a quarter pixel towards the higher neighbour in x and in y, unless near the border."""
+    at = _Around(heatmaps, points, margin=(2, 1))
+    slope = np.stack((at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)), -1)
+    return points + np.where(at.inside[..., None], np.sign(slope) * 0.25, 0)
+
+
+def dark(heatmaps: Array, points: Array, blur: int) -> Array:
+    """Maxima (N, K, 2) moved to those of Gaussians (DARK), unless near the border."""
+    at = _Around(np.log(np.maximum(_smoothed(heatmaps, blur), 1e-10)), points, margin=(2, 2))
+    slope = np.stack((at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)), -1) / 2
+    xx, yy = ((at(2 * x, 2 * y) - 2 * at(0, 0) + at(-2 * x, -2 * y)) / 4 for x, y in ((1, 0), (0, 1)))
+    xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    return points + np.where((at.inside & (xx * yy != xy**2))[..., None], _newton(slope, xx, xy, yy), 0)
+
+
+def dark_udp(heatmaps: Array, points: Array, blur: int) -> Array:
+    """The same in UDP's form: finer steps, and heatmaps go on beyond their borders."""
+    logs = np.log(np.clip(_smoothed(heatmaps, blur), 1e-3, 50.0))
+    at = _Around(np.pad(logs, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge"), points + 1, margin=(1, 1))
+    slope = np.stack((at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)), -1) / 2
+    xx, yy = (at(x, y) - 2 * at(0, 0) + at(-x, -y) for x, y in ((1, 0), (0, 1)))
+    xy = (at(1, 1) - at(1, 0) - at(0, 1) + 2 * at(0, 0) - at(-1, 0) - at(0, -1) + at(-1, -1)) / 2
+    flat = np.finfo(np.float32).eps  # UDP's guard against heatmaps without any curvature
+    return points + _newton(slope, xx + flat, xy, yy + flat)
+
+
+class _Around:
+    """Values of heatmaps (N, K, h, w) near points (N, K, 2) of whole numbers.
+
+    Attributes:
+        inside: (N, K), whether `margin` pixels lie before and behind a point; if not, the values mean nothing.
+    """
+
+    def __init__(self, heatmaps: Array, points: Array, margin: tuple[int, int]) -> None:
+        self._heatmaps = heatmaps
+        before, behind = margin
+        limits = np.array(heatmaps.shape[:1:-1]) - behind
+        self.inside: Array = np.all((points >= before) & (points < limits), axis=-1)
+        self._x, self._y = np.where(self.inside[..., None], points, before).astype(int).transpose(2, 0, 1)
+        self._n, self._k = np.indices(points.shape[:2])
+
+    def __call__(self, dx: int, dy: int) -> Array:
+        """(N, K) the values so many pixels to the right and below."""
+        return np.asarray(self._heatmaps[self._n, self._k, self._y + dy, self._x + dx], np.float64)
+
+
+def _newton(slope: Array, xx: Array, xy: Array, yy: Array) -> Array:
+    """(N, K, 2) the step to the maximum of a parabola with this slope and curvature.
+
+    No longer than two pixels each way, which no real peak needs: heatmaps without one would throw a keypoint anywhere.
+    """
+    determinant = xx * yy - xy**2
+    determinant = np.where(determinant == 0, np.inf, determinant)
+    x, y = slope[..., 0], slope[..., 1]
+    step = -np.stack((yy * x - xy * y, xx * y - xy * x), -1) / determinant[..., None]
+    return np.clip(step, -2, 2)
+
+
+def _smoothed(heatmaps: Array, blur: int) -> Array:
+    """Heatmaps after a Gaussian filter, brought back to their old maxima; nothing lies beyond their borders."""
+    smooth = np.empty(heatmaps.shape, np.float64)
+    for old, new in zip(
+        heatmaps.reshape(-1, *heatmaps.shape[2:]), smooth.reshape(-1, *heatmaps.shape[2:]), strict=True
+    ):
+        new[:] = cv2.GaussianBlur(old.astype(np.float32), (blur, blur), 0, borderType=cv2.BORDER_CONSTANT)
+        new *= old.max() / new.max() if new.max() > 0 else 1
+    return smooth
