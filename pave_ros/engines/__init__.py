@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pave_ros.engines.base import Engine, EngineError
+from pave_ros.engines.shipped import best_form
 
 NAMES = ("pytorch", "onnxruntime")
 
@@ -25,14 +26,16 @@ def open_file(
     Args:
         path: the file; its ending tells what it is.
         model: name of the model, e.g. ``detrpose_n``; an exported file knows its own.
-        engine: ``auto`` (by the kind of file) or one of `NAMES`.
+        engine: ``auto`` (by the kind of file; of weights that come with the package the form that suits) or one of
+            `NAMES`.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: see `pave_ros.engines.pytorch.PyTorchEngine`.
         input_size: (height, width) of the network's input; None takes the model's own.
     """
-    exported = path.suffix == ".onnx"
     if engine not in ("auto", *NAMES):
         raise EngineError(f"unknown engine {engine!r}; known: auto, {', '.join(NAMES)}")
+    path = best_form(path, engine, device, precision, input_size)
+    exported = path.suffix == ".onnx"
     if exported and engine != "pytorch":
         return _open_exported(path, device, precision, input_size)
     if exported:

@@ -1,0 +1,211 @@
+"""The figures of a model card: measured through the estimator, as a user gets them, and kept as JSON and as tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pave_ros.datasets.synthetic import SyntheticDataset
+from pave_ros.estimator import Estimator
+from pave_ros.evaluation import evaluate
+from pave_ros.evaluation.agreement import Agreement, agreement
+from pave_ros.evaluation.coco import coco_ap
+from pave_ros.evaluation.result import Result
+from pave_ros.frames import Image
+from pave_ros.persons import Persons
+from pave_ros.synthetic import Scene
+from pave_ros.training.sources import Mixture, ValidationPictures
+from pave_ros.training.teacher import Teacher
+from pave_ros.training.validation import by_source
+from pave_ros.video import open_source
+
+Figures = dict[str, Any]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+
+RUNS, WARM_UP = 100, 10  # pictures that the speed is measured on, and before
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
+CAMERA = (640, 480)  # pixels; width and height of the pictures that the speed is measured on
+
+
+def silent(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """Shows no progress."""
+    return items
+
+
+def everybody(model: str, engine: str = "auto") -> Estimator:
+    """The shipped model as average precision wants it: down to the least sure."""
+    return Estimator(model, device="cpu", engine=engine, score_threshold=0.0, max_persons=100)
+
+
+def on_validation_pictures(model: str, mixture: Mixture, limit: int = 0) -> Figures:
+    """AP on the pictures of each source that training never saw."""
+    estimator = everybody(model)
+    results = by_source(estimator, ValidationPictures(mixture), limit)
+    return {name: _numbers(result) for name, result in results.items()}
+
+
+def on_synthetic_scenes(model: str, limit: int | None = None, progress: Progress = silent) -> Figures:
+    """AP on the validation scenes, what ``pave_ros evaluate --dataset synthetic`` prints."""
+    data = SyntheticDataset("val")
+    done = evaluate.run(data, list(progress(evaluate.part_of(data, limit), "synthetic scene")), everybody(model))
+    return _numbers(coco_ap(done.samples, done.predictions))
+
+
+def _numbers(result: Result) -> Figures:
+    values = {name: None if math.isnan(value) else round(value, 4) for name, value in result.values.items()}
+    return {"pictures": result.pictures, "people": result.persons, **values}
+
+
+def against_teacher(
+    model: str, teacher: Path, clips: Iterable[Path], every: int = 1, progress: Progress = silent
+) -> Figures:
+    """Agreement with the teacher on clips, and on ``all`` of them together.
+
+    Args:
+        model: name of the model.
+        teacher: ONNX file, see `pave_ros.training.teacher.Teacher`.
+        clips: videos.
+        every: look at every so many frames.
+        progress: wraps the frames of a clip.
+    """
+    watch, estimator = Teacher(teacher), Estimator(model, device="cpu")
+    figures, total = {}, Agreement()
+    for clip in clips:
+        of_clip = agreement(_answers(progress(_images(clip, every), clip.stem), watch, estimator))
+        figures[clip.stem] = _share(of_clip)
+        total += of_clip
+    return {**figures, "all": _share(total)}
+
+
+def _images(clip: Path, every: int) -> Iterator[Image]:
+    with open_source(str(clip)) as source:
+        for number, frame in enumerate(source):
+            if number % every == 0:
+                assert frame.image is not None
+                yield np.ascontiguousarray(frame.image[..., ::-1]) if frame.bgr else frame.image
+
+
+def _answers(
+    images: Iterable[Image], watch: Callable[[Image], Persons], estimator: Estimator
+) -> Iterator[tuple[Persons, Persons]]:
+    for image in images:
+        yield watch(image), estimator(image)
+
+
+def _share(one: Agreement) -> Figures:
+    share = None if math.isnan(one.share) else round(one.share, 4)
+    return {"pictures": one.pictures, "people": one.people, "matched": one.matched, "found": one.found, "share": share}
+
+
+def clips_in(path: Path) -> list[Path]:
+    """A clip, or those of a folder. FileNotFoundError when there are none."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [file for file in files if file.is_file() and file.suffix.lower() in VIDEO_SUFFIXES]
+    if not found:
+        raise FileNotFoundError(f"{path}: no such clip, nor a folder with any")
+    return found
+
+
+def speed(model: str, engine: str, cores: int = 2) -> Figures:
+    """Median milliseconds from a camera's picture to its people on so many cores, and pictures a second."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:cores])
+    try:
+        estimator = Estimator(model, device="cpu", engine=engine)
+        image = Scene(seed=3, width=CAMERA[0], height=CAMERA[1]).frame(30).image
+        seconds = []
+        for _ in range(WARM_UP + RUNS):
+            start = time.perf_counter()
+            estimator(image)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        os.sched_setaffinity(0, before)
+    median = float(np.median(seconds[WARM_UP:]))
+    return {
+        "engine": estimator.engine,
+        "cores": len(sorted(before)[:cores]),
+        "milliseconds": round(1000 * median, 1),
+        "fps": round(1 / median, 1),
+        "processor": processor(),
+    }
+
+
+def processor() -> str:
+    """Name of this machine's processor."""
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", about.read_text()) if about.exists() else None
+    return found[1] if found else platform.machine()
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+BEGIN, END = "<!-- figures: written by `python -m pave_ros.training.ship` -->", "<!-- end of the figures -->"
+
+
+def write(page: Path, figures: Figures) -> None:
+    """Put the figures into a page, between its two marks, and beside it as JSON; parts not given stay as they were.
+
+    ValueError when the page lacks the marks.
+    """
+    text, data = page.read_text(), page.with_suffix(".json")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page}: lacks the lines {BEGIN} and {END}, between which the figures go")
+    known = json.loads(data.read_text()) if data.exists() else {}
+    figures = {**known, **figures}
+    data.write_text(json.dumps(figures, indent=2) + "\n")
+    page.write_text(f"{before}{BEGIN}\n\n{tables(figures)}\n{END}{after}")
+
+
+def tables(figures: Figures) -> str:
+    """The figures as Markdown."""
+    parts = []
+    if files := figures.get("files"):
+        rows = [[f"`{name}`", f"{one['bytes'] / 1e6:.1f} MB", f"`{one['sha256']}`"] for name, one in files.items()]
+        parts.append(_table(["file", "size", "SHA-256"], rows))
+    precision = {
+        **{f"{name}, validation part": values for name, values in figures.get("validation", {}).items()},
+        **({"synthetic scene" + NOT_SEEN: figures["synthetic"]} if "synthetic" in figures else {}),
+    }
+    if precision:
+        names = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR")
+        rows = [
+            [name, str(one["pictures"]), str(one["people"]), *(_percent(one.get(key)) for key in names)]
+            for name, one in precision.items()
+        ]
+        parts.append(_table(["COCO keypoints", "pictures", "people", *names], rows))
+    if clips := figures.get("agreement"):
+        rows = [
+            [name, *(str(one[key]) for key in ("pictures", "people", "matched")), _percent(one["share"])]
+            for name, one in clips.items()
+        ]
+        parts.append(_table(["clip", "frames", "the teacher's people", "found", "share"], rows))
+    if speeds := figures.get("speed"):
+        rows = [
+            [name, str(one["cores"]), f"{one['milliseconds']:.1f} ms", f"{one['fps']:.1f}", one["processor"]]
+            for name, one in speeds.items()
+        ]
+        parts.append(_table(["engine", "cores", "a picture of 640x480", "a second", "processor"], rows))
+    return "\n".join(parts)
+
+
+NOT_SEEN = ", scenes that training never saw"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)

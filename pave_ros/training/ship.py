@@ -1,0 +1,150 @@
+"""Put trained weights into the package, and the figures into their model card.
+
+    python -m pave_ros.training.ship WEIGHTS --config CONFIG.yaml --teacher FILE.onnx --clips DIR
+
+`WEIGHTS` is what `pave_ros train` wrote. They become ``embedded.safetensors``, in float16, and ``embedded.onnx``, which
+runs without torch and takes most of its weights from the former. Then the shipped files are measured: on the validation
+pictures of the training configuration, on the synthetic scene, against the teacher on clips, and by the clock. Without
+WEIGHTS what is in the package is measured again; what is not measured this time keeps its figures.
+
+For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/embedded.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.progress import track
+
+from pave_ros import engines
+from pave_ros.checkpoints import files, loading
+from pave_ros.engines.export import export_onnx
+from pave_ros.engines.shared import share_weights
+from pave_ros.estimator import Estimator
+from pave_ros.models.base import PoseModel
+from pave_ros.synthetic import Scene
+from pave_ros.training import card
+from pave_ros.training.config import TrainingConfig
+from pave_ros.training.sources import Mixture
+
+MODEL = files.EMBEDDED.model
+PAGE = Path(__file__).parents[2] / files.EMBEDDED.page
+LARGEST = 16e6  # bytes in all
+NEAR = 0.5  # pixels of a picture of 640x480 that the two files may differ by
+
+
+class ShippingError(RuntimeError):
+    """Weights that cannot be shipped; the message says why. The package is as it was."""
+
+
+def ship(weights: Path, folder: Path | None = None) -> list[Path]:
+    """Write the two files that the package ships, from a checkpoint of the embedded model.
+
+    Args:
+        weights: the checkpoint, in the published layout.
+        folder: where to; None for the package.
+
+    Raises:
+        ShippingError: the files are too large, or do not find the same people.
+        CheckpointError: not a checkpoint of that model.
+    """
+    folder = folder or files.SHIPPED
+    name = files.EMBEDDED.name
+    with TemporaryDirectory() as temporary:
+        checkpoint, exported = Path(temporary, name), Path(temporary, name).with_suffix(".onnx")
+        loading.save(_halved(weights), checkpoint)
+        # Of the rounded weights, so that both files hold the same numbers.
+        export_onnx(loading.open_model(MODEL, checkpoint), exported)
+        share_weights(exported, checkpoint)
+        size = sum(file.stat().st_size for file in (checkpoint, exported))
+        if size > LARGEST:
+            raise ShippingError(f"{size / 1e6:.1f} MB in all; at most {LARGEST / 1e6:.0f} MB come with the package")
+        _compare(checkpoint, exported)
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [folder / file.name for file in (checkpoint, exported)]
+        for file, target in zip((checkpoint, exported), written, strict=True):
+            target.write_bytes(file.read_bytes())  # not moved: readable for everybody
+    return written
+
+
+def _halved(weights: Path) -> PoseModel:
+    model = loading.open_model(MODEL, weights)
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value.half()).all():
+            raise ShippingError(f"{weights}: {key} is beyond what float16 holds, or not finite")
+    return model.half()
+
+
+def _compare(checkpoint: Path, exported: Path) -> None:
+    """ShippingError unless both files find the same people, however unsure, in a picture."""
+    image = Scene(seed=3, width=640, height=480).frame(30).image
+    one, other = (
+        Estimator(MODEL, path, "cpu", score_threshold=0.0, max_persons=10)(image) for path in (checkpoint, exported)
+    )
+    apart = np.linalg.norm(one.keypoints[:, None, :, :2] - other.keypoints[None, :, :, :2], axis=-1).max(axis=-1)
+    if not (apart.min(axis=1) < NEAR).all():
+        raise ShippingError(f"torch and ONNX Runtime put keypoints up to {apart.min(axis=1).max():.2f} pixels apart")
+
+
+def digests(folder: Path | None = None) -> card.Figures:
+    """Size and SHA-256 of the shipped files by name."""
+    shipped = [(folder or files.SHIPPED) / files.EMBEDDED.name]
+    shipped.append(shipped[0].with_suffix(".onnx"))
+    return {
+        file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        for file in shipped
+    }
+
+
+def _tracked(items: Iterable[Any], what: str) -> Iterable[Any]:
+    return track(items, what)
+
+
+def main(
+    weights: Annotated[Path | None, typer.Argument(help="Checkpoint of the training; none: only measure.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Training configuration, for the validation pictures.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="MoveNet MultiPose as an ONNX file; with --clips.")] = None,
+    clips: Annotated[Path | None, typer.Option(help="A clip, or a folder of clips.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Look at every so many frames of the clips.")] = 1,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many pictures of each source; 0: all.")] = 0,
+    synthetic: Annotated[bool, typer.Option(help="Measure on the synthetic scene.")] = True,
+    speed: Annotated[bool, typer.Option(help="Measure the speed, on two cores.")] = True,
+) -> None:
+    """Ship WEIGHTS, measure, and write the model card."""
+    if (teacher is None) != (clips is None):
+        raise typer.BadParameter("the teacher looks at clips: give both", param_hint="--teacher, --clips")
+    found = card.clips_in(clips) if clips else []  # what is wrong with it is said first
+    if weights is not None:
+        for file in ship(weights):
+            print(file)
+    figures: card.Figures = {"files": digests()}
+    if config is not None:
+        settings = TrainingConfig.read(config)
+        mixture = Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
+        figures["validation"] = card.on_validation_pictures(MODEL, mixture, limit)
+    if synthetic:
+        figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, _tracked)
+    if teacher is not None:
+        figures["agreement"] = card.against_teacher(MODEL, teacher, found, every, _tracked)
+    if speed:
+        figures["speed"] = {name: card.speed(MODEL, name) for name in _engines()}
+    card.write(PAGE, figures)
+    print(PAGE)
+
+
+def _engines() -> list[str]:
+    """The engines that run on a CPU and are installed here."""
+    libraries = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "torch"}
+    return [name for name, library in libraries.items() if name in engines.NAMES and find_spec(library)]
+
+
+if __name__ == "__main__":
+    typer.run(main)
