@@ -19,6 +19,7 @@ import pytest
 from pave_ros import models
 from pave_ros.checkpoints import files
 from pave_ros.checkpoints.files import WEIGHTS, WeightsError, WeightsFile
+from pave_ros.detection import TORCHVISION
 
 CONTENT = os.urandom(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -99,10 +100,10 @@ def test_table() -> None:
     assert len({row.name for row in WEIGHTS}) == len(WEIGHTS)
     for row in WEIGHTS:
         assert row is files.EMBEDDED or (row.url.startswith("https://") and row.url.endswith("/" + row.name))
-        assert row.model in models.names() and row.licence and row.page
+        assert row.model in (*models.names(), *TORCHVISION) and row.licence and row.page
     for model in {row.model for row in WEIGHTS}:
         first = files.find(model)  # what `auto` takes
-        assert first is not None and first.skeleton == "coco17"
+        assert first is not None and first.skeleton == ("" if model in TORCHVISION else "coco17")
     assert files.find("detrpose_hgnetv2_s_crowdpose") is files.find("detrpose_hgnetv2_s_crowdpose.pth") is not None
     assert files.find("detrpose_y") is None
 

@@ -77,6 +77,9 @@ EMBEDDED = WeightsFile(
 )
 
 _DETRPOSE = "https://github.com/SebastianJanampa/DETRPose"
+_MMPOSE = "https://github.com/open-mmlab/mmpose/tree/main/configs/body_2d_keypoint/topdown_heatmap/coco"
+_OPENMMLAB = "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco"
+_TORCHVISION = "https://docs.pytorch.org/vision/stable/models.html#object-detection"
 
 # The first row of a model is the one that `auto` takes. DETRPose publishes neither sizes nor checksums.
 WEIGHTS: tuple[WeightsFile, ...] = tuple(
@@ -90,7 +93,39 @@ WEIGHTS: tuple[WeightsFile, ...] = tuple(
     )
     for skeleton, suffix in (("coco17", ""), ("crowdpose14", "_crowdpose"))
     for variant in "nsmlx"
-) + (EMBEDDED,)
+) + (
+    EMBEDDED,
+    # ViTPose, trained by MMPose. Of TAR-ViTPose only a folder is published that no program may read.
+    *(
+        WeightsFile(
+            name=f"td-hm_ViTPose-{size}_8xb64-210e_coco-256x192-{mark}_20230314.pth",
+            model=f"vitpose_{size[0]}",
+            skeleton="coco17",
+            url=f"{_OPENMMLAB}/td-hm_ViTPose-{size}_8xb64-210e_coco-256x192-{mark}_20230314.pth",
+            page=_MMPOSE,
+            licence="Apache-2.0",
+        )
+        for size, mark in (("small", "62d7a712"), ("base", "216eae50"), ("large", "53609f55"), ("huge", "e32adcd4"))
+    ),
+    # Person detectors, see `pave_ros.detection`; they give boxes and no keypoints.
+    *(
+        WeightsFile(
+            name=name,
+            model=model,
+            skeleton="",
+            url=f"https://download.pytorch.org/models/{name}",
+            page=_TORCHVISION,
+            licence="BSD-3-Clause",
+        )
+        for model, name in (
+            ("fasterrcnn_resnet50_fpn_v2", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
+            ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"),
+            ("fasterrcnn_mobilenet_v3_large_fpn", "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth"),
+            ("fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth"),
+            ("ssdlite320_mobilenet_v3_large", "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"),
+        )
+    ),
+)
 
 
 def cache_dir() -> Path:

@@ -32,7 +32,7 @@ class OnnxRuntimeEngine(ExportedEngine):
         super().__init__(path, device)
 
     def load(self, path: Path, device: str) -> tuple[Label, Session]:
-        self.device, providers = _providers(device)
+        self.device, providers = providers_for(device)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
@@ -62,7 +62,7 @@ class Session:
         return tuple(self._session.run(None, dict(zip(self._inputs, arrays, strict=True))))
 
 
-def _providers(device: str) -> tuple[str, list[str | tuple[str, dict[str, str]]]]:
+def providers_for(device: str) -> tuple[str, list[str | tuple[str, dict[str, str]]]]:
     """(device as it will run, providers to ask for)"""
     kind, _, index = device.partition(":")
     if kind not in ("auto", "cpu", "cuda"):

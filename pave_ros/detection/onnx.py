@@ -1,0 +1,124 @@
+"""Any person detector in an ONNX file, run by ONNX Runtime.
+
+What a file takes and gives is read from its inputs and outputs. Known are
+
+- one output of (x1, y1, x2, y2, score, class) rows, or a map of 4 + classes numbers for each anchor (x, y, width,
+  height, scores): Ultralytics YOLO, with and without its own suppression of overlaps;
+- three outputs for boxes, scores and labels, and the second input ``orig_target_sizes``: RT-DETR, D-FINE, DEIM;
+- three outputs for boxes, scores and labels, and no second input: torchvision's own export.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from pave_ros.detection.base import DetectorError
+from pave_ros.engines.onnxruntime import providers_for
+from pave_ros.frames import Image
+from pave_ros.persons import Boxes
+from pave_ros.preprocessing import check_image
+
+Array = npt.NDArray[Any]
+FREE_SIDE = 640  # Pixels of the input's sides where the file leaves them free.
+GREY = 114  # What letterboxed pictures are filled up with.
+LEAST_SCORE = 0.05  # Boxes below it are not worth the comparison with all others.
+OVERLAP = 0.65  # Boxes of one person overlap more than this (Ultralytics' default is 0.7, COCO's evaluation .65).
+TARGET_SIZES = "orig_target_sizes"
+
+
+class OnnxDetector:
+    """One file.
+
+    Args:
+        path: the ONNX file; a picture is its first input, (1, 3, H, W) RGB in 0..1.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        person: number of the class of people; None takes the file's own list of names, else 1 for torchvision's
+            layout, whose 0 is the background, and 0 for the others.
+    """
+
+    def __init__(self, path: Path, device: str = "auto", person: int | None = None) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"no such detector file: {path}")
+        self.name = path.stem
+        _, providers = providers_for(device)
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=providers)
+        except Exception as error:  # ONNX Runtime's errors share no public base class.
+            raise DetectorError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[-1]})") from None
+        inputs = self._session.get_inputs()
+        shape = inputs[0].shape
+        if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
+            raise DetectorError(f"{path}: its input {inputs[0].name!r} is {shape}, not a picture (1, 3, H, W)")
+        self._size = tuple(side if isinstance(side, int) else FREE_SIDE for side in shape[:1:-1])
+        self._inputs = [item.name for item in inputs]
+        self._outputs = [item.name for item in self._session.get_outputs()]
+        self._stretches = TARGET_SIZES in self._inputs
+        self._fields = _fields(self._outputs, path)
+        self._person = self._number_of_people() if person is None else person
+
+    def _number_of_people(self) -> int:
+        names = ast.literal_eval(self._session.get_modelmeta().custom_metadata_map.get("names", "{}"))
+        numbers = [int(number) for number, name in dict(names).items() if name == "person"]
+        return numbers[0] if numbers else int(bool(self._fields) and not self._stretches)
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        check_image(image)
+        height, width = image.shape[:2]
+        if self._stretches:
+            picture, scale = cv2.resize(image, self._size), 1.0
+        else:
+            picture, scale = letterboxed(image, self._size)
+        rgb = picture[..., ::-1] if bgr else picture
+        feed = {self._inputs[0]: np.ascontiguousarray(rgb.transpose(2, 0, 1)[None], np.float32) / 255}
+        if self._stretches:
+            feed[TARGET_SIZES] = np.array([[width, height]], np.int64)
+        answers = dict(zip(self._outputs, self._session.run(None, feed), strict=True))
+        if self._fields:
+            corners, scores, labels = (answers[name] for name in self._fields)
+            found = corners.reshape(-1, 4), scores.ravel(), labels.ravel()
+        else:
+            found = _rows(np.asarray(answers[self._outputs[0]][0], np.float32))
+        corners, scores, labels = found
+        people = (labels == self._person) & (scores >= LEAST_SCORE)
+        boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)[people] / scale
+        kept = np.ravel(cv2.dnn.NMSBoxes(boxes.tolist(), scores[people].tolist(), LEAST_SCORE, OVERLAP)).astype(int)
+        return Boxes.of(boxes[kept], scores[people][kept])
+
+
+def _fields(outputs: list[str], path: Path) -> tuple[str, ...]:
+    """The names of the outputs for boxes, scores and labels; none for a single output."""
+    if len(outputs) == 1:
+        return ()
+    found = tuple(next((n for n in outputs if word in n.lower()), "") for word in ("box", "score", "label"))
+    if not all(found):
+        raise DetectorError(
+            f"{path}: of the outputs {', '.join(outputs)} it is not clear which are boxes, scores and labels; "
+            "see the documentation of pave_ros.detection.onnx for the files that are understood"
+        )
+    return found
+
+
+def _rows(answer: Array) -> tuple[Array, Array, Array]:
+    """Corners (A, 4), scores (A,) and labels (A,) of YOLO's one output, (A, 6) or (4 + classes, A)."""
+    if answer.shape[1] == 6:
+        return answer[:, :4], answer[:, 4], answer[:, 5].astype(int)
+    anchors = answer.T if answer.shape[0] < answer.shape[1] else answer
+    centres, sizes, scores = anchors[:, :2], anchors[:, 2:4], anchors[:, 4:]
+    return np.concatenate((centres - sizes / 2, centres + sizes / 2), 1), scores.max(1), scores.argmax(1)
+
+
+def letterboxed(image: Image, size: tuple[int, ...]) -> tuple[Image, float]:
+    """The picture scaled to fit into size (width, height), at its top left, the rest grey; and by which factor."""
+    width, height = size
+    scale = min(width / image.shape[1], height / image.shape[0])
+    shown = cv2.resize(image, (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)))
+    out = np.full((height, width, 3), GREY, np.uint8)
+    out[: shown.shape[0], : shown.shape[1]] = shown
+    return out, scale
