@@ -25,7 +25,7 @@ ARGUMENTS = (
     ("namespace", "", "Namespace of all nodes and topics"),
     ("image", "image", "Topic of the images; with image_transport compressed, /compressed is added"),
     ("camera_info", "camera_info", "Topic of the camera's intrinsics"),
-    ("model", "", "Name of the model, e.g. detrpose_n"),
+    ("model", "", "Name of the model, e.g. embedded or detrpose_n"),
     ("weights", "", "auto, a file, the name of a known file, or random"),
     ("device", "", "auto, cpu, cuda or cuda:N"),
     ("rviz", "false", "Whether to start RViz"),
@@ -71,7 +71,8 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 executable="camera_node",
                 name="camera",
                 remappings=topics,
-                parameters=[{"source": text(given["video"])}, *clock],
+                # Whichever of the two the node subscribes to, which only its parameter file knows.
+                parameters=[{"source": text(given["video"]), "image_transport": "both"}, *clock],
                 **common,
             )
         )

@@ -2,7 +2,7 @@
 
     camera_node SOURCE --rate 30 --once --ros-args -r __ns:=/front -p frame_id:=front_optical_frame
 
-Topics: `image` (sensor_msgs/Image) or `image/compressed` (JPEG), `camera_info`, and for the synthetic scene
+Topics: `image` (sensor_msgs/Image), `image/compressed` (JPEG) or both, `camera_info`, and for the synthetic scene
 `ground_truth` (pave_ros/Poses), all with the same stamp, the time at which the picture was due or taken.
 """
 
@@ -40,14 +40,25 @@ PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("rate", 0.0, "Pictures per second; 0: the source's own"),
     ("loop", True, "Start over at the end of the source"),
     ("frame_id", "camera_optical_frame", "Optical frame of the pictures"),
-    ("image_transport", "raw", "raw publishes `image`, compressed publishes `image/compressed` as JPEG"),
+    (
+        "image_transport",
+        "raw",
+        "raw publishes `image`, compressed `image/compressed` as JPEG, both whichever is heard",
+    ),
     ("jpeg_quality", 90, "1 to 100"),
     ("reliability", "reliable", "reliable or best_effort; see config/fastdds_images.xml for the latter"),
 )
 
 
+TRANSPORTS = {"raw": ("raw",), "compressed": ("compressed",), "both": ("raw", "compressed")}
+
+
 class CameraNode(Node):
-    """Publishes a `pave_ros.video.Source` at its rate, from a thread of its own."""
+    """Publishes a `pave_ros.video.Source` at its rate, from a thread of its own.
+
+    Attributes:
+        failed: whether the source broke off.
+    """
 
     def __init__(self, overrides: dict[str, Any]) -> None:
         given = [Parameter(name, value=value) for name, value in overrides.items()]
@@ -62,6 +73,7 @@ class CameraNode(Node):
         self._thread = threading.Thread(target=self._publish_all, name="camera", daemon=True)
         self._finished = self.create_guard_condition(self._end)
         self._image: Image | None = None
+        self.failed = False
 
     def start(self) -> bool:
         """Open the source and begin to publish. Returns False when it cannot be opened, having logged why."""
@@ -75,25 +87,27 @@ class CameraNode(Node):
         source = self._source
         self.get_logger().info(
             f"publishing {source.name}, {source.width}x{source.height} at {source.rate:g} Hz, "
-            f"on {self._publisher.topic_name}"
+            f"on {' and '.join(publisher.topic_name for publisher in self._image_publishers.values())}"
         )
         self._thread.start()
         return True
 
     def _create_publishers(self) -> None:
         values = self._values
-        for name, allowed in (("image_transport", ("raw", "compressed")), ("reliability", ("reliable", "best_effort"))):
+        for name, allowed in (("image_transport", TRANSPORTS), ("reliability", ("reliable", "best_effort"))):
             if values[name] not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {values[name]!r}")
-        self._compressed = values["image_transport"] == "compressed"
         # Two pictures: one may still be on its way while the next is published.
         qos = QoSProfile(depth=2, reliability=QoSReliabilityPolicy[values["reliability"].upper()])
-        self._publisher = self.create_publisher(
-            CompressedImage if self._compressed else Image,
-            image_topic(self, values["image_transport"]),
-            qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
+        self._image_publishers = {
+            transport: self.create_publisher(
+                CompressedImage if transport == "compressed" else Image,
+                image_topic(self, transport),
+                qos,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            for transport in TRANSPORTS[values["image_transport"]]
+        }
         self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos)
         self._truth_publisher = None
         if values["source"].startswith("synthetic"):
@@ -119,13 +133,16 @@ class CameraNode(Node):
         try:
             for frame in self._paced():
                 self._publish(frame)
-            # Or the last pictures would be lost with the process; best effort does not wait.
-            self._publisher.wait_for_all_acked(Duration(seconds=2))
         except Exception as error:
-            if self.context.ok():
-                self.get_logger().error(f"{type(error).__name__}: {error}")
+            self.failed = self.context.ok()  # else the shutdown broke it off
+            if self.failed:
+                self.get_logger().fatal(str(error) or type(error).__name__)
         if self.context.ok() and not self._stopping.is_set():
-            self.get_logger().info("the source is at its end")
+            # Or the last pictures would be lost with the process; best effort does not wait.
+            for publisher in self._image_publishers.values():
+                publisher.wait_for_all_acked(Duration(seconds=2))
+            if not self.failed:
+                self.get_logger().info("the source is at its end")
             self._finished.trigger()
 
     def _paced(self) -> Iterator[Frame]:
@@ -143,12 +160,15 @@ class CameraNode(Node):
         assert frame.image is not None
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values["frame_id"])
         height, width = frame.image.shape[:2]
-        if self._compressed:
-            self._publisher.publish(images.compress(frame.image, frame.bgr, header, self._values["jpeg_quality"]))
-        else:
-            # The middleware has its own copy when publish returns, so the message is used again.
-            self._image = images.write(frame.image, frame.bgr, header, self._image)
-            self._publisher.publish(self._image)
+        for transport, publisher in self._image_publishers.items():
+            if len(self._image_publishers) > 1 and not publisher.get_subscription_count():
+                continue
+            if transport == "compressed":
+                publisher.publish(images.compress(frame.image, frame.bgr, header, self._values["jpeg_quality"]))
+            else:
+                # The middleware has its own copy when publish returns, so the message is used again.
+                self._image = images.write(frame.image, frame.bgr, header, self._image)
+                publisher.publish(self._image)
         self._info_publisher.publish(camera_info(header, width, height))
         if self._truth_publisher is not None:
             truth = frame.payload.persons
@@ -171,13 +191,21 @@ def camera_info(header: Header, width: int, height: int) -> CameraInfo:
 
 
 def run_camera(ros_args: list[str] | None = None, **parameters: Any) -> int:
-    """Run the camera as this process until its source ends or a signal comes. Returns the exit code.
+    """Run the camera as this process until its source ends or a signal comes. Returns the exit code, 1 when the source
+    cannot be opened or breaks off.
 
     Args:
         ros_args: arguments for ROS, e.g. ``["--ros-args", "-r", "__ns:=/front"]``.
         parameters: values for `PARAMETERS`; what is left out comes from `ros_args` or the defaults.
     """
-    return run(lambda: CameraNode(parameters), ros_args or [])
+    made: list[CameraNode] = []
+
+    def make() -> CameraNode:
+        made.append(CameraNode(parameters))
+        return made[0]
+
+    code = run(make, ros_args or [])
+    return code or int(any(node.failed for node in made))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -101,11 +101,35 @@ def test_a_folder_in_a_loop_as_jpeg_by_parameters(folder: Path, start: Start, pe
     assert images.read(pictures[0])[0].shape == (48, 64, 3)
 
 
+def test_raw_and_compressed_at_once(folder: Path, start: Start, peer: Peer) -> None:
+    raw = peer.subscribe(Image, "/both/image", DEEP)
+    compressed = peer.subscribe(CompressedImage, "/both/image/compressed", DEEP)
+    start(
+        "pave_ros.ros.camera", str(folder), "--rate", "20", "--ros-args", "-r", "__ns:=/both",
+        "-p", "image_transport:=both",
+    )  # fmt: skip
+    stamps = wait_for(lambda: {stamp(m) for m in raw} & {stamp(m) for m in compressed}, "the same picture in both ways")
+    one, other = (next(m for m in those if stamp(m) == min(stamps)) for those in (raw, compressed))
+    assert np.abs(images.read(one)[0].astype(int) - images.read(other)[0]).max() <= 3
+
+
+def test_a_source_that_breaks_off_is_a_failure(folder: Path, start: Start, peer: Peer) -> None:
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:40])
+    pictures = peer.subscribe(Image, "/broken/image", DEEP)
+    process = start("pave_ros.ros.camera", str(folder), "--rate", "2", "--ros-args", "-r", "__ns:=/broken")
+    assert process.wait() == 1, process.output
+    assert "3.png" in process.output.strip().splitlines()[-1] and "at its end" not in process.output
+    wait_for(lambda: pictures and pictures[-1].data[0] == 100, "the last good picture")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (("/nowhere.mp4",), "/nowhere.mp4"),
-        ((CAMERA, "--ros-args", "-p", "image_transport:=theora"), "image_transport must be one of raw, compressed"),
+        (
+            (CAMERA, "--ros-args", "-p", "image_transport:=theora"),
+            "image_transport must be one of raw, compressed, ",
+        ),
         ((CAMERA, "--ros-args", "-p", "reliability:=maybe"), "reliability must be one of reliable, best_effort"),
         ((CAMERA, "--ros-args", "-p", "rate:=fast"), "rate"),
     ],

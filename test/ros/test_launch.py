@@ -194,7 +194,7 @@ def test_simulated_time(given: str, value: bool, launch: Callable[..., dict[str,
 def test_a_video_is_the_camera(launch: Callable[..., dict[str, Node]]) -> None:
     nodes = launch(video="/clips/street.mp4")
     assert nodes.keys() == {"pose_node", "camera_node"}
-    assert nodes["camera_node"].values == {"source": "/clips/street.mp4"}
+    assert nodes["camera_node"].values == {"source": "/clips/street.mp4", "image_transport": "both"}
     assert nodes["pose_node"].values == {}
 
 
