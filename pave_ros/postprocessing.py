@@ -14,6 +14,7 @@ from pave_ros.persons import Persons
 Array = npt.NDArray[Any]
 DETRPOSE_SELECTED = 60
 DETRPOSE_PERSON = 1
+POET_PERSON = 1  # Label 0 are people of whom no keypoint can be told.
 
 
 def detrpose_ranked(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
@@ -44,9 +45,65 @@ def _detrpose(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Arra
     return np.concatenate((points, certainty), -1), scores
 
 
-# System -> (keypoints (N, K, 3), scores (N,)), best first.
-_SYSTEMS: dict[str, Callable[[Mapping[str, Array], tuple[int, int]], tuple[Array, Array]]] = {
+def poet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """The published post-processing of POET for the first picture of a batch, with the visibility left as it is.
+
+    Args:
+        outputs: ``pred_logits`` (1, Q, 3) and ``pred_kpts`` (1, Q, 2 + 3 K), see `pave_ros.models.poet`.
+        size: (width, height) of the picture in pixels.
+
+    Returns:
+        Of each query score (Q,), label (Q,) and keypoints (Q, K, 3) of x, y in pixels and visibility 0..1.
+    """
+    logits, poses = outputs["pred_logits"][0], outputs["pred_kpts"][0]
+    odds = np.exp(logits - logits.max(-1, keepdims=True))
+    chances = (odds / odds.sum(-1, keepdims=True))[:, :-1]  # The last class is nobody.
+    centres, keypoints = poses[:, None, :2], poses[:, 2:].reshape(len(poses), -1, 3)
+    points = (centres + (keypoints[..., :2] - 0.5) * 2) * np.asarray(size, poses.dtype)
+    return chances.max(-1), chances.argmax(-1), np.concatenate((points, keypoints[..., 2:]), -1)
+
+
+def _poet(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array]:
+    scores, labels, keypoints = poet_people(outputs, size)
+    best = np.argsort(-scores, kind="stable")
+    best = best[labels[best] == POET_PERSON]
+    return keypoints[best], scores[best]
+
+
+def _certainty(sigmas: Array) -> Array:
+    """(..., 2) deviations relative to the picture -> (..., 1) how sure a keypoint is, at most 0.7 (published)."""
+    return np.prod(1 - np.exp(-0.2 / sigmas), axis=-1, keepdims=True) * 0.7
+
+
+def pavenet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """The published post-processing of PAVE-Net and PETR for the first picture of a batch; there is no suppression.
+
+    Args:
+        outputs: ``pred_logits`` (1, N, 1), ``pred_keypoints`` and, but for PETR, ``pred_sigmas`` (1, N, 2 K).
+        size: (width, height) of the picture in pixels.
+
+    Returns:
+        Keypoints (N, K, 3) of x, y in pixels and score, scores (N,), and boxes (N, 4) of x, y, width, height. Joints
+        that the model is not sure of at all are drawn towards the picture's corner, but not so their boxes.
+    """
+    scores = 1 / (1 + np.exp(-outputs["pred_logits"][0, :, 0]))
+    keypoints = outputs["pred_keypoints"][0]
+    points = np.clip(keypoints.reshape(len(scores), -1, 2), 0, 1) * np.asarray(size, keypoints.dtype)
+    low, high = points.min(1), points.max(1)
+    certainty = np.ones_like(points[..., :1])
+    if "pred_sigmas" in outputs:
+        certainty = _certainty(outputs["pred_sigmas"][0].reshape(points.shape))
+        points = points * certainty**5 / (certainty**5 + 1e-10)
+        certainty = certainty * scores[:, None, None]
+    return np.concatenate((points, certainty), -1), scores, np.concatenate((low, high - low), -1)
+
+
+# System -> (keypoints (N, K, 3), scores (N,)) and, where they are more than the extents of the keypoints, boxes (N, 4);
+# best first.
+_SYSTEMS: dict[str, Callable[[Mapping[str, Array], tuple[int, int]], tuple[Array, ...]]] = {
     "detrpose": _detrpose,
+    "pavenet": pavenet_people,
+    "poet": _poet,
 }
 
 
@@ -66,6 +123,6 @@ def persons(
         score_threshold: people below it are left out, 0..1.
         max_persons: at most so many are kept, the best; None keeps all.
     """
-    keypoints, scores = _SYSTEMS[info.system](outputs, size)
+    keypoints, scores, *boxes = _SYSTEMS[info.system](outputs, size)
     kept = np.flatnonzero(scores >= score_threshold)[:max_persons]
-    return Persons.from_keypoints(keypoints[kept], scores[kept], info.skeleton)
+    return Persons.from_keypoints(keypoints[kept], scores[kept], info.skeleton, *(b[kept] for b in boxes))

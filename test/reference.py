@@ -20,6 +20,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pave_ros import postprocessing  # noqa: E402
 from pave_ros.checkpoints import loading  # noqa: E402
 from pave_ros.models.base import PoseModel  # noqa: E402
+from pave_ros.models.pavenet import PAVENet  # noqa: E402
 
 Array = npt.NDArray[Any]
 Spec = dict[str, Any]
@@ -117,9 +119,48 @@ def run_tarvitpose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str
     return {name: value.numpy() for name, value in model(torch.stack(frames, 1)).items()}
 
 
+def run_poet(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
+    outputs = {name: value.numpy() for name, value in model(network_input(spec, dtype)).items()}
+    scores, labels, keypoints = postprocessing.poet_people(outputs, picture_size(spec))
+    keypoints[..., 2] = 1  # The published post-processing sets it so, ours keeps the visibility.
+    return {
+        **outputs,
+        "post/scores": scores,
+        "post/labels": labels,
+        "post/keypoints": keypoints.reshape(len(scores), -1),
+    }
+
+
+def run_pavenet(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
+    assert isinstance(model, PAVENet)
+    model.variant = replace(model.variant, persons=spec["max_persons"])
+    picture = spec["input"]
+    frames = [network_input({"input": {**picture, "image_seed": seed}}, dtype) for seed in picture["image_seeds"]]
+    window = [model.encode(frame) for frame in frames]
+    everything = model.predict(window, lambda last: last.poses.new_zeros((1, 1), dtype=torch.long))
+    names = ("before_previous", "previous", "current", "next", "after_next")[2 - len(everything.frames) // 2 :]
+    sigmas = [p.sigmas for p in everything.poses if p.sigmas is not None]
+    found = {
+        "class_logits": torch.stack([p.logits for p in everything.poses if p.logits is not None]),
+        "poses": torch.stack([p.poses for p in everything.poses]).flatten(3),
+        "sigmas": torch.stack(sigmas).flatten(3) if sigmas else torch.empty(0),
+        "encoder/class_logits": everything.tokens.logits,
+        "encoder/poses": everything.tokens.poses.flatten(2),
+        **{f"{frame}_poses": p.flatten(2) for frame, p in zip(names, everything.frames, strict=False)},
+    }
+    outputs = {name: value.numpy() for name, value in model.decode(window).items()}
+    size = 2 * picture["width"], 2 * picture["height"]  # As the references have it.
+    persons, scores, boxes = postprocessing.pavenet_people(outputs, size)
+    corners = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:], scores[:, None]), -1)
+    found_here = {name: value.numpy() for name, value in found.items() if value is not None}
+    return {**found_here, "persons": persons, "boxes": corners}
+
+
 # Name in the references -> (our system, how to get its outputs).
 SYSTEMS: dict[str, tuple[str, Callable[[PoseModel, Spec, torch.dtype], dict[str, Array]]]] = {
     "DETRPose": ("detrpose", run_detrpose),
+    "PAVE-Net": ("pavenet", run_pavenet),
+    "POET": ("poet", run_poet),
     "TAR-ViTPose": ("tarvitpose", run_tarvitpose),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -20,18 +20,34 @@ class Layout:
 
     Attributes:
         prefixes: (published, ours) beginnings of keys; the first that fits is exchanged. A ``*`` stands for one number.
-        keypoints: published key whose first dimension is the number of keypoints.
+        keypoints: published key whose first dimension tells the number of keypoints.
         derived: makes the published entries that follow from the architecture; our networks compute them, so they
             are not read, but written, since the authors' tools want them.
+        rows: how many of that dimension each keypoint takes, and how many there are besides.
         entry: of the checkpoint that holds the tensors, as the authors' tools save it.
         options: what the tensors tell of the architecture besides the variant, for the `build` of the system.
+        own: further prefixes of one network, which come first; where our names alone do not tell the published ones.
+        orders: of one network, our key -> which published place each place along the last dimension comes from.
     """
 
     prefixes: tuple[tuple[str, str], ...]
     keypoints: str
     derived: Callable[[PoseModel], State]
+    rows: tuple[int, int] = (1, 0)
     entry: str = "model"
     options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda state: {}
+    own: Callable[[PoseModel], tuple[tuple[str, str], ...]] = lambda model: ()
+    orders: Callable[[PoseModel], Mapping[str, Tensor]] = lambda model: {}
+
+    def of(self, model: PoseModel) -> Layout:
+        """The layout of one network."""
+        return replace(self, prefixes=(*self.own(model), *self.prefixes))
+
+    def keypoint_count(self, state: Mapping[str, Tensor]) -> int | None:
+        """Number of keypoints of the head in a published file; None where the file does not tell."""
+        each, besides = self.rows
+        rows = state[self.keypoints].shape[:1] if self.keypoints in state else ()
+        return (rows[0] - besides) // each if rows else None
 
     def to_ours(self, key: str) -> str:
         """Our name of a published key."""
@@ -52,8 +68,10 @@ def _exchange(key: str, prefixes: tuple[tuple[str, str], ...]) -> str:
 
 def published_state(model: PoseModel, layout: Layout) -> State:
     """All tensors of a network under their published names."""
-    state = {layout.to_published(key): value for key, value in model.state_dict().items()}
-    return {**state, **layout.derived(model)}
+    state = model.state_dict()
+    for key, order in layout.orders(model).items():
+        state[key] = state[key][..., order.argsort()]
+    return {**{layout.to_published(key): value for key, value in state.items()}, **layout.derived(model)}
 
 
 def unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:

@@ -69,7 +69,7 @@ def load(model: PoseModel, path: Path | str) -> None:
 
 def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     """Fill a network from tensors under their published names; `source` is named in errors."""
-    layout = layout_of(model.info.system)
+    layout = layout_of(model.info.system).of(model)
     derived = layout.derived(model)
     ours = {layout.to_ours(key): (key, value) for key, value in state.items() if key not in derived}
     wanted = model.state_dict()
@@ -85,7 +85,10 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     for key, (published, _) in ours.items():
         if key not in wanted:
             raise CheckpointError(f"{source}: key {published!r} is superfluous, {what} has no such tensor")
-    model.load_state_dict({key: ours[key][1].reshape(tensor.shape) for key, tensor in wanted.items()})
+    values = {key: ours[key][1].reshape(tensor.shape) for key, tensor in wanted.items()}
+    for key, order in layout.orders(model).items():
+        values[key] = values[key][..., order]
+    model.load_state_dict(values)
     model.info = replace(model.info, trained=True)
 
 
@@ -95,8 +98,8 @@ def open_model(name: str, path: Path | str) -> PoseModel:
     layout = layout_of(models.split_name(name)[0])
     options = layout.options(state)
     model = models.create(name, **options)
-    count = state.get(layout.keypoints, torch.empty(len(skeletons.get(model.info.skeleton)))).shape[0]
-    if count != len(skeletons.get(model.info.skeleton)):
+    count = layout.keypoint_count(state)
+    if count is not None and count != len(skeletons.get(model.info.skeleton)):
         model = models.create(name, skeleton=_skeleton_of(count, path), **options)
     fill(model, state, source=str(path))
     return model
@@ -119,7 +122,7 @@ def save(model: PoseModel, path: Path | str) -> None:
     torch saves it.
     """
     path = Path(path)
-    layout = layout_of(model.info.system)
+    layout = layout_of(model.info.system).of(model)
     state = {k: v.detach().cpu().contiguous() for k, v in published_state(model, layout).items()}
     if path.suffix == ".safetensors":
         save_file(_without_aliases(state), path)

@@ -15,10 +15,25 @@ if TYPE_CHECKING:
 # `build(variant, skeleton)` makes the network.
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "detrpose": ("n", "s", "m", "l", "x", "lite"),
+    "pavenet": ("r50", "swin_l", "hrnet_w48", "petr_r50", "petr_swin_l"),
     "tarvitpose": ("s", "b", "l", "h", "s_corrected", "b_corrected", "l_corrected", "h_corrected"),
+    "poet": ("r50", "dc5_r50"),
+    "querypose": (
+        "r50",
+        "r50_light",
+        "hrnet_w32",
+        "hrnet_w32_light",
+        "hrnet_w48",
+        "hrnet_w48_light",
+        "swin_l",
+        "swin_l_light",
+    ),
     "vitpose": ("s", "b", "l", "h"),
 }
 
+
+# Other names of models. The embedded one is that whose weights come with the package.
+ALIASES = {"embedded": "detrpose_lite"}
 
 # What runs where no model is named.
 DEFAULT = "detrpose_n"
@@ -30,16 +45,17 @@ def names() -> list[str]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """(system, variant) of a model name such as ``detrpose_s`` or ``detrpose`` (its default variant).
+    """(system, variant) of a model name such as ``detrpose_s``, ``detrpose`` (its default variant) or ``embedded``.
 
     ValueError lists the known models when there is no such model.
     """
-    system, _, variant = name.lower().replace("-", "_").partition("_")
+    plain = name.lower().replace("-", "_")
+    system, _, variant = ALIASES.get(plain, plain).partition("_")
     variants = SYSTEMS.get(system, ())
     if variants and not variant:
         variant = variants[0]
     if variant not in variants:
-        raise ValueError(f"unknown model {name!r}; known: {', '.join(names())}")
+        raise ValueError(f"unknown model {name!r}; known: {', '.join([*ALIASES, *names()])}")
     return system, variant
 
 
