@@ -12,8 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import psutil
 
+from pave_ros.engines.exported import WHOLE, Label
+from pave_ros.models.info import ModelInfo
 from pave_ros.synthetic import Scene
 from pave_ros.video import VideoWriter, open_source
 
@@ -66,13 +69,31 @@ def test_synthetic_camera(tmp_path: Path) -> None:
     assert "waiting for images on /demo_" in (tmp_path / "node.log").read_text()
 
 
-def test_clip_until_interrupted(tmp_path: Path) -> None:
+def write_untrained(path: Path) -> Path:
+    """An exported file that has always the same answer, and says that it was never trained."""
+    info = ModelInfo("detrpose", "lite", "coco17", (32, 32), 32, (0.5,) * 3, (0.5,) * 3)
+    answer = {"pred_logits": np.full((1, 1, 2), 2, np.float32), "pred_keypoints": np.full((1, 1, 34), 0.5, np.float32)}
+    nodes = [
+        onnx.helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(value))
+        for name, value in answer.items()
+    ]
+    images = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["batch", 3, 32, 32])
+    outputs = [onnx.helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v.shape) for k, v in answer.items()]
+    graph = onnx.helper.make_graph(nodes, "untrained", [images], outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.helper.set_model_props(model, Label(info, WHOLE, "fp32", "", "").properties())
+    onnx.save(model, path)
+    return path
+
+
+def test_untrained_clip_until_interrupted(tmp_path: Path) -> None:
     clip, out = tmp_path / "clip.mp4", tmp_path / "out"
+    weights = write_untrained(tmp_path / "untrained.onnx")
     scene = Scene(seed=3, width=160, height=120, persons=1)
     with VideoWriter(clip, 10) as writer:
         for i in range(3):
             writer.write(scene.frame(10 * i).image)
-    process = demo("--video", clip, "--seconds", "1000", "-o", out, *QUICK)
+    process = demo("--video", clip, "--seconds", "1000", "-o", out, "--weights", weights, "--device", "cpu")
     said = read_until(process, r"[1-9]\d* recorded")
     children = psutil.Process(process.pid).children()
     assert len(children) == 2, said
@@ -80,6 +101,7 @@ def test_clip_until_interrupted(tmp_path: Path) -> None:
     said += process.communicate(timeout=TIMEOUT)[0]
     assert process.returncode == 0, said
     assert "interrupted" in said and "meaningless" in said and "ground truth" not in said
+    assert "detrpose_lite in onnxruntime on cpu" in said and str(weights) in said
     assert check_results(out, (160 + 16, 120 + 16)) > 0
     assert not any(child.is_running() for child in children)
 

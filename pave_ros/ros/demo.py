@@ -1,7 +1,8 @@
 """The demo: a camera and the pose node as two processes that talk over DDS, watched and recorded by this one.
 
 The spectator in this process subscribes to what anybody may subscribe to: `camera_info` (to count the camera's
-pictures), `poses`, `image_annotated`, and of the synthetic scene `image` and `ground_truth`.
+pictures), `poses`, `image_annotated`, `/diagnostics` (to say what runs), and of the synthetic scene `image` and
+`ground_truth`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -82,8 +84,7 @@ def run(
         name, size, rate = opened.name, (opened.width, opened.height), opened.rate
     output.mkdir(parents=True, exist_ok=True)
     synthetic = source.partition(":")[0] == "synthetic"
-    trained = weights != RANDOM
-    if not trained and input_size is None:
+    if weights == RANDOM and input_size is None:
         input_size = (UNTRAINED_SIZE, UNTRAINED_SIZE)
     set_environment()
     common = [*(ros_args or []), "--ros-args", "-r", f"__ns:=/demo_{os.getpid()}"]
@@ -96,8 +97,7 @@ def run(
         soft_wrap=True,
     )
     recorder = Recorder(output, rate, seconds)
-    caption = model if trained else f"{model}, UNTRAINED: meaningless"
-    with interruptible(), recorder, _spectator(common, recorder.add, caption, synthetic) as spectator:
+    with interruptible(), recorder, _spectator(common, recorder.add, synthetic) as spectator:
         logs = output / "node.log", output / "camera.log"
         with Child(node, logs[0]) as node_process, Child(camera, logs[1], start=False) as camera_process:
             problem = _watch(spectator, node_process, camera_process, seconds)
@@ -105,8 +105,8 @@ def run(
         _print_failure(problem, *logs)
         return 1
     _print_summary(spectator.tally, recorder.paths, logs)
-    statement = Text(_statement(model, weights, trained, synthetic), "green" if trained else "bold yellow")
-    console.print(statement, soft_wrap=True)
+    style = "green" if spectator.trained else "bold yellow"
+    console.print(Text(_statement(spectator.facts, spectator.trained, synthetic), style), soft_wrap=True)
     return 0
 
 
@@ -201,18 +201,23 @@ class Spectator(Node):
 
     Args:
         record: takes each picture with its stamp in nanoseconds, (H, W, 3) uint8 RGB.
-        caption: says what the skeletons of the node are.
         synthetic: whether the camera also tells the truth, which is then shown beside.
+
+    Attributes:
+        tally: what came by.
+        facts: what the node says of itself, as its diagnostics have it.
     """
 
-    def __init__(self, record: Callable[[int, Picture], None], caption: str, synthetic: bool) -> None:
+    def __init__(self, record: Callable[[int, Picture], None], synthetic: bool) -> None:
         super().__init__("spectator")
         self.tally = Tally()
-        self.ready = False
-        self._record, self._caption = record, caption
+        self.facts: dict[str, str] = {}
+        self._working = False
+        self._record = record
         self._pending: dict[int, dict[str, Any]] = {}
         # Enough room for what comes while a picture is drawn.
         self.create_subscription(Skeleton, "skeleton", self._on_skeleton, LATCHED)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, 10)
         self._topics = {"poses": Poses, "image_annotated": Image}
         if synthetic:
@@ -220,8 +225,23 @@ class Spectator(Node):
         for topic, kind in self._topics.items():
             self.create_subscription(kind, topic, lambda message, topic=topic: self._receive(topic, message), 10)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the node has begun to work, and has said with which model."""
+        return self._working and "trained" in self.facts
+
+    @property
+    def trained(self) -> bool:
+        """Whether the node's skeletons mean anything."""
+        return self.facts["trained"] == "yes"
+
     def _on_skeleton(self, message: Skeleton) -> None:
-        self.ready = True  # the node publishes it when it begins to work
+        self._working = True  # the node publishes it when it begins to work
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith(self.get_namespace().lstrip("/") + "/"):
+                self.facts |= {value.key: value.value for value in status.values}
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self.tally.pictures.append(monotonic())
@@ -251,7 +271,8 @@ class Spectator(Node):
     ) -> Picture:
         """What the node made of a picture, and the truth on its right."""
         shown = [_rgb(image_annotated)]
-        captions = [f"node: {self._caption} ({len(poses.persons)} people)"]
+        caption = self.facts["model"] + ("" if self.trained else ", UNTRAINED: meaningless")
+        captions = [f"node: {caption} ({len(poses.persons)} people)"]
         if ground_truth is not None and image is not None:
             people = messages.persons(ground_truth)
             shown.append(drawing.draw(_rgb(image), people, keypoint_threshold=0.25, label=False))
@@ -387,13 +408,14 @@ def _print_summary(tally: Tally, results: tuple[Path, Path], logs: tuple[Path, P
         console.print(f"{what + ':':14} {path}", markup=False, soft_wrap=True)
 
 
-def _statement(model: str, weights: str, trained: bool, synthetic: bool) -> str:
+def _statement(facts: dict[str, str], trained: bool, synthetic: bool) -> str:
     """What ran, and what may be expected of it."""
+    ran = f"What ran: {facts['model']} in {facts['engine']} on {facts['device']}, weights {facts['weights']}."
     if trained:
         beside = " The ground truth of the scene is on the right, to compare with." if synthetic else ""
-        return f"What ran: {model} with the weights {weights}. Its skeletons should follow the people.{beside}"
+        return f"{ran} Its skeletons should follow the people.{beside}"
     beside = " What they should look like is on the right: the ground truth of the scene." if synthetic else ""
     return (
-        f"What ran: {model} with random weights. It was never trained, so its skeletons are meaningless and only the "
-        f"way of the data, from the camera to the results, is real.{beside}"
+        f"{ran} It was never trained, so its skeletons are meaningless and only the way of the data, from the camera "
+        f"to the results, is real.{beside}"
     )
