@@ -58,7 +58,7 @@ VARIANTS = {
     "l": Variant("hgnetv2_b4", (1, 2, 3), 256, 1024, 1.0, 1.0, 6, 1024, 4, 4),
     "x": Variant("hgnetv2_b5", (1, 2, 3), 384, 2048, 1.0, 1.0, 6, 1024, 4, 8),
     # Not published: the project's own small one, on a backbone with pretrained weights under a clear licence.
-    "lite": Variant("efficientnet_lite0", (3, 4), 128, 512, 0.5, 0.34, 3, 512, 6, 4, 30, (320, 320), 0.5, 0.5),
+    "lite": Variant("efficientnet_lite0", (2, 3, 4), 128, 512, 0.34, 0.34, 3, 512, 4, 4, 30, (320, 320), 0.5, 0.5),
 }
 
 
@@ -175,6 +175,13 @@ class DETRPose(PoseModel):
         restored = [Prediction(p.logits[:, :count], p.keypoints[:, :count]) for p in predictions]
         return [best, *ours], restored
 
+    def forward_first_stage(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """The first stage alone, before it chooses: logits (B, S, 2) of all cells of all maps, finest first and row by
+        row, and keypoints (P, K, 2) of the `cells` (P,) of these `pictures` (P,) of the batch (B, 3, H, W)."""
+        memory, anchors = self.selection.cells(self.encode(images))
+        keypoints = self.selection.keypoints(memory[pictures, cells], anchors[0, cells])
+        return self.selection.class_head(memory), keypoints
+
     def fuse(self) -> DETRPose:
         """Fold normalisation and parallel branches into single convolutions; the outputs stay the same."""
         for module in self.modules():
@@ -201,16 +208,23 @@ class QuerySelection(nn.Module):
 
     def forward(self, features: Features) -> Prediction:
         """Maps (B, C, H_l, W_l) -> the best cells of each picture, or all where there are fewer"""
-        anchors, valid = self.anchors(features)
-        memory = torch.cat([f.flatten(2).transpose(1, 2) for f in features], 1)
-        memory = self.norm(self.project(memory * valid.to(memory.dtype)))
+        memory, anchors = self.cells(features)
         logits = self.class_head(memory)
         count = min(self.query_embedding.num_embeddings, memory.shape[1])
         best = logits.amax(-1).topk(count, dim=1).indices.unsqueeze(-1)
         memory = memory.gather(1, best.expand(-1, -1, memory.shape[-1]))
         anchors = anchors.expand(best.shape[0], -1, -1).gather(1, best.expand(-1, -1, 2))
-        keypoints = torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(2))
-        return Prediction(logits.gather(1, best.expand(-1, -1, CLASSES)), keypoints)
+        return Prediction(logits.gather(1, best.expand(-1, -1, CLASSES)), self.keypoints(memory, anchors))
+
+    def cells(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Content (B, S, C) of all cells of maps (B, C, H_l, W_l), and their centres before the sigmoid (1, S, 2)"""
+        anchors, valid = self.anchors(features)
+        memory = torch.cat([f.flatten(2).transpose(1, 2) for f in features], 1)
+        return self.norm(self.project(memory * valid.to(memory.dtype))), anchors
+
+    def keypoints(self, memory: Tensor, anchors: Tensor) -> Tensor:
+        """(..., K, 2) of cells with content (..., C) and centres (..., 2)"""
+        return torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(-2))
 
     def tokens(self, best: Prediction) -> Tensor:
         """(B, Q, 1 + K, C) learned content of the chosen queries, the token of the whole person first."""

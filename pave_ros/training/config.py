@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ class TrainingConfig:
         input_size: (height, width) of the network's input; None takes the model's own.
         weights: checkpoint to start from, in the published layout; None starts afresh.
         backbone: pretrained backbone to start from (a file of tensors in the order of timm's model); None for none.
+        frozen: parameters whose names begin with one of these are not trained, e.g. ``backbone.blocks.0``.
+        objective: module of `pave_ros.training` with the losses; empty for the model's own.
+        objective_options: arguments of its `criterion` beside the skeleton.
         accumulate: parts that the batch of a process is computed in, to save memory.
         learning_rate, backbone_learning_rate: at the peak.
         weight_decay: of AdamW.
@@ -53,6 +56,9 @@ class TrainingConfig:
     input_size: tuple[int, int] | None = None
     weights: Path | None = None
     backbone: Path | None = None
+    frozen: tuple[str, ...] = ()
+    objective: str = ""
+    objective_options: dict[str, Any] = field(default_factory=dict)
     accumulate: int = 1
     learning_rate: float = 1e-4
     backbone_learning_rate: float = 1e-4
@@ -105,8 +111,9 @@ class TrainingConfig:
         for name in ("output", "weights", "backbone"):
             if values.get(name) is not None:
                 values[name] = Path(str(values[name])).expanduser()
-        if values.get("input_size") is not None:
-            values["input_size"] = tuple(values["input_size"])
+        for name in ("input_size", "frozen"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         try:
             return cls(**values)
         except (TypeError, ConfigError) as error:

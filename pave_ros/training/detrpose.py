@@ -38,9 +38,9 @@ class LossWeights:
     oks: float = 4.0
 
 
-def criterion(skeleton: str) -> DETRPoseCriterion:
-    """The objective with its published weights."""
-    return DETRPoseCriterion(skeleton)
+def criterion(skeleton: str, denoising: int = DENOISING_QUERIES) -> DETRPoseCriterion:
+    """The objective with its published weights; see `DETRPoseCriterion`."""
+    return DETRPoseCriterion(skeleton, denoising=denoising)
 
 
 class DETRPoseCriterion:
@@ -49,10 +49,12 @@ class DETRPoseCriterion:
     Args:
         skeleton: keypoint layout, which gives the OKS sigmas.
         weights: of the losses.
+        denoising: most positive noised queries of each picture, 0 for none.
     """
 
-    def __init__(self, skeleton: str, weights: LossWeights | None = None) -> None:
+    def __init__(self, skeleton: str, weights: LossWeights | None = None, denoising: int = DENOISING_QUERIES) -> None:
         self.weights = weights or LossWeights()
+        self.denoising = denoising
         self.matcher = Matcher(
             torch.tensor(skeletons.get(skeleton).sigmas),
             PERSON,
@@ -72,7 +74,8 @@ class DETRPoseCriterion:
             targets: one for each picture.
             seeds: one for each picture, of its noise; so the noise does not depend on who shares the batch.
         """
-        noised, groups = noised_queries(targets, self.matcher_on(images.device).sigmas, seeds)
+        sigmas = self.matcher_on(images.device).sigmas
+        noised, groups = noised_queries(targets, sigmas, seeds, self.denoising) if self.denoising else (None, 0)
         predictions, restored = model(images, noised)
         losses = self._supervise(predictions, targets)
         if noised is not None:
@@ -162,7 +165,9 @@ def inside(points: Tensor, boxes: Tensor) -> Tensor:
 # --- denoising ----------------------------------------------------------------------------------------------------
 
 
-def noised_queries(targets: Sequence[Target], sigmas: Tensor, seeds: Sequence[int]) -> tuple[NoisedQueries | None, int]:
+def noised_queries(
+    targets: Sequence[Target], sigmas: Tensor, seeds: Sequence[int], positives: int = DENOISING_QUERIES
+) -> tuple[NoisedQueries | None, int]:
     """Queries that start from noised people, and the number of their groups; none where a batch has no people.
 
     A group holds every person twice: first slightly noised, to be restored, then strongly noised, to be rejected.
@@ -172,7 +177,7 @@ def noised_queries(targets: Sequence[Target], sigmas: Tensor, seeds: Sequence[in
     most = largest_over_processes(max(map(len, targets)), device)
     if most == 0:
         return None, 0
-    groups = max(DENOISING_QUERIES // most, 1)
+    groups = max(positives // most, 1)
     count = groups * 2 * most
     points = torch.full((len(targets), count, len(sigmas), 2), 0.5, device=device)
     labels = torch.zeros(len(targets), count, dtype=torch.long, device=device)
@@ -218,7 +223,7 @@ def denoising_matches(targets: Sequence[Target], groups: int, device: torch.devi
 
 
 class TrainingForward(torch.nn.Module):
-    """`forward_training` as the module's forward, so that data parallel wrappers see it."""
+    """What training runs, as the forward of a module, so that data parallel wrappers see it."""
 
     def __init__(self, model: DETRPose) -> None:
         super().__init__()

@@ -1,0 +1,152 @@
+"""The first stage of DETRPose by itself, supervised at all cells near a person: the start of a training from scratch.
+
+One-to-one matching tells a fresh network about one cell of each person and picture. Here every cell near a person's
+centre, on the maps whose cells suit the person's size, learns the person (one-to-many assignment as in FCOS), and the
+decoder, which costs most of a step and learns nothing from queries that miss, is left out. The losses are DETRPose's.
+Start it with ``objective: first_stage``; the weights then are the start of a training with DETRPose's own objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pave_ros import skeletons
+from pave_ros.models.detrpose import DETRPose
+from pave_ros.training.detrpose import PERSON, LossWeights, inside
+from pave_ros.training.matching import keypoint_similarity
+from pave_ros.training.target import Target, mean_over_processes
+
+NEAR = 1.0  # Cells whose centre is so far from a person's, in cells, learn the person.
+SUITED = (2.0, 8.0)  # Length of a person in cells, on the maps that learn the person.
+# Score that a person's cell is to have at least: while keypoints are still anywhere, OKS alone would teach no scores.
+LEAST_QUALITY = 0.1
+ALPHA, GAMMA = 0.25, 2.0  # Of the varifocal loss for cells without a person.
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which cells learn whom: `pictures`, `cells` and `people` (P,) each, people counted over the whole batch."""
+
+    pictures: Tensor
+    cells: Tensor
+    people: Tensor
+
+
+def cell_centres(maps: Sequence[tuple[int, int]]) -> Tensor:
+    """Centres (S, 2) in 0..1 of the cells of maps of these heights and widths, row by row, map after map."""
+    grids = []
+    for height, width in maps:
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        grids.append(torch.stack((x / width, y / height), -1).flatten(0, 1))
+    return torch.cat(grids)
+
+
+def assign(target: Target, maps: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """The cells (P,) near people of a picture, each with its nearest person (P,)."""
+    if not len(target):
+        return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    centres = cell_centres(maps)
+    scale = torch.cat([torch.tensor([[w, h]], dtype=torch.float32).expand(h * w, 2) for h, w in maps])
+    labelled = target.labelled[..., None]
+    low = target.keypoints.masked_fill(~labelled, float("inf")).amin(1)
+    high = target.keypoints.masked_fill(~labelled, -float("inf")).amax(1)
+    length = ((high - low)[None] * scale[:, None]).amax(-1)  # (S, M), in cells
+    finest, coarsest = scale == scale.amax(0), scale == scale.amin(0)
+    suits = ((length >= SUITED[0]) | finest[:, :1]) & ((length < SUITED[1]) | coarsest[:, :1])
+    distance = ((centres[:, None] - (low + high) / 2).abs() * scale[:, None]).amax(-1)
+    distance = distance.masked_fill(~suits | (distance > NEAR), float("inf"))
+    nearest, person = distance.min(1)
+    cells = nearest.isfinite().nonzero().flatten()
+    return cells, person[cells]
+
+
+def criterion(skeleton: str) -> FirstStageCriterion:
+    """The objective with DETRPose's weights."""
+    return FirstStageCriterion(skeleton)
+
+
+class FirstStageCriterion:
+    """Losses of a batch.
+
+    Args:
+        skeleton: keypoint layout, which gives the OKS sigmas.
+        weights: of the losses.
+    """
+
+    def __init__(self, skeleton: str, weights: LossWeights | None = None) -> None:
+        self.weights = weights or LossWeights()
+        self.sigmas = torch.tensor(skeletons.get(skeleton).sigmas)
+
+    def __call__(
+        self, model: torch.nn.Module, images: Tensor, targets: Sequence[Target], seeds: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """The weighted losses by name.
+
+        Args:
+            model: a `TrainingForward`, or what wraps it for data parallel training.
+            images: (B, 3, H, W), normalised.
+            targets: one for each picture.
+            seeds: not used; nothing here is random.
+        """
+        device = images.device
+        here = [target.to(torch.device("cpu")) for target in targets]
+        maps = [(-(-images.shape[-2] // s), -(-images.shape[-1] // s)) for s in _strides(model)]
+        assignment = assignments(here, maps, device)
+        logits, keypoints = model(images, assignment.pictures, assignment.cells)
+        truth, labelled, areas = (
+            torch.cat([getattr(t, name) for t in here]).to(device)[assignment.people]
+            for name in ("keypoints", "labelled", "areas")
+        )
+        oks = keypoint_similarity(keypoints.float(), truth, labelled, areas, self.sigmas.to(device))
+        distance = ((keypoints - truth).abs().sum(-1) * labelled).sum()
+        cells = max(mean_over_processes(len(assignment.cells), device), 1.0)
+        quality = torch.zeros(logits.shape[:2], device=device)
+        quality[assignment.pictures, assignment.cells] = oks.detach().clamp(min=LEAST_QUALITY)
+        ignored = torch.stack([inside(cell_centres(maps), target.ignored) for target in here]).to(device)
+        return {
+            "classes": self.weights.classes * varifocal(logits[..., PERSON].float(), quality, ignored) / cells,
+            "keypoints": self.weights.keypoints * distance / cells,
+            "oks": self.weights.oks * (1 - oks).sum() / cells,
+        }
+
+
+def assignments(targets: Sequence[Target], maps: Sequence[tuple[int, int]], device: torch.device) -> Assignment:
+    """`assign` for all pictures of a batch."""
+    pictures, cells, people, before = [], [], [], 0
+    for picture, target in enumerate(targets):
+        near, person = assign(target, maps)
+        pictures.append(torch.full_like(near, picture))
+        cells.append(near)
+        people.append(person + before)
+        before += len(target)
+    return Assignment(*(torch.cat(parts).to(device) for parts in (pictures, cells, people)))
+
+
+def varifocal(logits: Tensor, quality: Tensor, ignored: Tensor) -> Tensor:
+    """Varifocal loss (B, S), summed: cells of people are to reach their `quality`, all others zero; those others
+    that are `ignored` count nothing."""
+    p = logits.detach().sigmoid()
+    weight = torch.where(quality > 0, quality, ALPHA * p**GAMMA * ~ignored)
+    return F.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
+
+
+def _strides(model: torch.nn.Module) -> tuple[int, ...]:
+    forward = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+    assert isinstance(forward, TrainingForward)
+    return forward.model.strides
+
+
+class TrainingForward(torch.nn.Module):
+    """`forward_first_stage` as the module's forward, so that data parallel wrappers see it."""
+
+    def __init__(self, model: DETRPose) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.forward_first_stage(images, pictures, cells)

@@ -1,0 +1,98 @@
+"""Which cells learn whom, the losses by hand, and that a few steps find the person."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pave_ros import models
+from pave_ros.training import first_stage
+from pave_ros.training.first_stage import assign, assignments, cell_centres, varifocal
+from pave_ros.training.target import Target
+
+MAPS = [(8, 8), (4, 4), (2, 2)]
+
+
+def people(*boxes: tuple[float, float, float, float]) -> Target:
+    """People with their keypoints in the corners of their boxes (x, y, width, height)."""
+    corners = [[[x, y], [x + w, y], [x, y + h], [x + w, y + h]] * 4 + [[x, y]] for x, y, w, h in boxes]
+    return Target(
+        keypoints=torch.tensor(corners).reshape(-1, 17, 2),
+        labelled=torch.ones(len(boxes), 17, dtype=torch.bool),
+        areas=torch.tensor([w * h for *_, w, h in boxes]),
+        ignored=torch.zeros(0, 4),
+        visible=torch.ones(len(boxes), 17, dtype=torch.bool),
+        bare=torch.zeros(0, 4),
+    )
+
+
+def test_cells_run_row_by_row_from_the_finest_map() -> None:
+    centres = cell_centres([(2, 4), (1, 1)])
+    assert centres.tolist()[:2] == [[0.125, 0.25], [0.375, 0.25]]
+    assert centres.tolist()[4] == [0.125, 0.75]
+    assert centres.tolist()[8] == [0.5, 0.5]
+
+
+def test_a_person_is_learnt_by_the_cells_around_the_centre_of_the_maps_that_suit_the_size() -> None:
+    # 4 cells long on the finest map, 2 on the next, 1 on the coarsest, which is too few. The centre lies on corners.
+    cells, person = assign(people((0.25, 0.0, 0.25, 0.5)), MAPS)
+    finest = {8 * y + x for y in (1, 2) for x in (2, 3)}
+    middle = {64 + 4 * y + x for y in (0, 1, 2) for x in (1,)} | {64 + 4 * y + x for y in (0, 1) for x in (0, 1, 2)}
+    assert finest <= set(cells.tolist()) <= finest | middle
+    assert set(cells.tolist()) & middle
+    assert person.tolist() == [0] * len(cells)
+
+
+def test_the_tiny_go_to_the_finest_map_and_the_huge_to_the_coarsest() -> None:
+    tiny, _ = assign(people((0.5, 0.5, 0.02, 0.02)), MAPS)
+    assert len(tiny) and int(tiny.max()) < 64
+    huge, _ = assign(people((-1.0, -1.0, 3.0, 12.0)), [(8, 8)])
+    assert not len(huge)  # Its centre lies outside of the picture.
+    huge, _ = assign(people((0.0, 0.0, 1.0, 1.0)), [(32, 32), (16, 16), (8, 8)])
+    assert len(huge) and int(huge.min()) >= 32 * 32 + 16 * 16
+
+
+def test_a_cell_between_two_people_learns_the_nearer() -> None:
+    cells, person = assign(people((0.0, 0.0, 0.5, 0.5), (0.2, 0.0, 0.5, 0.5)), [(8, 8)])
+    found = dict(zip(cells.tolist(), person.tolist(), strict=True))
+    assert found[8 * 1 + 1] == 0 and found[8 * 1 + 3] == 1
+
+
+def test_people_are_counted_over_the_batch() -> None:
+    empty, one, two = people(), people((0, 0, 0.5, 0.5)), people((0, 0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5))
+    found = assignments([one, empty, two], MAPS, torch.device("cpu"))
+    assert set(zip(found.pictures.tolist(), found.people.tolist(), strict=True)) == {(0, 0), (2, 1), (2, 2)}
+
+
+def test_varifocal_loss_by_hand() -> None:
+    # A cell of a person, one without, one of which nobody knows; all scores are one half.
+    loss = varifocal(torch.zeros(1, 3), torch.tensor([[0.6, 0.0, 0.0]]), torch.tensor([[False, False, True]]))
+    assert float(loss) == pytest.approx((0.6 + 0.25 * 0.5**2) * math.log(2), rel=1e-5)
+
+
+def test_a_few_steps_move_the_keypoints_to_the_person() -> None:
+    torch.manual_seed(0)
+    model = models.create("detrpose_lite").train()
+    person = people((0.3, 0.3, 0.4, 0.4))
+    criterion, forward = first_stage.criterion("coco17"), first_stage.TrainingForward(model)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    images = torch.randn(2, 3, 64, 64)
+    history = []
+    for _ in range(12):
+        losses = criterion(forward, images, [person, people()], [0, 1])
+        history.append({name: float(value) for name, value in losses.items()})
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert history[-1]["keypoints"] < 0.5 * history[0]["keypoints"]
+    assert history[-1]["oks"] < 0.8 * history[0]["oks"]
+
+
+def test_a_batch_without_people_trains_too() -> None:
+    model = models.create("detrpose_lite").train()
+    forward = first_stage.TrainingForward(model)
+    losses = first_stage.criterion("coco17")(forward, torch.randn(1, 3, 64, 64), [people()], [0])
+    torch.stack(list(losses.values())).sum().backward()
+    assert float(losses["keypoints"].detach()) == 0 and float(losses["classes"].detach()) > 0
