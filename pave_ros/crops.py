@@ -28,14 +28,19 @@ class Style:
     Attributes:
         udp: the way of counting coordinates, see above.
         blur: side in pixels of the Gaussian that DARK smooths heatmaps with: as wide as the one in its targets.
+        decoding: that it is published with.
     """
 
     udp: bool
     blur: int
+    decoding: str
 
 
 # System -> style. DARK's filter fits the targets' deviation of 3 in TAR-ViTPose and of 2 in ViTPose.
-STYLES = {"tarvitpose": Style(udp=False, blur=17), "vitpose": Style(udp=True, blur=11)}
+STYLES = {
+    "tarvitpose": Style(udp=False, blur=17, decoding="quarter"),
+    "vitpose": Style(udp=True, blur=11, decoding="dark"),
+}
 DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.
 
 

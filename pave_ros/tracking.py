@@ -133,10 +133,10 @@ def similarity(keypoints_a: Floats, boxes_a: Floats, keypoints_b: Floats, boxes_
     exponents = -distances / (2 * np.maximum(areas, 1)[..., None] * sigmas**2)
     terms = np.where(common, np.exp(np.where(common, exponents, 0)), 0)
     count = common.sum(-1)
-    return np.where(count > 0, terms.sum(-1) / np.maximum(count, 1), _overlap(boxes_a, boxes_b))
+    return np.where(count > 0, terms.sum(-1) / np.maximum(count, 1), overlap(boxes_a, boxes_b))
 
 
-def _overlap(boxes_a: Floats, boxes_b: Floats) -> Doubles:
+def overlap(boxes_a: Floats, boxes_b: Floats) -> Doubles:
     """(A, B) intersection over union of boxes; 0 where one is not finite."""
     a, b = boxes_a[:, None].astype(float), boxes_b[None].astype(float)
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])

@@ -36,8 +36,17 @@ class Engine(ABC):
 
     @abstractmethod
     def encode(self, images: npt.NDArray[np.float32]) -> Any:
-        """Features of one frame in the engine's own form, from a normalised RGB picture (1, 3, H, W)."""
+        """Features of one frame in the engine's own form, from a normalised RGB picture (1, 3, H, W); or of several
+        pictures at once, see `split`."""
 
     @abstractmethod
     def decode(self, window: Sequence[Any]) -> Outputs:
         """The model's raw outputs by name, from the features of `info.window` frames, oldest first."""
+
+    def split(self, features: Any) -> list[Any]:
+        """Features of several pictures, one by one."""
+        return [tuple(feature[i : i + 1] for feature in features) for i in range(len(features[0]))]
+
+    def stack(self, features: Sequence[Any]) -> Any:
+        """The other way round: features of single pictures as those of all, to be decoded together."""
+        return tuple(np.concatenate(parts) for parts in zip(*features, strict=True))

@@ -70,6 +70,10 @@ class PyTorchEngine(Engine):
             return self._model.encode(tensor)
 
     @torch.inference_mode()
+    def stack(self, features: Sequence[Features]) -> Features:
+        return tuple(torch.cat(parts) for parts in zip(*features, strict=True))
+
+    @torch.inference_mode()
     def decode(self, window: Sequence[Features]) -> Outputs:
         with self._context():
             outputs = self._model.decode(window)

@@ -1,0 +1,209 @@
+"""Top-down models at work: people are found as boxes, each box is cut out, and a network looks at one person at a time.
+
+A video model wants the same person in several frames. Boxes are linked from frame to frame by their overlap, every
+crop goes through the encoder once, and what it makes of it serves as the future, the present and the past of that
+person. Where a person was not found in a frame, the crop of the neighbouring frame is taken there too, as published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from pave_ros import crops, skeletons
+from pave_ros.detection.base import Detector
+from pave_ros.engines.base import Engine
+from pave_ros.frames import Frame
+from pave_ros.persons import Boxes, Floats, Persons
+from pave_ros.preprocessing import network_input
+from pave_ros.tracking import overlap
+
+SAME_PERSON = 0.3  # Overlap of two boxes in frames that follow each other.
+TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
+
+
+@dataclass(frozen=True)
+class TopDownOptions:
+    """What may be chosen of the two stages.
+
+    Attributes:
+        box_threshold: boxes below this confidence are not looked at, 0..1 (published: 0.2).
+        decoding: see `pave_ros.crops.keypoints_in`; empty for the one that the model is published with.
+        flip_test: look at every crop mirrored too, and take the mean.
+        reuse_features: encode every crop once and link them from frame to frame. False cuts the box of the frame in
+            question out of all frames anew, as the published evaluation does: as many times slower as the window is
+            long.
+    """
+
+    box_threshold: float = 0.2
+    decoding: str = ""
+    flip_test: bool = False
+    reuse_features: bool = True
+
+    def __post_init__(self) -> None:
+        if self.decoding not in ("", *crops.DECODINGS):
+            raise ValueError(f"unknown decoding {self.decoding!r}; known: {', '.join(crops.DECODINGS)}")
+
+
+def is_top_down(system: str) -> bool:
+    """Whether the models of a system look at one person's crop at a time."""
+    return system in crops.STYLES
+
+
+@dataclass
+class _Seen:
+    """What is known of a frame, kept with it.
+
+    Attributes:
+        found: the boxes in it.
+        boxes: (4,) of every crop that was encoded: of the boxes found, then of people followed from other frames.
+        features: of every crop, plain and, for the flip test, mirrored.
+    """
+
+    found: Boxes
+    boxes: list[Floats] = field(default_factory=list)
+    features: list[Sequence[Any]] = field(default_factory=list)
+
+
+class TopDown:
+    """Both stages.
+
+    Args:
+        engine: runs the network.
+        detect: finds the boxes where a frame brings none (`Frame.boxes`); None where all do.
+        options: see there.
+    """
+
+    def __init__(self, engine: Engine, detect: Detector | None, options: TopDownOptions | None = None) -> None:
+        self.options = options or TopDownOptions()
+        self.detector = detect
+        self._engine = engine
+        self._style = crops.STYLES[engine.info.system]
+        self._decoding = self.options.decoding or self._style.decoding
+        self._size = (engine.info.input_size[1], engine.info.input_size[0])
+        self._mirror = list(skeletons.get(engine.info.skeleton).mirror)
+
+    def estimate(self, frames: Sequence[Frame], key: int, max_persons: int) -> Persons:
+        """The people in one of a camera's frames, all of them.
+
+        Args:
+            frames: in order of time. What was found and encoded is kept in them.
+            key: number of the frame in question. The window of the model lies around it and ends with the frames.
+            max_persons: at most so many boxes of a frame are looked at, the best.
+
+        Returns:
+            The score of a keypoint is that of the box times the maximum of the heatmap, that of a person the mean over
+            the keypoints.
+        """
+        reach = self._engine.info.window // 2
+        numbers = [min(max(key + offset, 0), len(frames) - 1) for offset in range(-reach, reach + 1)]
+        if self.options.reuse_features:
+            found, features = self._linked(frames, key, sorted(set(numbers)), max_persons)
+        else:
+            found, features = self._cut_anew(frames, key, sorted(set(numbers)), max_persons)
+        if not len(found):
+            return _persons(np.zeros((0, len(self._mirror), 3), np.float32), found, self._engine.info.skeleton)
+        heatmaps = self._heatmaps([features[number] for number in numbers])
+        places = crops.crop_boxes(found.boxes, self._size)
+        keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding)
+        return _persons(keypoints, found, self._engine.info.skeleton)
+
+    # --- where people are -----------------------------------------------------------------------------------------
+
+    def _linked(
+        self, frames: Sequence[Frame], key: int, numbers: Sequence[int], most: int
+    ) -> tuple[Boxes, dict[int, list[Sequence[Any]]]]:
+        """The boxes of frame `key`, and for each of the frames the features of the same people."""
+        seen = self._seen(frames[key], most)
+        found = seen.found
+        features = {key: seen.features[: len(found)]}
+        for side in (reversed(range(numbers[0], key)), range(key + 1, numbers[-1] + 1)):
+            boxes = found.boxes
+            for number in side:
+                seen = self._seen(frames[number], most)
+                places = self._follow(seen, frames[number], boxes)
+                features[number] = [seen.features[place] for place in places]
+                boxes = np.array([seen.boxes[place] for place in places], np.float32).reshape(-1, 4)
+        return found, features
+
+    def _cut_anew(
+        self, frames: Sequence[Frame], key: int, numbers: Sequence[int], most: int
+    ) -> tuple[Boxes, dict[int, list[Sequence[Any]]]]:
+        """The boxes of frame `key`, and for each of the frames what lies there in them."""
+        found = self._boxes(frames[key], most)
+        return found, {number: self._encode(frames[number], found.boxes) for number in numbers}
+
+    def _seen(self, frame: Frame, most: int) -> _Seen:
+        if not isinstance(frame.features, _Seen):
+            frame.features = _Seen(self._boxes(frame, most))
+            self._add(frame.features, frame, frame.features.found.boxes)
+        return frame.features
+
+    def _boxes(self, frame: Frame, most: int) -> Boxes:
+        boxes = frame.boxes
+        if boxes is None:
+            if self.detector is None:
+                raise ValueError("the frame brings no boxes, and there is no detector to find them")
+            assert frame.image is not None
+            boxes = self.detector(frame.image, frame.bgr)
+        return boxes.best(self.options.box_threshold, most)
+
+    def _follow(self, seen: _Seen, frame: Frame, boxes: Floats) -> list[int]:
+        """Which crop of a frame shows whom; people at `boxes` in the next frame who are not among them are added."""
+        places = [-1] * len(boxes)
+        if len(boxes) and seen.boxes:
+            alike = overlap(boxes, np.stack(seen.boxes))
+            for row, column in zip(*linear_sum_assignment(alike, maximize=True), strict=True):
+                if alike[row, column] >= SAME_PERSON:
+                    places[row] = int(column)
+        lost = [i for i, place in enumerate(places) if place < 0]
+        for i, place in zip(lost, range(len(seen.boxes), len(seen.boxes) + len(lost)), strict=True):
+            places[i] = place
+        self._add(seen, frame, boxes[lost])
+        return places
+
+    def _add(self, seen: _Seen, frame: Frame, boxes: Floats) -> None:
+        seen.boxes += list(boxes)
+        seen.features += self._encode(frame, boxes)
+
+    # --- the network ----------------------------------------------------------------------------------------------
+
+    def _encode(self, frame: Frame, boxes: Floats) -> list[Sequence[Any]]:
+        """Features of what lies in the boxes, for each plain and, for the flip test, mirrored."""
+        if not len(boxes):
+            return []
+        assert frame.image is not None
+        places = crops.crop_boxes(boxes, self._size)
+        pictures = crops.cut(frame.image, places, self._size, self._style.udp)
+        inputs = np.concatenate([network_input(picture, self._engine.info, frame.bgr) for picture in pictures])
+        views = [inputs, np.ascontiguousarray(inputs[..., ::-1])] if self.options.flip_test else [inputs]
+        encoded = [self._in_parts(view) for view in views]
+        return list(zip(*encoded, strict=True))
+
+    def _in_parts(self, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> list[Any]:
+        parts = [inputs[i : i + TOGETHER] for i in range(0, len(inputs), TOGETHER)]
+        return [features for part in parts for features in self._engine.split(self._engine.encode(part))]
+
+    def _heatmaps(self, window: Sequence[list[Sequence[Any]]]) -> np.ndarray[Any, Any]:
+        """(N, K, h, w) from the features of N people in each frame of the window."""
+        plain = self._decode([[views[0] for views in people] for people in window])
+        if not self.options.flip_test:
+            return plain
+        mirrored = self._decode([[views[1] for views in people] for people in window])
+        return (plain + mirrored[..., ::-1][:, self._mirror]) / 2
+
+    def _decode(self, window: Sequence[list[Any]]) -> np.ndarray[Any, Any]:
+        engine, count = self._engine, len(window[0])
+        parts = [slice(i, i + TOGETHER) for i in range(0, count, TOGETHER)]
+        outputs = [engine.decode([engine.stack(people[part]) for people in window])["heatmaps"] for part in parts]
+        return np.concatenate(outputs)
+
+
+def _persons(keypoints: Floats, found: Boxes, skeleton: str) -> Persons:
+    keypoints[..., 2] = keypoints[..., 2].clip(0, 1) * found.scores[:, None]
+    scores = keypoints[..., 2].mean(1)
+    return Persons.from_keypoints(keypoints, scores, skeleton, found.boxes)[np.argsort(-scores, kind="stable")]

@@ -1,0 +1,258 @@
+"""Top-down models: crops and heatmaps, boxes linked over frames, features that are used again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from pave_ros import crops
+from pave_ros.engines.base import Engine, Outputs
+from pave_ros.frames import Frame, Image
+from pave_ros.models.info import ModelInfo
+from pave_ros.persons import Boxes, Floats
+from pave_ros.topdown import TopDown, TopDownOptions
+
+INFO = ModelInfo(
+    system="tarvitpose",
+    variant="s",
+    skeleton="posetrack17",
+    input_size=(384, 288),
+    stride=16,
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+    window=5,
+)
+SIZE = (288, 384)
+PLAIN = crops.STYLES["tarvitpose"]
+UDP = crops.STYLES["vitpose"]
+
+
+class Brightness(Engine):
+    """A stand-in for a network, which remembers what it was asked: left joints are where the crop of the middle frame
+    is red, right ones where it is green, all others where it is blue."""
+
+    def __init__(self, info: ModelInfo = INFO) -> None:
+        self.name, self.device, self.precision, self.info = "stand-in", "cpu", "fp32", info
+        self.encoded: list[int] = []
+        self.windows: list[list[float]] = []
+
+    def encode(self, images: np.ndarray[Any, Any]) -> Any:
+        self.encoded.append(len(images))
+        height, width = images.shape[2] // 4, images.shape[3] // 4
+        small = [
+            cv2.resize(image.transpose(1, 2, 0), (width, height), interpolation=cv2.INTER_AREA) for image in images
+        ]
+        return (np.stack(small).transpose(0, 3, 1, 2),)
+
+    def decode(self, window: Sequence[Any]) -> Outputs:
+        self.windows.append([float(frame[0].max()) for frame in window])
+        channels = [("left", "right", "nose").index(name) for name in NAMES]
+        return {"heatmaps": window[len(window) // 2][0][:, channels]}
+
+
+NAMES = ["nose"] * 3 + ["left", "right"] * 7
+
+
+def scene(x: float, y: float, level: int = 255) -> Image:
+    """A dark picture with a soft white spot whose centre is at (x, y), counted from the middle of the first pixel."""
+    yy, xx = np.mgrid[:480, :640]
+    spot = level * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * 8.0**2))
+    return np.repeat(spot.astype(np.uint8)[..., None], 3, 2)
+
+
+def frame(x: float, y: float, boxes: Sequence[Sequence[float]], stamp: int = 0, level: int = 255) -> Frame:
+    return Frame(stamp=stamp, image=scene(x, y, level), boxes=Boxes.of(boxes))
+
+
+# --- crops --------------------------------------------------------------------------------------------------------
+
+
+def test_crops_are_a_quarter_larger_than_boxes_in_the_proportions_of_the_input() -> None:
+    boxes = np.array([[100, 50, 60, 40], [0, 0, 30, 80]], np.float32)
+    # 60 x 40 becomes 60 x 80, 30 x 80 becomes 60 x 80; both times 1.25, about the centres (130, 70) and (15, 40).
+    np.testing.assert_allclose(crops.crop_boxes(boxes, SIZE), [[130, 70, 75, 100], [15, 40, 75, 100]])
+
+
+def test_the_matrix_takes_the_crop_to_the_input() -> None:
+    crop = np.array([130, 70, 75, 100], np.float32)
+    plain = crops.matrix(crop, SIZE)
+    np.testing.assert_allclose(plain @ [130, 70, 1], [144, 192], atol=1e-4)
+    np.testing.assert_allclose(plain @ [92.5, 20, 1], [0, 0], atol=1e-4)
+    np.testing.assert_allclose(plain @ [167.5, 120, 1], [288, 384], atol=1e-4)
+    udp = crops.matrix(crop, SIZE, udp=True)
+    np.testing.assert_allclose(udp @ [167.5, 120, 1], [287, 383], atol=1e-9)
+    turned = crops.matrix(crop, SIZE, rotation=90.0)
+    # The crop turned to the right: what lies right of its centre comes to lie above.
+    np.testing.assert_allclose(turned @ [140, 70, 1], [144, 192 - 38.4], atol=1e-4)
+    np.testing.assert_allclose(
+        crops.matrix(crop, SIZE, udp=True, rotation=90.0) @ [140, 70, 1], [143.5, 191.5 + 38.3], atol=1e-9
+    )
+
+
+def test_quarter_offset_by_hand() -> None:
+    heatmap = np.zeros((1, 3, 8, 6), np.float32)
+    heatmap[0, 0, 3, 2], heatmap[0, 0, 3, 3], heatmap[0, 0, 2, 2] = 1.0, 0.5, 0.4
+    heatmap[0, 1, 1, 4], heatmap[0, 1, 2, 4] = 0.8, 0.7  # too near the border
+    heatmap[0, 2] = -1  # nothing
+    crop = np.array([[100, 100, 60, 80]], np.float32)  # ten pixels for one of the heatmap, from (70, 60) on
+    found = crops.keypoints_in(heatmap, crop, PLAIN, "quarter")[0]
+    np.testing.assert_allclose(found[0], [70 + 22.5, 60 + 27.5, 1.0], atol=1e-4)
+    np.testing.assert_allclose(found[1], [70 + 40, 60 + 10, 0.8], atol=1e-4)
+    np.testing.assert_allclose(found[2], [70, 60, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize("style, sigma", [(PLAIN, 3.0), (UDP, 2.0)])
+def test_dark_finds_the_centre_of_a_gaussian(style: crops.Style, sigma: float) -> None:
+    yy, xx = np.mgrid[:96, :72]
+    truth = [(30.3, 40.8), (20.0, 60.5), (50.6, 15.2)]
+    heatmaps = np.stack([np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * sigma**2)) for x, y in truth])[None]
+    points, scores = crops.peaks(heatmaps)
+    refine = crops.dark_udp if style.udp else crops.dark
+    np.testing.assert_allclose(refine(heatmaps, points, style.blur)[0], truth, atol=0.02)
+    assert (scores > 0.9).all()
+
+
+def test_flat_heatmaps_move_nothing() -> None:
+    flat = np.full((1, 17, 96, 72), 0.5)
+    points, _ = crops.peaks(flat)
+    for refine in (crops.dark, crops.dark_udp):
+        assert np.isfinite(refine(flat, points + 40, 11)).all()
+
+
+# --- both stages --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decoding", crops.DECODINGS)
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_spot_is_found_where_it_is(decoding: str, flip: bool) -> None:
+    options = TopDownOptions(decoding=decoding, flip_test=flip)
+    for info in (INFO, replace(INFO, system="vitpose", window=1)):
+        top_down = TopDown(Brightness(info), None, options)
+        persons = top_down.estimate([frame(300.0, 200.0, [[220, 120, 150, 180]])], 0, 20)
+        assert len(persons) == 1 and persons.skeleton == "posetrack17"
+        # Half a pixel of the heatmap is 1.6 here.
+        np.testing.assert_allclose(persons.keypoints[0, :, :2], np.tile([300.0, 200.0], (17, 1)), atol=1.7)
+        np.testing.assert_allclose(persons.boxes[0], [220, 120, 150, 180])
+
+
+class Sides(Brightness):
+    """Takes what it sees in the right half of a crop for left joints, of a person who faces the camera."""
+
+    def decode(self, window: Sequence[Any]) -> Outputs:
+        heatmaps = super().decode(window)["heatmaps"].copy()
+        heatmaps[:, 3::2, :, :36] = 0
+        heatmaps[:, 4::2, :, 36:] = 0
+        return {"heatmaps": heatmaps}
+
+
+def test_the_flip_test_swaps_left_and_right() -> None:
+    picture = scene(0, 0, 0)
+    picture[150:170, 250:270] = picture[150:170, 350:370] = picture[250:270, 300:320] = 255
+    seen = Frame(0, image=picture, boxes=Boxes.of([[200, 100, 220, 250]]))
+    persons = TopDown(Sides(), None, TopDownOptions(flip_test=True)).estimate([seen], 0, 20)
+    for joint in range(3, 17):
+        x = 359.5 if NAMES[joint] == "left" else 259.5
+        assert persons.keypoints[0, joint, 0] == pytest.approx(x, abs=11)
+        assert persons.keypoints[0, joint, 2] > 0.9, "both views agree, so nothing is halved"
+
+
+def test_scores_are_those_of_the_box_times_the_heatmaps() -> None:
+    seen = Frame(0, image=scene(300, 200), boxes=Boxes.of([[220, 120, 150, 180], [0, 300, 100, 100]], [0.5, 0.9]))
+    persons = TopDown(Brightness(), None).estimate([seen], 0, 20)
+    assert persons.scores == pytest.approx([0.5, 0], abs=0.05), "sorted by the person's score, not the box's"
+    assert persons.keypoints[0, :, 2] == pytest.approx(0.5, abs=0.05)
+    assert len(TopDown(Brightness(), None, TopDownOptions(box_threshold=0.6)).estimate([_fresh(seen)], 0, 20)) == 1
+    assert len(TopDown(Brightness(), None).estimate([_fresh(seen)], 0, 1)) == 1
+
+
+def _fresh(seen: Frame) -> Frame:
+    return Frame(seen.stamp, image=seen.image, boxes=seen.boxes)
+
+
+def test_every_crop_is_encoded_once_in_a_video() -> None:
+    engine = Brightness()
+    top_down = TopDown(engine, None)
+    frames = [frame(300 + 5 * t, 200, [[220 + 5 * t, 120, 150, 180], [10, 20, 90, 120]], t, 100 + t) for t in range(9)]
+    for t in range(9):
+        window = frames[max(t - 2, 0) : t + 3]
+        top_down.estimate(window, min(t, 2), 20)
+    assert engine.encoded == [2] * 9
+    anew = Brightness()
+    slow = TopDown(anew, None, TopDownOptions(reuse_features=False))
+    slow.estimate([_fresh(f) for f in frames[2:7]], 2, 20)
+    assert anew.encoded == [2] * 5
+
+
+def test_the_window_lies_around_the_frame_in_question_and_is_clamped() -> None:
+    for reuse in (True, False):
+        engine = Brightness()
+        top_down = TopDown(engine, None, TopDownOptions(reuse_features=reuse))
+        frames = [frame(300, 200, [[220, 120, 150, 180]], t, 100 + 20 * t) for t in range(6)]
+        for key, brightest in (
+            (0, (100, 100, 100, 120, 140)),
+            (3, (120, 140, 160, 180, 200)),
+            (5, (160, 180, 200, 200, 200)),
+        ):
+            top_down.estimate(frames, key, 20)
+            assert [255 * level for level in engine.windows[-1]] == pytest.approx(brightest, abs=6)
+
+
+def test_people_are_followed_by_overlap_not_by_order() -> None:
+    """Two people change places in the list of boxes; the features of the window stay with the person."""
+    bright, dim = [220, 120, 150, 180], [10, 20, 90, 120]
+    frames = [frame(300, 200, [bright, dim] if t % 2 else [dim, bright], t) for t in range(5)]
+    engine = Brightness()
+    TopDown(engine, None).estimate(frames, 2, 20)
+    assert engine.encoded == [2] * 5
+    # The largest value of a batch would hide a swap, so one person at a time.
+    engine.windows.clear()
+    window = [f.features for f in frames]
+    order = [[int(np.argmin(np.abs(np.stack(s.boxes)[:, 0] - x))) for s in window] for x in (220, 10)]
+    assert order == [[1, 0, 1, 0, 1], [0, 1, 0, 1, 0]]
+
+
+def test_who_was_not_found_in_a_frame_is_looked_for_where_they_are_in_the_next() -> None:
+    frames = [frame(300, 200, [[220, 120, 150, 180]] if t != 1 else [], t, 200) for t in range(3)]
+    engine = Brightness()
+    top_down = TopDown(engine, None)
+    persons = top_down.estimate(frames, 2, 20)
+    assert len(persons) == 1 and engine.encoded == [1, 1, 1]
+    assert [255 * level for level in engine.windows[-1]] == pytest.approx([200] * 5, abs=6)
+    assert len(top_down.estimate(frames, 1, 20)) == 0, "a crop that was only looked at is no person"
+
+
+def test_nobody() -> None:
+    engine = Brightness()
+    persons = TopDown(engine, None).estimate([frame(300, 200, [])], 0, 20)
+    assert len(persons) == 0 and persons.keypoints.shape == (0, 17, 3) and not engine.encoded
+
+
+def test_many_people_go_through_the_network_in_parts() -> None:
+    boxes = [[20 * i, 100, 60, 80] for i in range(20)]
+    engine = Brightness()
+    persons = TopDown(engine, None).estimate([frame(300, 140, boxes)], 0, 50)
+    assert len(persons) == 20 and engine.encoded == [16, 4] and len(engine.windows) == 2
+    best: Floats = persons.boxes[0]
+    assert best[0] <= 300 <= best[0] + best[2], "the spot is in the best one's box"
+
+
+def test_colours_are_those_of_the_network() -> None:
+    picture = scene(0, 0, 0)
+    picture[190:210, 290:310, 0] = 255
+    for bgr in (False, True):
+        image = np.ascontiguousarray(picture[..., ::-1]) if bgr else picture
+        seen = Frame(0, image=image, bgr=bgr, boxes=Boxes.of([[220, 120, 150, 180]]))
+        persons = TopDown(Brightness(), None).estimate([seen], 0, 20)
+        assert persons.keypoints[0, NAMES.index("left"), 2] > 0.9 > 0.1 > persons.keypoints[0, 0, 2]
+
+
+def test_what_is_missing_is_said() -> None:
+    with pytest.raises(ValueError, match="no detector"):
+        TopDown(Brightness(), None).estimate([Frame(0, image=scene(1, 1))], 0, 20)
+    with pytest.raises(ValueError, match=r"decoding 'fancy'.*quarter, dark"):
+        TopDownOptions(decoding="fancy")
