@@ -274,7 +274,8 @@ def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator) -> 
 def train(
     config: Annotated[Path, typer.Argument(help="Settings, see config/training and docs/training.md.")],
 ) -> None:
-    """Train a model; goes on where an earlier run with the same output folder stopped."""
+    """Train a model; goes on where an earlier run with the same output folder stopped. Several processes:
+    torchrun --nproc_per_node=2 -m pave_ros.cli train CONFIG."""
     from functools import partial
 
     from pave_ros.training.config import TrainingConfig
@@ -286,9 +287,11 @@ def train(
     mixture = Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
     check = partial(validate, pictures=ValidationPictures(mixture), limit=settings.validate_limit)
     trainer = Trainer(settings, TrainingScenes(mixture), validate=check)
-    if trainer.step:
+    if trainer.step and trainer.process.first:
         out.print(f"going on after step {trainer.step}")
-    out.print(f"weights: {trainer.run()}", soft_wrap=True)
+    weights = trainer.run()
+    if trainer.process.first:
+        out.print(f"weights: {weights}", soft_wrap=True)
 
 
 @app.command()
