@@ -20,7 +20,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ from pave_ros.models.pavenet import PAVENet  # noqa: E402
 Array = npt.NDArray[Any]
 Spec = dict[str, Any]
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
+# (model, output) whose published code, run in float32, is itself further from its own float64: keypoints in pixels,
+# some of which lie near zero, where the relative error of 2e-3 pixels is as much.
+FLOAT32_TOLERANCES = {("POET", "post/keypoints"): 2e-3}
 
 
 def seeded_tensor(key: str, shape: list[int], spec: Spec) -> Array:
@@ -173,9 +176,23 @@ def error(ours: Array, theirs: Array) -> float:
     return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0))
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The largest error of one output in one precision, and what it may be."""
+
+    dtype: torch.dtype
+    name: str
+    error: float
+    tolerance: float
+
+    @property
+    def good(self) -> bool:
+        return self.error <= self.tolerance
+
+
 @torch.no_grad()
-def compare(path: Path) -> dict[tuple[torch.dtype, str], float]:
-    """The largest error of every output of a reference, per precision.
+def compare(path: Path) -> list[Comparison]:
+    """Every output of a reference in every precision.
 
     KeyError for a system that this package does not have, ValueError where the checkpoint does not fit.
     """
@@ -185,13 +202,20 @@ def compare(path: Path) -> dict[tuple[torch.dtype, str], float]:
         checkpoint = Path(folder) / f"{path.stem}.pth"
         write_checkpoint(checkpoint, spec, arrays)
         model = loading.open_model(f"{system}_{spec['variant'].lower()}", checkpoint)
-    errors = {}
+    done = []
     for dtype in TOLERANCES:  # The weights are float32 numbers, so going to float64 and back changes none.
         ours = run(model.to(dtype), spec, dtype)
         for name, theirs in arrays.items():
             if not name.startswith("const/"):
-                errors[dtype, name] = error(ours[name], theirs) if name in ours else float("inf")
-    return errors
+                largest = error(ours[name], theirs) if name in ours else float("inf")
+                done.append(Comparison(dtype, name, largest, tolerance(spec["model"], name, dtype)))
+    return done
+
+
+def tolerance(model: str, name: str, dtype: torch.dtype) -> float:
+    """The largest error that counts as equal."""
+    looser = FLOAT32_TOLERANCES.get((model, name), 0.0) if dtype == torch.float32 else 0.0
+    return max(TOLERANCES[dtype], looser)
 
 
 def main() -> int:
@@ -200,7 +224,7 @@ def main() -> int:
     status = 0
     for path in parser.parse_args().references:
         try:
-            errors = compare(path)
+            comparisons = compare(path)
         except KeyError as problem:
             print(f"{path.stem}: this package has no model {problem}; it has {', '.join(SYSTEMS)}", file=sys.stderr)
             status = 2
@@ -209,10 +233,9 @@ def main() -> int:
             print(f"{path.stem}: {problem}", file=sys.stderr)
             status = 2
             continue
-        for (dtype, name), largest in errors.items():
-            good = largest <= TOLERANCES[dtype]
-            print(f"{path.stem:24} {str(dtype)[6:]:8} {name:20} {largest:9.2e}  {'ok' if good else 'FAILED'}")
-            status = status or int(not good)
+        for c in comparisons:
+            print(f"{path.stem:24} {str(c.dtype)[6:]:8} {c.name:20} {c.error:9.2e}  {'ok' if c.good else 'FAILED'}")
+            status = status or int(not c.good)
     return status
 
 
