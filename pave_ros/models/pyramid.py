@@ -1,0 +1,81 @@
+"""Feature pyramids: the maps of a backbone become maps of equal width at the strides 4, 8, 16 and 32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTH = 256
+
+
+class TopDown(nn.Module):
+    """Feature pyramid network (FPN, Lin et al., 2017): what the coarse maps know flows into the fine ones.
+
+    Args:
+        channels: of the four maps, the finest first.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels)
+        self.output = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in channels)
+        for conv in (*self.lateral, *self.output):
+            nn.init.kaiming_uniform_(conv.get_parameter("weight"), a=1)
+            nn.init.zeros_(conv.get_parameter("bias"))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Four maps (B, C_l, H_l, W_l), each half as large as the one before -> four maps (B, 256, H_l, W_l)"""
+        flowing = self.lateral[-1](maps[-1])
+        outputs = [self.output[-1](flowing)]
+        for lateral, output, finer in zip(self.lateral[-2::-1], self.output[-2::-1], maps[-2::-1], strict=True):
+            flowing = lateral(finer) + F.interpolate(flowing, scale_factor=2.0, mode="nearest")
+            outputs.insert(0, output(flowing))
+        return outputs
+
+
+class _HighResolution(nn.Module):
+    """All maps of an HRNet, enlarged to the finest, are mixed; coarser maps are averages of the mixture.
+
+    Args:
+        channels: of the four maps, the finest first.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(sum(channels), WIDTH, 1)
+        # The fifth would make a map of stride 64, which nothing uses; published checkpoints hold it.
+        self.output = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in range(len(channels) + 1))
+
+    def mixed(self, maps: Sequence[Tensor]) -> Tensor:
+        enlarged = [F.interpolate(m, scale_factor=2**i, mode="bilinear") for i, m in enumerate(maps[1:], 1)]
+        return self.mix(torch.cat((maps[0], *enlarged), 1))
+
+
+class HighResolution(_HighResolution):
+    """Pyramid of HRNet as for detection (HRFPN, Sun et al., 2019)."""
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Four maps (B, C_l, H_l, W_l), each half as large as the one before -> four maps (B, 256, H_l, W_l)"""
+        mixed = self.mixed(maps)
+        pooled = [mixed, *(F.avg_pool2d(mixed, 2**i) for i in range(1, len(maps)))]
+        return [output(m) for output, m in zip(self.output, pooled, strict=False)]
+
+
+class HighResolutionLateral(_HighResolution):
+    """The same, but each coarser map also takes the backbone's own map of that size."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__(channels)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels)  # The first goes unused, as published.
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Four maps (B, C_l, H_l, W_l), each half as large as the one before -> four maps (B, 256, H_l, W_l)"""
+        flowing = self.mixed(maps)
+        outputs = [self.output[0](flowing)]
+        for lateral, output, own in zip(self.lateral[1:], self.output[1:-1], maps[1:], strict=True):
+            flowing = F.avg_pool2d(flowing, 2) + lateral(own)
+            outputs.append(output(flowing))
+        return outputs
