@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pave_ros import engines, models, postprocessing, skeletons
+from pave_ros import detection, engines, models, postprocessing, skeletons
 from pave_ros.checkpoints import files
+from pave_ros.detection.base import Detector
+from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame, Image
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import network_input
 from pave_ros.skeletons import Skeleton
+from pave_ros.topdown import TopDown, TopDownOptions, is_top_down
 
 RANDOM = "random"
 
@@ -30,6 +33,7 @@ class Estimator:
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``half``, see `pave_ros.engines.pytorch`.
         score_threshold: people below it are left out, 0..1; may be changed at any time.
         max_persons: at most so many people, the best; may be changed at any time.
+        top_down: of models that look at one person's crop at a time: what finds the people, and how crops are read.
 
     Raises:
         ValueError: an unknown model, or a file that does not fit it (`CheckpointError`).
@@ -48,6 +52,7 @@ class Estimator:
         precision: str = "auto",
         score_threshold: float = 0.3,
         max_persons: int = 20,
+        top_down: TopDownOptions | None = None,
     ) -> None:
         name = "_".join(models.split_name(model))
         if str(weights) != RANDOM:
@@ -61,6 +66,10 @@ class Estimator:
             self.weights += " (untrained: its people mean nothing)"
         self.score_threshold = score_threshold
         self.max_persons = max_persons
+        self._top_down: TopDown | None = None
+        if is_top_down(self._engine.info.system):
+            options = top_down or TopDownOptions()
+            self._top_down = TopDown(self._engine, _detector(options, device), options)
 
     @property
     def name(self) -> str:
@@ -86,6 +95,13 @@ class Estimator:
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the network's input in pixels."""
         return self._engine.info.input_size
+
+    @property
+    def detector(self) -> str:
+        """What finds the boxes for a top-down model; empty for other models."""
+        if self._top_down is None:
+            return ""
+        return self._top_down.detector.name if self._top_down.detector else detection.GIVEN
 
     @property
     def device(self) -> str:
@@ -117,6 +133,9 @@ class Estimator:
         newest = window[-1]
         if newest.image is None:
             raise ValueError("the newest frame has no image")
+        if self._top_down is not None:
+            found = self._top_down.estimate(window, len(window) - 1, self.max_persons)
+            return found[found.scores >= self.score_threshold]
         for frame in window:
             if frame.features is None and frame.image is not None:
                 frame.features = self._engine.encode(network_input(frame.image, self._engine.info, frame.bgr))
@@ -136,3 +155,15 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
         torch.manual_seed(0)
         model = models.create(name)
     return PyTorchEngine(model, device, precision, input_size)
+
+
+def _detector(options: TopDownOptions, device: str) -> Detector | None:
+    """What finds the boxes for a top-down model; None where they come with the pictures."""
+    name, weights = options.detector, options.detector_weights
+    if name == detection.GIVEN:
+        return None
+    try:
+        models.split_name(name)
+    except ValueError:
+        return detection.open_detector(name, weights, device)
+    return PoseDetector(name, Estimator(name, weights, device, score_threshold=options.box_threshold))

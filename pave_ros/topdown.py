@@ -15,6 +15,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from pave_ros import crops, skeletons
+from pave_ros.detection import TORCHVISION
 from pave_ros.detection.base import Detector
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame
@@ -31,6 +32,9 @@ class TopDownOptions:
     """What may be chosen of the two stages.
 
     Attributes:
+        detector: what finds the boxes, see `pave_ros.detection.open_detector`; the name of a pose model takes the boxes
+            around its people; ``given`` expects boxes to come with the pictures.
+        detector_weights: of a torchvision detector or a pose model: ``auto``, a path, or ``random``.
         box_threshold: boxes below this confidence are not looked at, 0..1 (published: 0.2).
         decoding: see `pave_ros.crops.keypoints_in`; empty for the one that the model is published with.
         flip_test: look at every crop mirrored too, and take the mean.
@@ -39,6 +43,8 @@ class TopDownOptions:
             long.
     """
 
+    detector: str = TORCHVISION[0]
+    detector_weights: str = "auto"
     box_threshold: float = 0.2
     decoding: str = ""
     flip_test: bool = False
