@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pave_ros import models
 from pave_ros.training import first_stage
-from pave_ros.training.first_stage import assign, assignments, cell_centres, varifocal
+from pave_ros.training.first_stage import assign, assignments, cell_centres, joint_loss, joint_maps, varifocal
 from pave_ros.training.target import Target
 
 MAPS = [(8, 8), (4, 4), (2, 2)]
@@ -70,6 +71,24 @@ def test_varifocal_loss_by_hand() -> None:
     # A cell of a person, one without, one of which nobody knows; all scores are one half.
     loss = varifocal(torch.zeros(1, 3), torch.tensor([[0.6, 0.0, 0.0]]), torch.tensor([[False, False, True]]))
     assert float(loss) == pytest.approx((0.6 + 0.25 * 0.5**2) * math.log(2), rel=1e-5)
+
+
+def test_joints_have_their_spot_and_the_unlabelled_are_unknown_within_the_person() -> None:
+    one = people((0.25, 0.25, 0.5, 0.5))
+    one.labelled[0, 0] = False  # but the keypoints 4, 8, 12 and 16 lie in the same place
+    spots, known = joint_maps(one, 8, 8)
+    assert float(spots[4, 2, 2]) == 1 and float(spots[0].max()) == 0
+    assert float(spots[4, 2, 3]) == pytest.approx(math.exp(-1 / (2 * 0.7**2)))
+    assert not known[0, 4, 4] and known[0, 0, 0] and known[4].all()
+    crowd = replace(one, ignored=torch.tensor([[0.0, 0.0, 0.2, 0.2]]))
+    assert not joint_maps(crowd, 8, 8)[1][:, 0, 0].any()
+
+
+def test_joint_loss_by_hand() -> None:
+    one = people((0.25, 0.25, 0.5, 0.5))
+    loss = joint_loss(torch.zeros(1, 17, 1, 2), [one])  # all scores one half; every joint in one of two cells
+    elsewhere = (1 - math.exp(-1 / (2 * 0.7**2))) ** 4 * 0.25 * math.log(2)
+    assert float(loss) == pytest.approx(0.25 * math.log(2) + elsewhere, rel=1e-4)
 
 
 def test_a_few_steps_move_the_keypoints_to_the_person() -> None:

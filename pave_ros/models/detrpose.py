@@ -175,12 +175,23 @@ class DETRPose(PoseModel):
         restored = [Prediction(p.logits[:, :count], p.keypoints[:, :count]) for p in predictions]
         return [best, *ours], restored
 
-    def forward_first_stage(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """The first stage alone, before it chooses: logits (B, S, 2) of all cells of all maps, finest first and row by
-        row, and keypoints (P, K, 2) of the `cells` (P,) of these `pictures` (P,) of the batch (B, 3, H, W)."""
-        memory, anchors = self.selection.cells(self.encode(images))
+    def forward_first_stage(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the first stage knows before it chooses.
+
+        Args:
+            images: (B, 3, H, W) RGB, normalised.
+            pictures, cells: (P,) each: cells, counted over all maps, finest first and row by row, of these pictures.
+
+        Returns:
+            Logits (B, S, 2) of all cells of all maps, keypoints (P, K, 2) of the given cells, and how much the cells
+            of the finest map resemble each keypoint's token, (B, K, H_0, W_0).
+        """
+        features = self.encode(images)
+        memory, anchors = self.selection.cells(features)
         keypoints = self.selection.keypoints(memory[pictures, cells], anchors[0, cells])
-        return self.selection.class_head(memory), keypoints
+        tokens = self.selection.keypoint_embedding.weight
+        likeness = torch.einsum("bchw,kc->bkhw", features[0], tokens) / math.sqrt(tokens.shape[1])
+        return self.selection.class_head(memory), keypoints, likeness
 
     def fuse(self) -> DETRPose:
         """Fold normalisation and parallel branches into single convolutions; the outputs stay the same."""

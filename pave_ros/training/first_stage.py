@@ -2,7 +2,8 @@
 
 One-to-one matching tells a fresh network about one cell of each person and picture. Here every cell near a person's
 centre, on the maps whose cells suit the person's size, learns the person (one-to-many assignment as in FCOS), and the
-decoder, which costs most of a step and learns nothing from queries that miss, is left out. The losses are DETRPose's.
+cells of the finest map learn which joint they show (a heatmap, as PETR has for its encoder), so that the decoder will
+find something there. The decoder itself, which costs most of a step, is left out. The losses of cells are DETRPose's.
 Start it with ``objective: first_stage``; the weights then are the start of a training with DETRPose's own objective.
 """
 
@@ -26,6 +27,9 @@ SUITED = (2.0, 8.0)  # Length of a person in cells, on the maps that learn the p
 # Score that a person's cell is to have at least: while keypoints are still anywhere, OKS alone would teach no scores.
 LEAST_QUALITY = 0.1
 ALPHA, GAMMA = 0.25, 2.0  # Of the varifocal loss for cells without a person.
+JOINTS_WEIGHT = 1.0
+JOINT_PRIOR = -4.0  # Logit of a cell that resembles no joint: joints are rare.
+JOINT_SPREAD = 0.7  # Standard deviation, in cells, of the spot around a joint where a miss costs less.
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,14 @@ class FirstStageCriterion:
         here = [target.to(torch.device("cpu")) for target in targets]
         maps = [(-(-images.shape[-2] // s), -(-images.shape[-1] // s)) for s in _strides(model)]
         assignment = assignments(here, maps, device)
-        logits, keypoints = model(images, assignment.pictures, assignment.cells)
+        logits, keypoints, likeness = model(images, assignment.pictures, assignment.cells)
         truth, labelled, areas = (
             torch.cat([getattr(t, name) for t in here]).to(device)[assignment.people]
             for name in ("keypoints", "labelled", "areas")
         )
         oks = keypoint_similarity(keypoints.float(), truth, labelled, areas, self.sigmas.to(device))
         distance = ((keypoints - truth).abs().sum(-1) * labelled).sum()
-        cells = max(mean_over_processes(len(assignment.cells), device), 1.0)
+        cells = mean_over_processes(len(assignment.cells), device)
         quality = torch.zeros(logits.shape[:2], device=device)
         quality[assignment.pictures, assignment.cells] = oks.detach().clamp(min=LEAST_QUALITY)
         ignored = torch.stack([inside(cell_centres(maps), target.ignored) for target in here]).to(device)
@@ -112,6 +116,7 @@ class FirstStageCriterion:
             "classes": self.weights.classes * varifocal(logits[..., PERSON].float(), quality, ignored) / cells,
             "keypoints": self.weights.keypoints * distance / cells,
             "oks": self.weights.oks * (1 - oks).sum() / cells,
+            "joints": JOINTS_WEIGHT * joint_loss(likeness.float() + JOINT_PRIOR, here),
         }
 
 
@@ -135,6 +140,42 @@ def varifocal(logits: Tensor, quality: Tensor, ignored: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
 
 
+def joint_maps(target: Target, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """What the cells of a map are to show of a picture's people.
+
+    Returns:
+        (K, H, W) 1 at each labelled joint's cell, falling off around it; and the same shape of bool, False where
+        nobody knows: in ignored regions, and within people for the joints that they have no label of.
+    """
+    joints = target.keypoints.shape[1]
+    spots, known = torch.zeros(joints, height, width), torch.ones(joints, height, width, dtype=torch.bool)
+    centres = cell_centres([(height, width)])
+    if len(target.ignored):
+        known &= ~inside(centres, target.ignored).view(height, width)
+    size = torch.tensor([width, height], dtype=torch.float32)
+    for keypoints, labelled in zip(target.keypoints, target.labelled, strict=True):
+        cells = (keypoints * size).floor() + 0.5
+        squared = ((centres * size)[None] - cells[:, None]).square().sum(-1)
+        spot = torch.exp(-squared / (2 * JOINT_SPREAD**2)) * labelled[:, None]
+        spots = torch.maximum(spots, spot.view(joints, height, width))
+        low, high = keypoints[labelled].amin(0), keypoints[labelled].amax(0)
+        box = torch.cat((low - 0.1 * (high - low), 1.2 * (high - low)))
+        known[~labelled] &= ~inside(centres, box[None]).view(height, width)
+    return spots, known | (spots == 1)
+
+
+def joint_loss(logits: Tensor, targets: Sequence[Target]) -> Tensor:
+    """Focal loss of heatmaps (B, K, H, W) as in CornerNet (eq. 1), for each joint in view."""
+    maps = [joint_maps(target, *logits.shape[-2:]) for target in targets]
+    spots = torch.stack([spot for spot, _ in maps]).to(logits.device)
+    known = torch.stack([known for _, known in maps]).to(logits.device)
+    p = logits.sigmoid()
+    at_joints = (1 - p) ** 2 * F.logsigmoid(logits) * (spots == 1)
+    elsewhere = (1 - spots) ** 4 * p**2 * F.logsigmoid(-logits) * ((spots < 1) & known)
+    count = mean_over_processes(float((spots == 1).sum()), logits.device)
+    return -(at_joints.sum() + elsewhere.sum()) / count
+
+
 def _strides(model: torch.nn.Module) -> tuple[int, ...]:
     forward = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
     assert isinstance(forward, TrainingForward)
@@ -148,5 +189,5 @@ class TrainingForward(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self.model.forward_first_stage(images, pictures, cells)
