@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,15 +49,17 @@ class Matcher:
     @torch.no_grad()
     def __call__(self, logits: Tensor, keypoints: Tensor, targets: Sequence[Target]) -> Matches:
         """The cheapest assignment for each picture of a batch; logits (B, Q, classes), keypoints (B, Q, K, 2)."""
-        matches = []
-        for picture, target in enumerate(targets):
-            # What is not finite is matched somehow and found in the losses.
-            cost = self.cost(logits[picture], keypoints[picture], target).nan_to_num(1e9, 1e9, -1e9)
-            queries, people = linear_sum_assignment(cost.cpu().numpy())
-            matches.append(
-                (torch.as_tensor(queries, device=logits.device), torch.as_tensor(people, device=logits.device))
-            )
-        return matches
+        return cheapest(map(self.cost, logits, keypoints, targets))
+
+
+def cheapest(costs: Iterable[Tensor]) -> Matches:
+    """The cheapest one-to-one assignment for each picture of a batch, from its costs (Q, M)."""
+    matches = []
+    for cost in costs:
+        # What is not finite is matched somehow and found in the losses.
+        queries, people = linear_sum_assignment(cost.detach().nan_to_num(1e9, 1e9, -1e9).cpu().numpy())
+        matches.append((torch.as_tensor(queries, device=cost.device), torch.as_tensor(people, device=cost.device)))
+    return matches
 
 
 def keypoint_similarity(keypoints: Tensor, truth: Tensor, labelled: Tensor, areas: Tensor, sigmas: Tensor) -> Tensor:
