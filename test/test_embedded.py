@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
 import pytest
+from safetensors.numpy import save_file
 
 from pave_ros.checkpoints import files
 from pave_ros.engines import shipped
+from pave_ros.engines.base import EngineError
+from pave_ros.engines.shared import share_weights
+from pave_ros.persons import Persons
+from pave_ros.training import card
+from pave_ros.video import VideoWriter
 
 
 @pytest.fixture
@@ -56,3 +67,93 @@ def test_other_checkpoints_stand_for_themselves(pair: tuple[Path, Path], tmp_pat
     assert shipped.best_form(mine, "auto", "cpu", "auto", None) == mine
     pair[1].unlink()
     assert shipped.best_form(pair[0], "auto", "cpu", "auto", None) == pair[0], "an installation without it works too"
+
+
+# --- weights in one file, used by two ---------------------------------------------------------------------------------
+
+
+def linear(folder: Path, weight: npt.NDArray[np.float32], *, stored: npt.NDArray[np.float16]) -> tuple[Path, Path]:
+    """An exported file that multiplies by `weight`, and a checkpoint with `stored`."""
+    other = onnx.numpy_helper.from_array(np.arange(8, dtype=np.float32), "bias")
+    tensor = onnx.numpy_helper.from_array(weight, "weight")
+    product = onnx.helper.make_node("MatMul", ["x", "weight"], ["product"])
+    added = onnx.helper.make_node("Add", ["product", "bias"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 8]) for name in "xy")
+    graph = onnx.helper.make_graph([product, added], "linear", [x], [y], [tensor, other])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    exported, checkpoint = folder / "lite.onnx", folder / "lite.safetensors"
+    onnx.save(model, exported)
+    save_file({"first": np.ones(3, np.float16), "layer.weight": stored, "steps": np.array(7)}, checkpoint)
+    return exported, checkpoint
+
+
+def multiplied(exported: Path, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": x})
+    return y
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_an_exported_file_reads_weights_from_the_checkpoint(tmp_path: Path, transposed: bool) -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.standard_normal((8, 8)).astype(np.float16)
+    weight = (stored.T if transposed else stored).astype(np.float32)
+    exported, checkpoint = linear(tmp_path, weight, stored=stored)
+    x = rng.standard_normal((2, 8), np.float32)
+    before = multiplied(exported, x)
+    assert share_weights(exported, checkpoint) == 64
+    assert np.array_equal(multiplied(exported, x), before)
+    # It is the checkpoint's: other numbers there are other results here.
+    save_file({"first": np.ones(3, np.float16), "layer.weight": stored * 0, "steps": np.array(7)}, checkpoint)
+    assert np.array_equal(multiplied(exported, x), np.tile(np.arange(8, dtype=np.float32), (2, 1)))
+
+
+def test_files_without_common_weights_are_refused(tmp_path: Path) -> None:
+    weight = np.ones((8, 8), np.float32)
+    exported, checkpoint = linear(tmp_path, weight, stored=np.zeros((8, 8), np.float16))
+    with pytest.raises(EngineError, match="no weights in common"):
+        share_weights(exported, checkpoint)
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(EngineError, match="one folder"):
+        share_weights(exported, checkpoint.replace(tmp_path / "elsewhere" / checkpoint.name))
+
+
+# --- the model card ---------------------------------------------------------------------------------------------------
+
+
+def test_figures_go_between_the_marks_and_add_up(tmp_path: Path) -> None:
+    page = tmp_path / "card.md"
+    page.write_text(f"before\n{card.BEGIN}\nold\n{card.END}\nafter\n")
+    card.write(page, {"synthetic": {"pictures": 2, "people": 3, "AP": 0.875, "AP50": 1.0, "AP_M": None}})
+    agreed = {"pictures": 4, "people": 8, "matched": 6, "found": 7, "share": 0.75}
+    card.write(page, {"agreement": {"street": agreed, "all": agreed}})
+    text = page.read_text()
+    assert text.startswith(f"before\n{card.BEGIN}\n") and text.endswith(f"{card.END}\nafter\n") and "old" not in text
+    assert "| 2 | 3 | 87.5 | 100.0 | - | - | - | - |" in text and "| street | 4 | 8 | 6 | 75.0 |" in text
+    assert json.loads(page.with_suffix(".json").read_text()).keys() == {"synthetic", "agreement"}
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="lacks the lines"):
+        card.write(page, {})
+
+
+def test_clips_are_found(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.MKV", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [clip.name for clip in card.clips_in(tmp_path)] == ["a.MKV", "b.mp4"]
+    assert card.clips_in(tmp_path / "b.mp4") == [tmp_path / "b.mp4"]
+    with pytest.raises(FileNotFoundError, match="no such clip"):
+        card.clips_in(tmp_path / "nothing")
+
+
+def test_agreement_with_a_teacher_who_sees_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = tmp_path / "clip.mp4"
+    with VideoWriter(clip, 10) as writer:
+        for i in range(5):
+            writer.write(np.full((64, 64, 3), 40 * i, np.uint8))
+    points = np.concatenate([np.random.default_rng(0).uniform(0, 60, (1, 17, 2)), np.ones((1, 17, 1))], axis=2)
+    someone = Persons.from_keypoints(points, [0.9], "coco17")
+    monkeypatch.setattr(card, "Teacher", lambda path: lambda image: someone)
+    monkeypatch.setattr(card, "Estimator", lambda *args, **options: lambda image: someone)
+    figures = card.against_teacher("embedded", tmp_path, [clip], every=2)
+    expected = {"pictures": 3, "people": 3, "matched": 3, "found": 3, "share": 1.0}
+    assert figures == {"clip": expected, "all": expected}

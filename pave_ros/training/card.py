@@ -31,7 +31,7 @@ from pave_ros.video import open_source
 Figures = dict[str, Any]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
-RUNS, WARM_UP = 100, 10  # pictures that the speed is measured on, and before
+RUNS, WARM_UP = 60, 5  # pictures that the speed is measured on, and before
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm")
 CAMERA = (640, 480)  # pixels; width and height of the pictures that the speed is measured on
 
@@ -49,7 +49,7 @@ def everybody(model: str, engine: str = "auto") -> Estimator:
 def on_validation_pictures(model: str, mixture: Mixture, limit: int = 0) -> Figures:
     """AP on the pictures of each source that training never saw."""
     estimator = everybody(model)
-    results = by_source(estimator, ValidationPictures(mixture), limit)
+    results = by_source(lambda image, labels: estimator(image), ValidationPictures(mixture), limit)
     return {name: _numbers(result) for name, result in results.items()}
 
 

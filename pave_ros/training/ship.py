@@ -141,9 +141,8 @@ def main(
 
 
 def _engines() -> list[str]:
-    """The engines that run on a CPU and are installed here."""
-    libraries = {"onnxruntime": "onnxruntime", "openvino": "openvino", "pytorch": "torch"}
-    return [name for name, library in libraries.items() if name in engines.NAMES and find_spec(library)]
+    """The engines that run the exported file on a CPU and are installed here."""
+    return [name for name in ("onnxruntime", "openvino") if name in engines.NAMES and find_spec(name)]
 
 
 if __name__ == "__main__":
