@@ -98,12 +98,44 @@ def pavenet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple
     return np.concatenate((points, certainty), -1), scores, np.concatenate((low, high - low), -1)
 
 
+def querypose_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """The published post-processing of QueryPose for the first picture of a batch; there is no suppression.
+
+    Args:
+        outputs: ``class_logits`` (1, Q, 1), ``boxes`` (1, Q, 4) x1, y1, x2, y2 relative to the picture, and ``poses``
+            (1, Q, K, 3) of x, y relative to the box and certainty, see `pave_ros.models.querypose`.
+        size: (width, height) of the picture in pixels.
+
+    Returns:
+        Of everybody whose box lies in the picture: keypoints (N, K, 3) of x, y in pixels, the centre of the first
+        pixel at 0.5, and certainty; scores (N,), that of the box times the keypoints' mean certainty; and boxes (N, 4)
+        of x, y, width, height, cut at the picture's borders.
+    """
+    logits, boxes, poses = (outputs[name][0] for name in ("class_logits", "boxes", "poses"))
+    scale = np.asarray(size, boxes.dtype)
+    low, high = boxes[:, :2] * scale, boxes[:, 2:] * scale
+    points = (poses[..., :2] + 0.5) * (high - low)[:, None] + low[:, None]
+    scores = poses[..., 2].mean(1) / (1 + np.exp(-logits[:, 0]))
+    low, high = np.clip(low, 0, scale), np.clip(high, 0, scale)
+    shown = (high > low).all(1)
+    keypoints = np.concatenate((points, poses[..., 2:]), -1)
+    return keypoints[shown], scores[shown], np.concatenate((low, high - low), -1)[shown]
+
+
+def _querypose(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array, Array]:
+    keypoints, scores, boxes = querypose_people(outputs, size)
+    keypoints[..., :2] -= 0.5  # As the published evaluation does it: data sets count from a pixel's centre.
+    best = np.argsort(-scores, kind="stable")
+    return keypoints[best], scores[best], boxes[best]
+
+
 # System -> (keypoints (N, K, 3), scores (N,)) and, where they are more than the extents of the keypoints, boxes (N, 4);
 # best first.
 _SYSTEMS: dict[str, Callable[[Mapping[str, Array], tuple[int, int]], tuple[Array, ...]]] = {
     "detrpose": _detrpose,
     "pavenet": pavenet_people,
     "poet": _poet,
+    "querypose": _querypose,
 }
 
 
