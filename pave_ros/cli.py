@@ -284,7 +284,9 @@ def train(
     from pave_ros.training.validation import validate
 
     settings = TrainingConfig.read(config)
-    mixture = Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
+    mixture = Mixture.from_dict(
+        {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton, **settings.data}
+    )
     check = partial(validate, pictures=ValidationPictures(mixture), limit=settings.validate_limit)
     trainer = Trainer(settings, TrainingScenes(mixture), validate=check)
     if trainer.step and trainer.process.first:

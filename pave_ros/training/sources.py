@@ -49,6 +49,7 @@ class Mixture:
         occlude: chance of things in front.
         zoom, tile_zoom: range of the scale of a picture alone and of one beside others, see `View`.
         smallest: people whose box has a longer side below this, in pixels of the sample, count neither way.
+        skeleton: keypoint layout of the targets; the stores' keypoints go by name, and others are not labelled.
         length: samples that make an epoch; there is no end to them.
         seed: another seed gives other samples.
     """
@@ -65,6 +66,7 @@ class Mixture:
     zoom: tuple[float, float] = (0.45, 1.6)
     tile_zoom: tuple[float, float] = (0.7, 1.4)
     smallest: float = 10.0
+    skeleton: str = "coco17"
     length: int = 20000
     seed: int = 0
 
@@ -103,6 +105,7 @@ def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:
         ignored=torch.from_numpy((ignored / np.array([*size, *size])).astype(np.float32)),
         visible=torch.from_numpy(people.keypoints[..., 2] > 1),
         bare=torch.from_numpy((labels.boxes[single & ~labelled] / np.array([*size, *size])).astype(np.float32)),
+        boxes=torch.from_numpy((people.boxes / np.array([*size, *size])).astype(np.float32)),
     )
 
 
@@ -158,7 +161,7 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, Target]:
         image, labels = self.scene(number)
-        target = target_of(labels, self.mixture.size, self.mixture.smallest)
+        target = target_of(labels.to(self.mixture.skeleton), self.mixture.size, self.mixture.smallest)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target
 
     def scene(self, number: int) -> tuple[Image, Labels]:

@@ -110,9 +110,10 @@ class Trainer:
         self._samples = samples
         self.step = 0
         torch.manual_seed(config.seed)
-        self.model = self._initial_model().to(self.process.device)
+        module = import_module(f"pave_ros.training.{config.objective or models.split_name(config.model)[0]}")
+        # Some systems start from more than a classifier's backbone.
+        self.model = self._initial_model(getattr(module, "load_backbone", load_backbone)).to(self.process.device)
         self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
-        module = import_module(f"pave_ros.training.{config.objective or self.model.info.system}")
         self._criterion = module.criterion(config.skeleton, **config.objective_options)
         forward: nn.Module = module.TrainingForward(self.model)
         if self.process.world > 1:
@@ -127,7 +128,7 @@ class Trainer:
 
     # --- what is trained ------------------------------------------------------------------------------------------
 
-    def _initial_model(self) -> PoseModel:
+    def _initial_model(self, load_backbone: Callable[[PoseModel, Path], None]) -> PoseModel:
         config = self.config
         model = models.create(config.model, skeleton=config.skeleton)
         if config.backbone is not None:

@@ -9,16 +9,20 @@ import numpy as np
 import torch
 
 from pave_ros import postprocessing
-from pave_ros.datasets.base import Sample
+from pave_ros.datasets.base import Labels, Sample
+from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.evaluation.coco import coco_ap
 from pave_ros.evaluation.result import Result
-from pave_ros.frames import Image
+from pave_ros.evaluation.similarity import in_skeleton
+from pave_ros.frames import Frame, Image
 from pave_ros.models.base import PoseModel
-from pave_ros.persons import Persons
+from pave_ros.persons import Boxes, Persons
 from pave_ros.preprocessing import network_input
+from pave_ros.topdown import TopDown, is_top_down
 from pave_ros.training.sources import ValidationPictures
 
-Finder = Callable[[Image], Persons]  # a picture (H, W, 3) uint8 RGB -> its people, down to the least sure
+# The people in a picture (H, W, 3) uint8 RGB, down to the least sure. The labels are for those who start from boxes.
+Finder = Callable[[Image, Labels], Persons]
 
 
 def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> dict[str, float]:
@@ -48,16 +52,24 @@ def by_source(find: Finder, pictures: ValidationPictures, limit: int = 0) -> dic
             image, labels = pictures.scene(index)
             height, width = image.shape[:2]
             samples.append(Sample(index, width, height, labels, partial(np.asarray, image)))
-            predictions.append(find(image))
+            predictions.append(in_skeleton(find(image, labels), labels.skeleton))
         results[name] = coco_ap(samples, predictions)
     return results
 
 
 def _finder(model: PoseModel) -> Finder:
     device = next(model.parameters()).device
+    if is_top_down(model.info.system):
+        top_down = TopDown(PyTorchEngine(model, str(device), "fp32"), None)
+
+        def in_boxes(image: Image, labels: Labels) -> Persons:
+            boxes = Boxes.of(labels.boxes[~labels.crowd])
+            return top_down.estimate([Frame(stamp=0, image=image, boxes=boxes)], 0, len(boxes))
+
+        return in_boxes
 
     @torch.no_grad()
-    def find(image: Image) -> Persons:
+    def find(image: Image, labels: Labels) -> Persons:
         tensor = torch.from_numpy(network_input(image, model.info)).to(device)
         outputs = {key: value.float().cpu().numpy() for key, value in model(tensor).items()}
         height, width = image.shape[:2]

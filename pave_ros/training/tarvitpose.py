@@ -1,0 +1,249 @@
+"""The training objective of TAR-ViTPose: mean squared error of heatmaps, with targets and augmentation as published.
+
+The published code prepares crops in its data set; here the criterion cuts them out of the pictures of a batch, so that
+all systems train on the same pictures. A single picture stands for a clip in which nothing moves. Two things follow the
+pictures and not the publication: boxes come from the keypoints, and only what lies in the picture can be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pave_ros import crops, skeletons
+from pave_ros.checkpoints import loading, vitpose
+from pave_ros.checkpoints.loading import CheckpointError
+from pave_ros.models.base import PoseModel
+from pave_ros.models.vitpose import IMAGENET_MEAN, IMAGENET_STD, ViTPose
+from pave_ros.training.target import Target
+
+Array = npt.NDArray[Any]
+SIGMA = 3.0  # Pixels of the heatmap.
+STRIDE = 4  # Pixels of the crop for one of the heatmap.
+MARGIN = 0.1  # Boxes are the extent of the keypoints and this share of it more on each side.
+# What moves most and is smallest counts more.
+JOINT_WEIGHTS = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
+UPPER = {"nose", "head_bottom", "head_top", "top_head", "neck", "eye", "ear", "shoulder", "elbow", "wrist"}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How crops are varied (published); the chance comes from the seeds of the pictures.
+
+    Attributes:
+        scale: standard deviation of the size of a crop, cut off at once this.
+        rotation: standard deviation in degrees, cut off at twice this.
+        rotated, mirrored, halved: chance that a crop is turned, mirrored, or shows half a body only.
+        joints: a half is only shown of people with more labelled joints than this.
+    """
+
+    scale: float = 0.35
+    rotation: float = 45.0
+    rotated: float = 0.6
+    mirrored: float = 0.5
+    halved: float = 0.3
+    joints: int = 8
+
+
+NONE = Augmentation(scale=0, rotation=0, rotated=0, mirrored=0, halved=0)
+
+
+def criterion(skeleton: str, people: int = 16, size: tuple[int, int] = (384, 288)) -> HeatmapCriterion:
+    """The objective.
+
+    Args:
+        skeleton: keypoint layout.
+        people: crops of a batch at most, those of the first people of each picture.
+        size: (height, width) of the crops.
+    """
+    return HeatmapCriterion(skeleton, people, size)
+
+
+class HeatmapCriterion:
+    """Losses of a batch.
+
+    Args: as of `criterion`, and how the crops are varied.
+    """
+
+    def __init__(
+        self, skeleton: str, people: int, size: tuple[int, int], augmentation: Augmentation | None = None
+    ) -> None:
+        layout = skeletons.get(skeleton)
+        parts = [name.removeprefix("left_").removeprefix("right_") for name in layout.keypoints]
+        self.people, self.size = people, tuple(size)
+        self.augmentation = augmentation or Augmentation()
+        self.weights = torch.tensor([JOINT_WEIGHTS.get(part, 1.0) for part in parts])
+        self.mirror = torch.tensor(layout.mirror)
+        self.upper = np.array([part in UPPER for part in parts])
+
+    def __call__(
+        self, model: torch.nn.Module, images: Tensor, targets: Sequence[Target], seeds: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """The loss by name.
+
+        Args:
+            model: a `TrainingForward`, or what wraps it for data parallel training.
+            images: (B, 3, H, W) pictures or (B, T, 3, H, W) clips, normalised.
+            targets: one for each picture, or for the middle of each clip.
+            seeds: one for each picture, of its augmentation.
+        """
+        clips = images if images.dim() == 5 else images[:, None]
+        cut, points, labelled = self.crops(clips, targets, seeds)
+        if not len(cut):  # Every process has to take part in every step.
+            cut, points = clips.new_zeros(1, clips.shape[1], 3, *self.size), clips.new_zeros(1, len(self.weights), 2)
+            labelled = torch.zeros(1, len(self.weights), dtype=torch.bool, device=images.device)
+        truth, inside = gaussians(points, (self.size[0] // STRIDE, self.size[1] // STRIDE))
+        weights = (labelled & inside) * self.weights.to(images.device)
+        return {"heatmaps": heatmap_loss(model(cut).float(), truth, weights)}
+
+    def crops(self, clips: Tensor, targets: Sequence[Target], seeds: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops of the people.
+
+        Args:
+            clips: (B, T, 3, H, W), normalised.
+
+        Returns:
+            (N, T, 3, h, w), their keypoints (N, K, 2) in pixels of the crop, and whether those are labelled (N, K).
+        """
+        share = max(self.people // max(len(targets), 1), 1)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for clip, target, seed in zip(clips, targets, seeds, strict=True):
+            rng = np.random.default_rng(seed)
+            for person in range(min(len(target), share)):
+                found.append(self._crop(clip, target.keypoints[person], target.labelled[person], rng))
+        if not found:
+            count = len(self.weights)
+            return clips.new_zeros(0), clips.new_zeros(0, count, 2), clips.new_zeros(0, count, dtype=torch.bool)
+        frames, points, labelled = zip(*found, strict=True)
+        return torch.stack(frames), torch.stack(points), torch.stack(labelled)
+
+    def _crop(
+        self, clip: Tensor, keypoints: Tensor, labelled: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        height, width = self.size
+        points = keypoints * keypoints.new_tensor([clip.shape[-1], clip.shape[-2]])
+        known = labelled.cpu().numpy()
+        matrix, mirrored = self._place(points.cpu().numpy()[known], self.upper[known], rng)
+        to_crop = torch.tensor(matrix, dtype=points.dtype, device=points.device)
+        frames = sampled(clip, to_crop, (height, width))
+        points = points @ to_crop[:, :2].T + to_crop[:, 2]
+        if mirrored:
+            mirror = self.mirror.to(points.device)
+            frames, points, labelled = frames.flip(-1), points[mirror], labelled[mirror]
+            points = torch.stack((width - 1 - points[:, 0], points[:, 1]), -1)
+        return frames, points, labelled
+
+    def _place(self, points: Array, upper: Array, rng: np.random.Generator) -> tuple[Array, bool]:
+        """The matrix (2, 3) from the picture to a crop of the labelled points (N, 2), and whether to mirror it."""
+        varied, size = self.augmentation, (self.size[1], self.size[0])
+        crop = crop_around(points, size)
+        if len(points) > varied.joints and rng.random() < varied.halved:
+            crop = half_body(points, upper, size, take_upper=rng.standard_normal() < 0.5)
+        crop[2:] *= np.clip(1 + varied.scale * rng.standard_normal(), 1 - varied.scale, 1 + varied.scale)
+        turn = float(np.clip(varied.rotation * rng.standard_normal(), -2 * varied.rotation, 2 * varied.rotation))
+        turned = rng.random() < varied.rotated
+        return crops.matrix(crop, size, rotation=turn if turned else 0.0), rng.random() < varied.mirrored
+
+
+def crop_around(points: Array, size: tuple[int, int]) -> Array:
+    """The crop (4,) of centre x, centre y, width, height for labelled keypoints (N, 2)."""
+    low, extent = points.min(0), np.ptp(points, axis=0)
+    margin = np.maximum(extent * MARGIN, 1.0)
+    return crops.crop_boxes(np.concatenate((low - margin, extent + 2 * margin))[None].astype(np.float32), size)[0]
+
+
+def half_body(points: Array, upper: Array, size: tuple[int, int], take_upper: bool) -> Array:
+    """The crop of one half of the keypoints (N, 2), about their mean and half as large again (published).
+
+    Args:
+        points: the labelled ones.
+        upper: (N,) which of them belong to the upper half.
+        size: (width, height) of the crop.
+        take_upper: the half that is wanted; the other is taken where it has fewer than three.
+    """
+    above, below = points[upper], points[~upper]
+    half = above if len(below) < 3 or (take_upper and len(above) > 2) else below
+    box = np.concatenate((half.min(0), np.maximum(np.ptp(half, axis=0), 1.0)))
+    crop = crops.crop_boxes(box[None].astype(np.float32), size, enlarged=1.5)[0]
+    crop[:2] = half.mean(0)
+    return crop
+
+
+def sampled(clip: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    """What an affine matrix (2, 3) takes from pictures (T, 3, H, W) to crops (T, 3, *size); black outside."""
+    height, width = size
+    black = -clip.new_tensor(IMAGENET_MEAN) / clip.new_tensor(IMAGENET_STD)
+    full = torch.cat((matrix, matrix.new_tensor([[0, 0, 1]])))
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack((x, y, torch.ones_like(x)), -1).to(matrix) @ torch.linalg.inv(full).T
+    # grid_sample counts from -1 to 1 between the outer borders of the first and the last pixel.
+    scale = matrix.new_tensor([clip.shape[-1], clip.shape[-2]])
+    grid = ((2 * pixels[..., :2] + 1) / scale - 1).expand(len(clip), -1, -1, -1).to(clip.dtype)
+    shifted = clip - black[:, None, None]
+    return (
+        F.grid_sample(shifted, grid, mode="bilinear", padding_mode="zeros", align_corners=False) + black[:, None, None]
+    )
+
+
+def gaussians(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The published targets: Gaussians around the nearest cell of the heatmap, cut off at three deviations.
+
+    Args:
+        points: (N, K, 2) in pixels of the crop.
+        size: (height, width) of the heatmaps.
+
+    Returns:
+        (N, K, *size), and (N, K) whether the point lies in the crop.
+    """
+    height, width = size
+    limits = points.new_tensor([width * STRIDE, height * STRIDE])
+    inside = ((points >= 0) & (points <= limits)).all(-1)
+    centres = torch.floor(points / STRIDE + 0.5)
+    x = torch.arange(width, device=points.device) - centres[..., :1]  # (N, K, w)
+    y = torch.arange(height, device=points.device) - centres[..., 1:]
+    near = (x.abs() <= 3 * SIGMA)[:, :, None] & (y.abs() <= 3 * SIGMA)[..., None]
+    maps = torch.exp(-(x.square()[:, :, None] + y.square()[..., None]) / (2 * SIGMA**2))
+    return torch.where(near & inside[..., None, None], maps, torch.zeros_like(maps)), inside
+
+
+def heatmap_loss(heatmaps: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error of heatmaps (N, K, h, w), both sides multiplied by the weights (N, K)."""
+    return ((heatmaps - truth) * weights[..., None, None]).square().mean()
+
+
+def load_backbone(model: PoseModel, path: Path) -> None:
+    """Start from a ViTPose checkpoint, encoder and head, as published; `CheckpointError` where it does not fit."""
+    assert isinstance(model, ViTPose)
+    state = {vitpose.LAYOUT.to_ours(key): value for key, value in loading.read(path).items()}
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(("backbone.", "head."))}
+    for key, value in own.items():
+        if key not in state or state[key].shape != value.shape:
+            shape = tuple(state[key].shape) if key in state else "missing"
+            name = vitpose.LAYOUT.to_published(key)
+            raise CheckpointError(f"{path}: key {name!r} is {shape}, {model.info.name} has {tuple(value.shape)}")
+    model.load_state_dict({key: state[key] for key in own}, strict=False)
+
+
+class TrainingForward(torch.nn.Module):
+    """Heatmaps (N, K, h, w) of clips of crops (N, T, 3, H, W); all frames go through the encoder together, so that
+    they share the statistics of batch normalisation. A single frame stands for all of the window."""
+
+    def __init__(self, model: ViTPose) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, clips: Tensor) -> Tensor:
+        length = clips.shape[1]
+        if length not in (1, self.model.info.window):
+            raise ValueError(f"{self.model.info.name} trains on clips of {self.model.info.window} frames, not {length}")
+        features = self.model.encode(clips.flatten(0, 1))
+        frames = [tuple(feature.unflatten(0, (-1, length))[:, t] for feature in features) for t in range(length)]
+        return self.model.decode(frames * (self.model.info.window // length))["heatmaps"]

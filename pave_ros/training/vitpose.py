@@ -1,0 +1,13 @@
+"""The training objective of ViTPose, which is TAR-ViTPose's with a window of one frame."""
+
+from __future__ import annotations
+
+from pave_ros.training.tarvitpose import HeatmapCriterion, TrainingForward, load_backbone
+
+
+def criterion(skeleton: str, people: int = 16, size: tuple[int, int] = (256, 192)) -> HeatmapCriterion:
+    """The objective; the arguments are those of `pave_ros.training.tarvitpose.criterion`."""
+    return HeatmapCriterion(skeleton, people, size)
+
+
+__all__ = ["TrainingForward", "criterion", "load_backbone"]

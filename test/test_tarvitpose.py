@@ -1,0 +1,280 @@
+"""TAR-ViTPose and ViTPose: networks, checkpoints, and the training objective with numbers computed by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pave_ros import models
+from pave_ros.checkpoints import loading
+from pave_ros.checkpoints.loading import CheckpointError
+from pave_ros.models import tarvitpose
+from pave_ros.models.tarvitpose import TARViTPose
+from pave_ros.models.vitpose import Variant, ViTPose, crop_info
+from pave_ros.training import tarvitpose as training
+from pave_ros.training.target import Target
+from pave_ros.training.tarvitpose import NONE, HeatmapCriterion, TrainingForward
+
+TINY = Variant("", 48, 2, 4, 0.0)
+
+
+def tiny(published_reshapes: bool = True, layers: int = 2) -> TARViTPose:
+    torch.manual_seed(0)
+    row = tarvitpose.Variant(TINY, published_reshapes, layers)
+    model = TARViTPose(row, crop_info("tarvitpose", "s", "posetrack17", (64, 48), 5)).eval()
+    for parameter in model.parameters():  # the published start is near zero, where everything looks alike
+        nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def tiny_vitpose() -> ViTPose:
+    torch.manual_seed(0)
+    return ViTPose(TINY, crop_info("vitpose", "s", "coco17", (64, 48))).eval()
+
+
+# --- networks -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name, millions",
+    [("s", 35.551), ("b", 134.929), ("l", 388.381), ("h", 761.908), ("s_corrected", 35.551)],
+)
+def test_sizes_are_those_of_the_published_code(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        model = tarvitpose.build(name)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=1e-3)
+
+
+@torch.no_grad()
+def test_frames_are_encoded_alone_and_persons_of_a_batch_do_not_mix() -> None:
+    model = tiny()
+    clips = torch.rand(2, 5, 3, 64, 48)
+    both = model(clips)["heatmaps"]
+    assert both.shape == (2, 17, 16, 12)
+    alone = model.decode([model.encode(clips[1:, t]) for t in range(5)])["heatmaps"]
+    torch.testing.assert_close(both[1:], alone, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_answer_is_for_the_middle_frame_and_sees_the_others() -> None:
+    model = tiny()
+    clip = torch.rand(1, 5, 3, 64, 48)
+    answer = model(clip)["heatmaps"]
+    other_last = clip.clone()
+    other_last[:, 4] = torch.rand(1, 3, 64, 48)
+    seen = (model(other_last)["heatmaps"] - answer).abs().max()
+    other_middle = clip.clone()
+    other_middle[:, 2] = torch.rand(1, 3, 64, 48)
+    assert 0 < seen < (model(other_middle)["heatmaps"] - answer).abs().max()
+
+
+@torch.no_grad()
+def test_the_reshapes_are_behind_one_switch() -> None:
+    """Corrected, a token is a cell of the map: moving a whole token moves one cell of the map, in all channels."""
+    features = torch.rand(1, 48, 4, 3)
+    for published in (True, False):
+        model = tiny(published)
+        tokens = model._tokens(features)
+        assert tokens.shape == (1, 12, 48)
+        torch.testing.assert_close(model._map(tokens, features.shape), features)
+        is_cell = torch.equal(tokens[0, 4], features[0, :, 1, 1])
+        is_piece_of_a_channel = torch.equal(tokens[0, 0, :12], features[0, 0].flatten())
+        assert (is_cell, is_piece_of_a_channel) == (not published, published)
+    likely = torch.rand(1, 5, 17, 4, 3)
+    hidden = tiny(False)._hidden(likely)
+    assert hidden.shape == (4, 17, 60)
+    assert torch.equal(hidden[3, 7, 24:36], (likely[0, 2, 7] < 0.2).flatten()), "joint 7 in frame 2"
+    mixed = tiny(True)._hidden(likely)
+    assert torch.equal(mixed[3, 7], (likely < 0.2).reshape(17, 60)[7]), "rows of other joints and frames, as published"
+    clip = torch.rand(1, 5, 3, 64, 48)
+    assert (tiny(True)(clip)["heatmaps"] - tiny(False)(clip)["heatmaps"]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_joint_that_may_look_nowhere_looks_everywhere() -> None:
+    likely = torch.ones(1, 5, 17, 4, 3)
+    likely[:, :, 3] = 0
+    hidden = tiny(False)._hidden(likely)
+    assert not hidden.any()
+    likely[:, 1, 3, 0, 0] = 1
+    assert tiny(False)._hidden(likely)[0, 3].sum() == 59
+
+
+@torch.no_grad()
+def test_vitpose_is_the_same_network_with_one_frame() -> None:
+    model, plain = tiny(), tiny_vitpose()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if k in plain.state_dict()})
+    crop = torch.rand(2, 3, 64, 48)
+    assert torch.equal(plain(crop)["heatmaps"], model.head(model.encode(crop)[0]))
+    assert plain(torch.rand(1, 3, 96, 80))["heatmaps"].shape == (1, 17, 24, 20), "any size of crop"
+
+
+def test_names() -> None:
+    assert models.split_name("tarvitpose") == ("tarvitpose", "s")
+    assert models.split_name("TARViTPose-S-corrected") == ("tarvitpose", "s_corrected")
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
+def test_the_checkpoint_tells_the_number_of_layers_and_comes_back_as_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tarvitpose.VARIANTS, "s", tarvitpose.Variant(TINY))
+    model = tarvitpose.build("s", layers=1)
+    loading.save(model, tmp_path / "one.pt")
+    written = torch.load(tmp_path / "one.pt", weights_only=True)["model_state_dict"]
+    key = "layers.1.ffn.layers.0.0.weight"
+    assert {f"backbone.{key}", f"model.backbone.{key}", "heatmap_head.0.3.weight", "model.head.final_layer.bias"} < set(
+        written
+    )
+    assert torch.equal(written[f"model.backbone.{key}"], model.state_dict()["backbone.blocks.1.mlp.fc1.weight"])
+    again = loading.open_model("tarvitpose_s", tmp_path / "one.pt")
+    assert isinstance(again, TARViTPose) and len(again.aggregation) == 1 and again.info.skeleton == "posetrack17"
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+    loading.save(model, tmp_path / "one.safetensors")
+    assert not any(key.startswith("model.") for key in loading.read(tmp_path / "one.safetensors"))
+    loading.load(again, tmp_path / "one.safetensors")
+
+
+def test_training_starts_from_vitpose(tmp_path: Path) -> None:
+    source, model = tiny_vitpose(), tiny()
+    loading.save(source, tmp_path / "vitpose.pth")
+    assert "head.deconv_layers.0.weight" in torch.load(tmp_path / "vitpose.pth", weights_only=True)["state_dict"]
+    training.load_backbone(model, tmp_path / "vitpose.pth")
+    assert torch.equal(model.backbone.patch.weight, source.backbone.patch.weight)
+    assert torch.equal(model.head.final.weight, source.head.final.weight)
+    loading.save(tiny(), tmp_path / "tar.pth")
+    with pytest.raises(CheckpointError, match=r"tar\.pth.*head\.deconv_layers"):
+        training.load_backbone(model, tmp_path / "tar.pth")
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def test_the_loss_by_hand() -> None:
+    found, truth = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    truth[0, 0, 0, 0] = 1.0  # off by 1 in one of four cells, weight 1.5: 2.25 / 4
+    found[0, 1] = 0.5  # off by .5 everywhere, weight 0: nothing
+    loss = training.heatmap_loss(found, truth, torch.tensor([[1.5, 0.0]]))
+    assert float(loss) == pytest.approx((2.25 / 4 + 0) / 2)
+
+
+def test_targets_by_hand() -> None:
+    points = torch.tensor([[[10.0, 21.9], [-0.1, 5.0], [47.0, 63.0]]])
+    maps, inside = training.gaussians(points, (16, 12))
+    assert inside.tolist() == [[True, False, True]]
+    # 10 / 4 + 0.5 = 3.0 and 21.9 / 4 + 0.5 = 5.975, so the cell is (3, 5).
+    assert float(maps[0, 0, 5, 3]) == 1.0
+    assert float(maps[0, 0, 5, 6]) == pytest.approx(math.exp(-0.5))
+    assert float(maps[0, 0, 14, 3]) == pytest.approx(math.exp(-4.5)) and float(maps[0, 0, 15, 3]) == 0
+    assert not maps[0, 1].any()
+    assert float(maps[0, 2].max()) == pytest.approx(math.exp(-2 / 18)), "the centre (12, 16) lies just outside"
+
+
+def test_weights_of_the_joints_are_the_published_ones() -> None:
+    weights = training.criterion("posetrack17").weights
+    assert weights.tolist() == pytest.approx([1.0] * 7 + [1.2, 1.2, 1.5, 1.5, 1.0, 1.0, 1.2, 1.2, 1.5, 1.5])
+
+
+def test_half_bodies_by_hand() -> None:
+    points = np.array([[10, 0], [20, 0], [30, 12], [0, 100], [30, 100], [60, 220]], float)
+    upper = np.array([True, True, True, False, False, False])
+    # The mean of the upper three is (20, 4); 20 x 12 becomes 20 x 26.7 in the crop's proportions, times 1.5.
+    np.testing.assert_allclose(training.half_body(points, upper, (288, 384), True), [20, 4, 30, 40])
+    np.testing.assert_allclose(training.half_body(points, upper, (288, 384), False), [30, 140, 135, 180])
+    np.testing.assert_allclose(training.half_body(points[:5], upper[:5], (288, 384), False)[:2], [20, 4])
+
+
+def target(points: np.ndarray, width: int, height: int) -> Target:
+    keypoints = torch.tensor(points / [width, height], dtype=torch.float32)[None]
+    labelled = torch.ones(1, len(points), dtype=torch.bool)
+    none = torch.zeros(0, 4)
+    return Target(keypoints, labelled, torch.tensor([0.1]), none, labelled, none, torch.zeros(1, 4))
+
+
+def picture(width: int = 200, height: int = 160) -> tuple[Tensor, np.ndarray]:
+    """A normalised black picture with a bright square at one joint, and 17 joints."""
+    points = np.random.default_rng(0).uniform((60, 30), (120, 130), (17, 2))
+    image = np.zeros((height, width, 3), np.float32)
+    x, y = points[5].round().astype(int)
+    image[y - 3 : y + 4, x - 3 : x + 4] = 1
+    image = (image - training.IMAGENET_MEAN) / training.IMAGENET_STD
+    return torch.tensor(image, dtype=torch.float32).permute(2, 0, 1), points
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_keypoints_move_with_the_picture(seed: int) -> None:
+    """Whatever the augmentation does, the bright square stays at its joint, or at the joint's mirror image."""
+    image, points = picture()
+    varied = HeatmapCriterion("coco17", 16, (384, 288))
+    crops, moved, labelled = varied.crops(image[None, None], [target(points, 200, 160)], [seed])
+    assert crops.shape == (1, 1, 3, 384, 288) and bool(labelled.all())
+    bright = torch.nonzero(crops[0, 0, 0] > 0).float().mean(0).flip(0)
+    inside = ((moved > 20) & (moved < torch.tensor([268.0, 364.0]))).all(-1)[0]
+    distances = (moved[0] - bright).norm(dim=-1)
+    if inside[5] or inside[6]:
+        assert min(distances[5], distances[6]) < 6
+
+
+def test_without_augmentation_the_crop_is_that_of_the_running_system() -> None:
+    image, points = picture()
+    plain = HeatmapCriterion("coco17", 16, (384, 288), NONE)
+    crops, moved, _ = plain.crops(image[None, None], [target(points, 200, 160)], [0])
+    crop = training.crop_around(points, (288, 384))
+    matrix = training.crops.matrix(crop, (288, 384))
+    expected = cv2.warpAffine(image.permute(1, 2, 0).numpy(), matrix, (288, 384), flags=cv2.INTER_LINEAR)
+    inner = crops[0, 0].permute(1, 2, 0).numpy()[100:-100, 80:-80]
+    # OpenCV rounds places to 1/32 of a pixel.
+    np.testing.assert_allclose(inner, expected[100:-100, 80:-80], atol=0.25)
+    np.testing.assert_allclose(moved[0], points @ matrix[:, :2].T + matrix[:, 2], atol=1e-2)
+    black = -torch.tensor(training.IMAGENET_MEAN) / torch.tensor(training.IMAGENET_STD)
+    far = training.sampled(image[None], torch.tensor([[1.0, 0, 500], [0, 1, 0]]), (8, 8))
+    torch.testing.assert_close(far[0, :, 0, 0], black)
+
+
+def test_the_same_seed_gives_the_same_crop_and_no_people_give_no_loss() -> None:
+    image, points = picture()
+    objective = HeatmapCriterion("coco17", 2, (64, 48))
+    people = [target(points, 200, 160)]
+    first, second = (objective.crops(image[None, None], people, [7])[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, objective.crops(image[None, None], people, [8])[0])
+    nobody = Target(*(t[:0] for t in (people[0].keypoints, people[0].labelled, people[0].areas)),
+                    people[0].ignored, people[0].visible[:0], people[0].bare, people[0].boxes[:0])  # fmt: skip
+    forward = TrainingForward(tiny().train())
+    losses = objective(forward, image[None], [nobody], [0])
+    losses["heatmaps"].backward()
+    assert float(losses["heatmaps"].detach()) == 0
+
+
+@pytest.mark.parametrize("system", ["tarvitpose", "vitpose"])
+def test_the_network_learns_a_joint(system: str) -> None:
+    torch.manual_seed(0)
+    image, points = picture()
+    model = tiny().train() if system == "tarvitpose" else tiny_vitpose().train()
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    objective = HeatmapCriterion("coco17", 1, (64, 48), NONE)
+    forward = TrainingForward(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(25):
+        loss = objective(forward, image[None], [target(points, 200, 160)], [0])["heatmaps"]
+        losses.append(float(loss.detach()))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0] / 2
+
+
+def test_clips_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 frames, not 3"):
+        TrainingForward(tiny())(torch.zeros(1, 3, 3, 64, 48))
