@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pave_ros import detection, engines, models, postprocessing, skeletons
@@ -10,7 +11,7 @@ from pave_ros.checkpoints import files
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
-from pave_ros.frames import Frame, Image
+from pave_ros.frames import Frame, Image, around
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import network_input
 from pave_ros.skeletons import Skeleton
@@ -28,9 +29,9 @@ class Estimator:
             ``.safetensors``, or an exported ``.onnx``), the name of a known file, or ``random`` (untrained, seeded: to
             try the data path; its people mean nothing).
         device: ``auto`` (CUDA when there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
-        engine: ``auto``, ``pytorch`` or ``onnxruntime`` (the latter runs exported files).
+        engine: ``auto`` (the best that is installed and runs the file) or one of `pave_ros.engines.NAMES`.
         input_size: (height, width) of the network's input in pixels; None takes the model's own.
-        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``half``, see `pave_ros.engines.pytorch`.
+        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``half``; which of them is to be had depends on the engine.
         score_threshold: people below it are left out, 0..1; may be changed at any time.
         max_persons: at most so many people, the best; may be changed at any time.
         top_down: of models that look at one person's crop at a time: what finds the people, and how crops are read.
@@ -92,6 +93,11 @@ class Estimator:
         return self._engine.info.window
 
     @property
+    def reach(self) -> int:
+        """Number of frames that the model looks at on either side of the one in question, 0 for image models."""
+        return self.window // 2
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the network's input in pixels."""
         return self._engine.info.input_size
@@ -114,6 +120,11 @@ class Estimator:
         return self._engine.name
 
     @property
+    def engine_reason(self) -> str:
+        """Why this engine was taken, and what kept better ones out."""
+        return self._engine.reason
+
+    @property
     def precision(self) -> str:
         """Arithmetic of the model, e.g. ``fp32``."""
         return self._engine.precision
@@ -122,28 +133,46 @@ class Estimator:
         """The people in one picture (H, W, 3) uint8, RGB unless `bgr`. ValueError for any other array."""
         return self.estimate([Frame(stamp=0, image=image, bgr=bgr)])
 
-    def estimate(self, frames: Sequence[Frame]) -> Persons:
-        """The people in the newest of a camera's frames.
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        """The people in one of a camera's frames, the newest unless another is named.
 
         Args:
-            frames: the history, oldest first, with their images. What the encoder makes of a frame is kept in it, so
-                handing over the same frames again costs nothing.
+            frames: the history, oldest first, with their images; of them, those that lie within `reach` of the frame
+                in question are looked at. What the encoder makes of a frame is kept in it, so handing over the same
+                frames again costs nothing.
+            index: of the frame in question. A video model looks at frames behind it as well as before it; where there
+                is none, the nearest takes its place.
         """
-        window = frames[-self.window :]
-        newest = window[-1]
-        if newest.image is None:
-            raise ValueError("the newest frame has no image")
+        index %= len(frames)
+        asked = frames[index]
+        if asked.image is None:
+            raise ValueError("the frame in question has no image")
         if self._top_down is not None:
-            found = self._top_down.estimate(window, len(window) - 1, self.max_persons)
+            found = self._top_down.estimate(frames, index, self.max_persons)
             return found[found.scores >= self.score_threshold]
+        window = around(frames, index, self.window)
         for frame in window:
             if frame.features is None and frame.image is not None:
                 frame.features = self._engine.encode(network_input(frame.image, self._engine.info, frame.bgr))
         outputs = self._engine.decode([frame.features for frame in window])
-        height, width = newest.image.shape[:2]
+        height, width = asked.image.shape[:2]
         return postprocessing.persons(
             self._engine.info, outputs, (width, height), self.score_threshold, self.max_persons
         )
+
+    def video(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Persons]]:
+        """Every frame of a video with its people, in order; a video model sees the frames behind each, too, so a
+        result comes `reach` frames late."""
+        history: deque[Frame] = deque(maxlen=self.window)
+        unanswered = 0
+        for frame in frames:
+            history.append(frame)
+            unanswered += 1
+            if unanswered > self.reach:
+                unanswered -= 1
+                yield history[-1 - self.reach], self.estimate(list(history), -1 - self.reach)
+        for index in range(-unanswered, 0):
+            yield history[index], self.estimate(list(history), index)
 
 
 def _untrained(name: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
@@ -154,7 +183,9 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = models.create(name)
-    return PyTorchEngine(model, device, precision, input_size)
+    engine = PyTorchEngine(model, device, precision, input_size)
+    engine.reason = "untrained weights are no file that another could run"
+    return engine
 
 
 def _detector(options: TopDownOptions, device: str) -> Detector | None:

@@ -17,7 +17,7 @@ import torch
 import pave_ros
 from pave_ros import Estimator, Persons, models
 from pave_ros.checkpoints import loading
-from pave_ros.engines import open_file
+from pave_ros.engines import choice, open_file
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.export import export_onnx, store_half, weights_hash
 from pave_ros.engines.exported import read_label
@@ -98,20 +98,40 @@ def test_weights_in_16_bits_halve_the_file_and_find_the_same_people(
 ) -> None:
     assert exported_half.stat().st_size < 0.6 * exported.stat().st_size
     assert read_label(exported_half).precision == "fp16"
-    full, half = Estimator(weights=exported), Estimator(weights=exported_half, max_persons=30)
+    full, half = (
+        Estimator(weights=exported, engine="onnxruntime"),
+        Estimator(weights=exported_half, engine="onnxruntime", max_persons=30),
+    )
     assert half.precision == "fp32", "it is computed with in 32 bits"
     assert agreement(full(photograph), half(photograph), pixels=1.0) >= 0.75
 
 
-def test_torch_and_onnxruntime_find_the_same_people(
-    weights: Path, exported: Path, photograph: npt.NDArray[np.uint8]
-) -> None:
-    by_torch = Estimator("detrpose_n", weights, "cpu", input_size=SIZE)
-    by_onnx = Estimator("detrpose_n", exported, "cpu")
-    assert (by_torch.engine, by_onnx.engine) == ("pytorch", "onnxruntime")
-    assert by_torch.input_size == by_onnx.input_size == SIZE
-    for picture in (photograph, photograph[100:400, 50:450], cv2.resize(photograph, (1920, 1080))):
-        assert_same_people(by_torch(picture), by_onnx(picture))
+def test_all_engines_find_the_same_people(weights: Path, exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    by_torch = Estimator("detrpose_n", weights, "cpu", engine="pytorch", input_size=SIZE)
+    pictures = (photograph, photograph[100:400, 50:450], cv2.resize(photograph, (1920, 1080)))
+    for name in ("onnxruntime", "openvino"):
+        other = Estimator("detrpose_n", exported, "cpu", engine=name, precision="fp32")
+        assert (by_torch.engine, other.engine) == ("pytorch", name)
+        assert by_torch.input_size == other.input_size == SIZE
+        for picture in pictures:
+            assert_same_people(by_torch(picture), other(picture))
+
+
+def test_the_best_engine_is_taken_and_says_why(weights: Path, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "has_gpu", lambda: False)
+    assert choice.choose(exported, "auto", "auto", "auto") == ("openvino", "the fastest for exported files on the CPU")
+    assert choice.choose(exported, "onnxruntime", "auto", "auto") == ("onnxruntime", "asked for")
+    assert choice.choose(exported, "auto", "cuda", "auto")[0] == "onnxruntime"
+    assert choice.choose(weights, "auto", "auto", "auto") == ("pytorch", "runs checkpoints as they are")
+    assert Estimator(weights=exported).engine_reason == "the fastest for exported files on the CPU"
+    found = choice.find_spec
+    monkeypatch.setattr(choice, "find_spec", lambda name: None if name == "openvino" else found(name))
+    name, reason = choice.choose(exported, "auto", "auto", "auto")
+    assert name == "onnxruntime" and "openvino is not installed (pip install openvino)" in reason
+    with pytest.raises(EngineError, match="bf16: onnxruntime"):
+        choice.choose(exported, "auto", "auto", "bf16")
+    with pytest.raises(EngineError, match=r"not a model; known are .*\.onnx"):
+        choice.choose(exported.with_suffix(".txt"), "auto", "auto", "auto")
 
 
 def test_people_are_in_pixels_of_the_picture(weights: Path, photograph: npt.NDArray[np.uint8]) -> None:
@@ -124,7 +144,7 @@ def test_people_are_in_pixels_of_the_picture(weights: Path, photograph: npt.NDAr
 
 
 def test_bgr_pictures_give_the_same(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
-    estimator = Estimator(weights=exported)
+    estimator = Estimator(weights=exported, engine="onnxruntime")
     flipped = np.ascontiguousarray(photograph[..., ::-1])
     assert_same_people(estimator(photograph), estimator(flipped, bgr=True), pixels=1e-3, score=1e-6)
     assert np.array_equal(flipped[..., ::-1], photograph), "the caller's picture is left alone"
@@ -133,12 +153,12 @@ def test_bgr_pictures_give_the_same(exported: Path, photograph: npt.NDArray[np.u
 def test_a_picture_of_the_input_size_is_not_changed(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
     picture = cv2.resize(photograph, SIZE[::-1])
     before = picture.copy()
-    Estimator(weights=exported)(picture, bgr=True)
+    Estimator(weights=exported, engine="onnxruntime")(picture, bgr=True)
     assert np.array_equal(picture, before)
 
 
 def test_thresholds_and_limits_apply_at_run_time(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
-    estimator = Estimator(weights=exported, score_threshold=0.0, max_persons=60)
+    estimator = Estimator(weights=exported, engine="onnxruntime", score_threshold=0.0, max_persons=60)
     everyone = estimator(photograph)
     assert (np.diff(everyone.scores) <= 0).all()
     estimator.max_persons = 3
@@ -151,14 +171,15 @@ def test_thresholds_and_limits_apply_at_run_time(exported: Path, photograph: npt
 
 
 def test_only_the_newest_frame_is_answered_for(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
-    estimator = Estimator(weights=exported)
+    estimator = Estimator(weights=exported, engine="onnxruntime")
     other = np.zeros_like(photograph)
     frames = [Frame(1, image=other), Frame(2, image=photograph)]
     assert_same_people(estimator.estimate(frames), estimator(photograph), pixels=0, score=0)
 
 
-def test_exported_batches_are_free(exported: Path) -> None:
-    engine = open_file(exported, "detrpose_n")
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_exported_batches_are_free(exported: Path, name: str) -> None:
+    engine = open_file(exported, "detrpose_n", name)
     pictures = np.random.default_rng(0).random((3, 3, *SIZE), np.float32)
     together = engine.decode([engine.encode(pictures)])["pred_keypoints"]
     alone = engine.decode([engine.encode(pictures[1:2])])["pred_keypoints"]
@@ -189,10 +210,14 @@ def test_random_weights_say_so_and_repeat(photograph: npt.NDArray[np.uint8]) -> 
 
 
 def test_exported_files_tell_whether_they_were_trained(exported: Path, tmp_path: Path) -> None:
-    untrained = export_onnx(models.create("detrpose_n"), tmp_path / "untrained.onnx", (96, 96))
-    assert not Estimator(weights=untrained).trained
-    assert "untrained" in Estimator(weights=untrained).weights
-    assert Estimator(weights=exported).trained
+    untrained, label = tmp_path / "untrained.onnx", read_label(exported)
+    proto = onnx.load(exported)
+    info = replace(label.info, trained=False)
+    onnx.helper.set_model_props(proto, replace(label, info=info).properties())
+    onnx.save(proto, untrained)
+    assert not Estimator(weights=untrained, engine="onnxruntime").trained
+    assert "untrained" in Estimator(weights=untrained, engine="onnxruntime").weights
+    assert Estimator(weights=exported, engine="onnxruntime").trained
 
 
 NO_PICTURES = [
@@ -207,7 +232,7 @@ NO_PICTURES = [
 @pytest.mark.parametrize("image", NO_PICTURES)
 def test_what_is_no_picture_is_refused(exported: Path, image: npt.NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="image"):
-        Estimator(weights=exported)(image)
+        Estimator(weights=exported, engine="onnxruntime")(image)
 
 
 def test_refusals_say_what_to_do(weights: Path, exported: Path, tmp_path: Path) -> None:
@@ -217,7 +242,7 @@ def test_refusals_say_what_to_do(weights: Path, exported: Path, tmp_path: Path) 
         open_file(weights, "detrpose_n", engine="magic")
     with pytest.raises(EngineError, match="pave_ros export"):
         open_file(weights, "detrpose_n", engine="onnxruntime")
-    with pytest.raises(EngineError, match="not in pytorch"):
+    with pytest.raises(EngineError, match="not in this form"):
         open_file(exported, "detrpose_n", engine="pytorch")
     with pytest.raises(EngineError, match="unknown device"):
         open_file(weights, "detrpose_n", device="tpu")

@@ -27,12 +27,14 @@ class Engine(ABC):
         device: where it runs, e.g. ``cpu`` or ``cuda:0``.
         precision: of its arithmetic, e.g. ``fp32``.
         info: the model.
+        reason: why this engine was taken.
     """
 
     name: str
     device: str
     precision: str
     info: ModelInfo
+    reason: str = ""
 
     @abstractmethod
     def encode(self, images: npt.NDArray[np.float32]) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,30 +26,40 @@ OPSET = 18
 HALF_FROM = 256  # Numbers in a weight; smaller ones are not worth a conversion.
 
 
-class _Network(nn.Module):
+class _Encode(nn.Module):
+    """The first part, with pictures in float32, whatever it computes in."""
+
     def __init__(self, model: PoseModel) -> None:
         super().__init__()
         self.model = model
 
-
-class _Whole(_Network):
-    """An image model with its outputs as a tuple, which is what ONNX knows; float32 outside, whatever is inside."""
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        dtype = next(self.model.parameters()).dtype
-        return tuple(value.float() for value in self.model(images.to(dtype)).values())
-
-
-class _Encode(_Network):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.model.encode(images.to(next(self.model.parameters()).dtype)))
 
 
-class _Decode(_Network):
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, ...]:
+class _Decode(nn.Module):
+    """The second part, with its outputs in float32 and as a tuple, which is what ONNX knows."""
+
+    def __init__(self, model: PoseModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
         count = len(features) // self.model.info.window
         window = [tuple(features[i : i + count]) for i in range(0, len(features), count)]
         return tuple(value.float() for value in self.model.decode(window).values())
+
+
+class _Whole(nn.Module):
+    """Both parts of an image model; the names of its nodes tell them apart."""
+
+    def __init__(self, model: PoseModel) -> None:
+        super().__init__()
+        self.encode, self.decode = _Encode(model), _Decode(model)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = self.decode(self.encode(images))
+        return outputs
 
 
 @torch.no_grad()
@@ -92,6 +102,7 @@ def export_onnx(
     written = []
     for part, network, example, inputs, outputs in _parts(model, images):
         proto = _to_onnx(network, example, inputs, outputs, dynamic=batch is None)
+        _tidy(proto.graph, part)
         if precision == "fp16":
             store_half(proto.graph)
         onnx.helper.set_model_props(proto, replace(label, part=part).properties())
@@ -139,12 +150,20 @@ def _to_onnx(
     )
     assert program is not None  # It is None only where torch writes the file itself.
     proto: onnx.ModelProto = program.model_proto
-    # Where each node comes from in which source file on this machine: a fifth of a small file.
-    del proto.graph.value_info[:]
-    for node in [*proto.graph.node, *proto.graph.initializer, *proto.graph.input, *proto.graph.output]:
-        del node.metadata_props[:]
-        node.doc_string = ""
     return proto
+
+
+def _tidy(graph: onnx.GraphProto, part: str) -> None:
+    """Leave out where each node comes from in which source file on this machine, a fifth of a small file; what engines
+    may want to know of it, the part, goes into its name."""
+    for node in graph.node:
+        scopes = {prop.key: prop.value for prop in node.metadata_props}.get("namespace", "").split("/")
+        found = (scope.partition(":")[0] for scope in scopes)
+        node.name = f"{next((name for name in found if name in (ENCODE, DECODE)), part)}/{node.name}"
+    del graph.value_info[:]
+    for item in [*graph.node, *graph.initializer, *graph.input, *graph.output]:
+        del item.metadata_props[:]
+        item.doc_string = ""
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -1,0 +1,118 @@
+"""The OpenVINO engine: runs exported files on the CPU, in bfloat16 or 8 bits where it is made for them; needs no torch.
+
+It reads ONNX files and its own pairs of ``.xml`` and ``.bin``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import openvino
+
+from pave_ros.engines.base import Array, EngineError
+from pave_ros.engines.exported import DECODE, ExportedEngine, Label, read_label
+from pave_ros.models.info import METADATA_KEY
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+HEAVY = ("Convolution", "GroupConvolution", "MatMul")
+
+
+class OpenVinoEngine(ExportedEngine):
+    """Runs a file of `pave_ros.engines.export`.
+
+    Args:
+        path: ``.onnx`` or ``.xml``.
+        device: ``auto`` or ``cpu``.
+        precision: ``auto`` (bf16 where the processor is made for it, else fp32), ``fp32`` or ``bf16``. In bf16
+            convolutions and matrix products are computed in 16 bits, and so is all that lies before the decoder; what
+            the decoder does with coordinates stays in 32, since 8 bits of mantissa are pixels.
+        threads: 0 for all cores.
+    """
+
+    name = "openvino"
+
+    def __init__(self, path: Path | str, device: str = "auto", precision: str = "auto", threads: int = 0) -> None:
+        if device not in ("auto", "cpu"):
+            raise EngineError(f"device {device}: OpenVINO runs on the CPU here; use auto or cpu")
+        if precision not in ("auto", *PRECISIONS):
+            raise EngineError(f"precision {precision}: OpenVINO runs in {', '.join(PRECISIONS)} or auto")
+        self.device = "cpu"
+        self._core = openvino.Core()
+        by_default = "bf16" if "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+        self._arithmetic = by_default if precision == "auto" else precision
+        self._options = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self._arithmetic],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads,
+            # On a robot the cores are others' too.
+            "ENABLE_CPU_PINNING": False,
+        }
+        super().__init__(path, device)
+
+    def load(self, path: Path, device: str) -> tuple[Label, Network]:
+        try:
+            model = self._core.read_model(path)
+        except RuntimeError as error:
+            raise EngineError(f"{path}: OpenVINO cannot load it ({str(error).strip().splitlines()[-1]})") from None
+        label = read_label(path) if path.suffix == ".onnx" else _label_of(model, path)
+        self.precision = "int8" if label.precision == "int8" else self._arithmetic
+        if self._arithmetic == "bf16":
+            model = _with_precise_decoder(self._core, model)
+        return label, Network(self._core, model, self._options)
+
+
+class Network:
+    """One file in OpenVINO, compiled for each size of batch that comes: fixed shapes are much faster."""
+
+    def __init__(self, core: openvino.Core, model: openvino.Model, options: dict[str, Any]) -> None:
+        self._core, self._model, self._options = core, model, options
+        self._requests: dict[int, openvino.InferRequest] = {}
+        self.outputs = [output.any_name for output in model.outputs]
+
+    def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        batch = len(arrays[0])
+        if batch not in self._requests:
+            self._requests[batch] = self._compile(batch)
+        results = self._requests[batch].infer(list(arrays), share_inputs=True, share_outputs=True)
+        return tuple(np.array(value) for value in results.values())  # The next call writes over its own.
+
+    def _compile(self, batch: int) -> openvino.InferRequest:
+        model = self._model.clone()
+        model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
+        return self._core.compile_model(model, "CPU", self._options).create_infer_request()
+
+
+def set_label(model: openvino.Model, label: Label) -> None:
+    """Have a model carry its label into its ``.xml``."""
+    for key, value in label.properties().items():
+        model.set_rt_info(value, [METADATA_KEY, key])
+
+
+def _label_of(model: openvino.Model, path: Path) -> Label:
+    found = model.rt_info[METADATA_KEY].astype(dict) if METADATA_KEY in model.rt_info else {}
+    return Label.from_properties({key: str(value.value) for key, value in found.items()}, path)
+
+
+def _with_precise_decoder(core: openvino.Core, model: openvino.Model) -> openvino.Model:
+    """The model with its decoder marked: all but its matrix products stays in float32.
+
+    OpenVINO reads such marks from its own format only; Python cannot set them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.xml"
+        openvino.save_model(model, file, compress_to_fp16=False)
+        tree = ElementTree.parse(file)
+        for layer in tree.iterfind("layers/layer"):
+            if layer.get("name", "").startswith(f"{DECODE}/") and layer.get("type") not in ("Const", *HEAVY):
+                info = layer.find("rt_info")
+                if info is None:
+                    info = ElementTree.Element("rt_info")
+                    layer.insert(int(layer.find("data") is not None), info)
+                ElementTree.SubElement(info, "attribute", name="precise", version="0")
+        tree.write(file)
+        return core.read_model(file.read_text(), openvino.Tensor(np.fromfile(file.with_suffix(".bin"), np.uint8)))
