@@ -26,6 +26,7 @@ def people(*boxes: tuple[float, float, float, float]) -> Target:
         ignored=torch.zeros(0, 4),
         visible=torch.ones(len(boxes), 17, dtype=torch.bool),
         bare=torch.zeros(0, 4),
+        boxes=torch.tensor(boxes).reshape(-1, 4),
     )
 
 

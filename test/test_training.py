@@ -34,6 +34,7 @@ def target(people: int, keypoints: int = 2, seed: int = 0) -> Target:
         ignored=torch.zeros(0, 4),
         visible=torch.ones(people, keypoints, dtype=torch.bool),
         bare=torch.zeros(0, 4),
+        boxes=torch.full((people, 4), 0.1),
     )
 
 

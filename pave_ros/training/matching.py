@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from pave_ros.training.focal import focal_cost
 from pave_ros.training.target import Target
 
 # One entry for each picture: (queries, people), two index tensors of the same length.
@@ -36,14 +37,13 @@ class Matcher:
 
     def cost(self, logits: Tensor, keypoints: Tensor, target: Target) -> Tensor:
         """(Q, M) costs of one picture, from its logits (Q, classes) and keypoints (Q, K, 2)."""
-        p = logits[:, self.label].sigmoid()
-        negative = (1 - self.alpha) * p**self.gamma * -(1 - p + 1e-8).log()
-        positive = self.alpha * (1 - p) ** self.gamma * -(p + 1e-8).log()
         distance = (keypoints[:, None] - target.keypoints[None]).abs().sum(-1)
         l1 = (distance * target.labelled).sum(-1)
         oks = keypoint_similarity(keypoints[:, None], target.keypoints, target.labelled, target.areas, self.sigmas)
         return (
-            self.class_weight * (positive - negative)[:, None] + self.keypoint_weight * l1 + self.oks_weight * (1 - oks)
+            self.class_weight * focal_cost(logits[:, self.label, None], self.alpha, self.gamma)
+            + self.keypoint_weight * l1
+            + self.oks_weight * (1 - oks)
         )
 
     @torch.no_grad()

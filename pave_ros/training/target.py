@@ -20,6 +20,7 @@ class Target:
         ignored: (R, 4) float32 boxes x, y, width, height, inside which people may stand that are not annotated.
         visible: (M, K) bool, the labelled keypoints that nothing hides.
         bare: (U, 4) float32 boxes, as above and among them, of single people without a labelled keypoint.
+        boxes: (M, 4) float32 x, y, width, height of the people.
     """
 
     keypoints: Tensor
@@ -28,6 +29,7 @@ class Target:
     ignored: Tensor
     visible: Tensor
     bare: Tensor
+    boxes: Tensor
 
     def __len__(self) -> int:
         return len(self.keypoints)

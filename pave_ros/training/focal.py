@@ -1,0 +1,25 @@
+"""The focal loss (Lin et al., 2017), and the cost that goes with it in matching."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+ALPHA, GAMMA = 0.25, 2.0  # As in all of the published systems.
+
+
+def focal_loss(logits: Tensor, positive: Tensor) -> Tensor:
+    """Sum over logits of any shape, of which those that are `positive` (bool, the same shape) are to be one."""
+    truth = positive.to(logits.dtype)
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    missing = (logits.sigmoid() - truth).abs()
+    weight = ALPHA * truth + (1 - ALPHA) * (1 - truth)
+    return (weight * missing**GAMMA * entropy).sum()
+
+
+def focal_cost(logits: Tensor, alpha: float = ALPHA, gamma: float = GAMMA) -> Tensor:
+    """What it costs each query to be a person instead of nobody, from its logit."""
+    p = logits.sigmoid()
+    nobody = (1 - alpha) * p**gamma * -(1 - p + 1e-8).log()
+    person = alpha * (1 - p) ** gamma * -(p + 1e-8).log()
+    return person - nobody
