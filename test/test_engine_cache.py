@@ -1,0 +1,118 @@
+"""The cache of engines: made once, by one process at a time; what is stale or broken is made anew."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from pave_ros.engines.cache import RECORD, EngineCache
+
+FACTS = {"model": "detrpose_n", "weights": "abc", "gpu": "RTX", "precision": "fp16", "shape": "1x3x64x64"}
+
+
+class Maker:
+    """Makes an entry of two files and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> Path:
+        self.calls += 1
+        (folder / "a.bin").write_bytes(b"weights")
+        (folder / "model.engine").write_text(f"engine {self.calls}")
+        return folder / "model.engine"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EngineCache:
+    return EngineCache(tmp_path / "engines")
+
+
+def test_made_once(cache: EngineCache) -> None:
+    make = Maker()
+    assert cache.find(FACTS) is None
+    path = cache.get(FACTS, make)
+    assert path.read_text() == "engine 1"
+    assert cache.get(FACTS, make) == cache.find(FACTS) == path
+    assert make.calls == 1
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_every_fact_counts(cache: EngineCache, fact: str) -> None:
+    make = Maker()
+    cache.get(FACTS, make)
+    assert cache.find({**FACTS, fact: "other"}) is None
+    assert cache.get({**FACTS, fact: "other"}, make).read_text() == "engine 2"
+    assert cache.find(FACTS) is not None
+
+
+def _cut(entry: Path) -> None:
+    (entry / "model.engine").write_text("eng")
+
+
+def _flip(entry: Path) -> None:
+    (entry / "a.bin").write_bytes(b"weighty")
+
+
+def _remove(entry: Path) -> None:
+    (entry / "model.engine").unlink()
+
+
+def _unreadable_record(entry: Path) -> None:
+    (entry / RECORD).write_text("{")
+
+
+def _strange_record(entry: Path) -> None:
+    (entry / RECORD).write_text("[]")
+
+
+def _empty_record(entry: Path) -> None:
+    (entry / RECORD).write_text(json.dumps({"facts": FACTS, "files": {}}))
+
+
+def _record_of_another(entry: Path) -> None:
+    record = json.loads((entry / RECORD).read_text())
+    record["facts"]["gpu"] = "another"
+    (entry / RECORD).write_text(json.dumps(record))
+
+
+DAMAGES = [_cut, _flip, _remove, _unreadable_record, _strange_record, _empty_record, _record_of_another]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_does_not_match_its_record_is_made_anew(cache: EngineCache, damage: object) -> None:
+    make = Maker()
+    damage(cache.get(FACTS, make).parent)  # type: ignore[operator]
+    assert cache.find(FACTS) is None
+    assert cache.get(FACTS, make).read_text() == "engine 2"
+    assert cache.find(FACTS) is not None
+
+
+def test_a_build_that_fails_leaves_nothing(cache: EngineCache) -> None:
+    def fail(folder: Path) -> Path:
+        (folder / "model.engine").write_text("half")
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        cache.get(FACTS, fail)
+    assert cache.find(FACTS) is None
+    assert not [path for path in cache.folder.iterdir() if path.is_dir()]
+
+
+def test_two_that_want_the_same_build_it_once(cache: EngineCache) -> None:
+    make = Maker()
+
+    def slowly(folder: Path) -> Path:
+        time.sleep(0.2)
+        return make(folder)
+
+    threads = [threading.Thread(target=cache.get, args=(FACTS, slowly)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert make.calls == 1
