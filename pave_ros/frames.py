@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -38,12 +39,42 @@ class Frame:
     features: Any = None
     boxes: Boxes | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the picture and its features take, bytes."""
+        parts = self.features if isinstance(self.features, tuple) else ()
+        return sum(int(part.nbytes) for part in (self.image, *parts) if part is not None)
+
+
+def around(frames: Sequence[Frame], index: int, size: int) -> list[Frame]:
+    """The window of so many frames, an odd number, with `frames[index]` in the middle.
+
+    Where there is no frame, or one of another size, the nearest one towards the middle takes its place, as published.
+    """
+    index %= len(frames)
+    window = [frames[index]]
+    for step in (-1, 1):
+        place, side = index, []
+        for _ in range(size // 2):
+            if 0 <= place + step < len(frames) and _same_size(frames[place + step], frames[index]):
+                place += step
+            side.append(frames[place])
+        window = side[::-1] + window if step < 0 else window + side
+    return window
+
+
+def _same_size(one: Frame, other: Frame) -> bool:
+    return one.image is not None and other.image is not None and one.image.shape == other.image.shape
+
 
 class FrameBuffer:
     """Ring buffer of the newest frames of one camera; one thread pushes, another takes.
 
+    Frames that are passed over stay out of the history: nobody has looked at them, so a model that builds on what it
+    saw before would have to look at them now, when it is late already.
+
     Args:
-        capacity: number of frames kept, at least 1.
+        capacity: number of frames in the history, with the newest one, at least 1.
         max_gap: seconds; a longer pause between two stamps starts the history afresh. 0 means no limit.
     """
 
@@ -52,23 +83,31 @@ class FrameBuffer:
             raise ValueError(f"a frame buffer needs room for at least one frame, not {capacity}")
         self.max_gap = max_gap
         self.resets = 0
-        self._frames: deque[Frame] = deque(maxlen=capacity)
+        self._history: deque[Frame] = deque(maxlen=capacity)  # What was taken.
+        self._newest: Frame | None = None  # What is to be taken.
         self._pushed = 0
         self._taken = 0
         self._condition = threading.Condition()
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._history) + (self._newest is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the history takes, with the features kept in it, bytes."""
+        with self._condition:
+            return sum(frame.nbytes for frame in self._history)
 
     def push(self, frame: Frame) -> bool:
         """Store the newest frame. Returns True when it broke with the past, so that the history was dropped:
         its stamp lies before the last one (a bag that loops), or more than `max_gap` after it."""
         with self._condition:
-            broke = bool(self._frames) and self._breaks(frame.stamp - self._frames[-1].stamp)
+            last = self._newest or (self._history[-1] if self._history else None)
+            broke = last is not None and self._breaks(frame.stamp - last.stamp)
             if broke:
-                self._frames.clear()
+                self._history.clear()
                 self.resets += 1
-            self._frames.append(frame)
+            self._newest = frame
             self._pushed += 1
             self._condition.notify()
         return broke
@@ -77,19 +116,21 @@ class FrameBuffer:
         return elapsed < 0 or (self.max_gap > 0 and elapsed > self.max_gap * 1e9)
 
     def take(self, timeout: float | None = None) -> tuple[list[Frame], int] | None:
-        """The history up to the newest frame, oldest first, once a frame is there that was not taken yet.
+        """The frames taken before and the newest one, oldest first, once there is one that was not taken yet.
 
         Returns the frames and how many were passed over since the last call; None after `timeout` seconds
         without a new frame, or when `wake` was called.
         """
         with self._condition:
-            if self._pushed == self._taken:
+            if self._newest is None:
                 self._condition.wait(timeout)
-            if self._pushed == self._taken or not self._frames:
+            if self._newest is None:
                 return None
             passed_over = self._pushed - self._taken - 1
             self._taken = self._pushed
-            return list(self._frames), passed_over
+            self._history.append(self._newest)
+            self._newest = None
+            return list(self._history), passed_over
 
     def wake(self) -> None:
         """Let a waiting `take` return."""
@@ -99,5 +140,6 @@ class FrameBuffer:
     def clear(self) -> None:
         """Forget the history and whatever was not taken yet."""
         with self._condition:
-            self._frames.clear()
+            self._history.clear()
+            self._newest = None
             self._taken = self._pushed

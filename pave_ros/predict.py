@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -165,11 +164,8 @@ def _run(
     summary: Summary,
     advanced: Callable[[Job], None],
 ) -> None:
-    window: deque[Frame] = deque(maxlen=estimator.window)
     tracker = Tracker() if track and job.moving else None
-    for index, frame in enumerate(source):
-        window.append(frame)
-        persons = estimator.estimate(list(window))
+    for index, (frame, persons) in enumerate(estimator.video(source)):
         if tracker is not None:
             persons = tracker.update(persons, frame.stamp)
         for sink in sinks:

@@ -323,26 +323,27 @@ def test_every_data_set_has_metrics_and_layouts_go_by_name() -> None:
 
 
 class Watcher:
-    """A video model that remembers what it was shown, and says what the labels of the newest frame are."""
+    """A video model that remembers what it was shown, and says what the labels of the frame in question are."""
 
-    window = 3
+    reach = 1
 
     def __init__(self) -> None:
         self.shown: list[list[Frame]] = []
 
-    def estimate(self, frames: Sequence[Frame]) -> Persons:
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        assert index == 1
         self.shown.append(list(frames))
         return found(people(1, "coco17"), [0.9], "coco17")
 
 
-def test_video_models_see_the_frames_before() -> None:
+def test_video_models_see_the_frames_around() -> None:
     labels = Labels.from_keypoints(people(1, "coco17"), "coco17")
     samples = [sample(i, labels, video="a", frame=i, labelled=i != 1) for i in range(4)]
     model = Watcher()
     dataset = ListedDataset("coco", skeletons.get("coco17"), samples)
     done = run(dataset, part_of(dataset), model)
     stamps = [[round(f.stamp * 30 / 1e9) for f in frames] for frames in model.shown]
-    assert stamps == [[0, 0, 0], [0, 1, 2], [1, 2, 3]]
+    assert stamps == [[0, 0, 1], [1, 2, 3], [2, 3, 3]]
     assert model.shown[1][1] is model.shown[2][0], "frames are kept with what the model made of them"
     assert [s.id for s in done.samples] == [0, 2, 3] and len(done.seconds) == 3
     assert score("coco", done.samples, done.predictions)[0].values["AP"] == pytest.approx(1)

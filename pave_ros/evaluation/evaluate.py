@@ -31,12 +31,12 @@ class Model(Protocol):
     """What is evaluated: an `Estimator`, or anything like it."""
 
     @property
-    def window(self) -> int:
-        """Number of frames that it looks at, 1 for image models."""
+    def reach(self) -> int:
+        """Number of frames that it looks at on either side of the one in question, 0 for image models."""
         ...
 
-    def estimate(self, frames: Sequence[Frame]) -> Persons:
-        """The people in the newest of these frames, oldest first."""
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        """The people in one of these frames, oldest first."""
         ...
 
 
@@ -66,7 +66,7 @@ def part_of(dataset: Dataset, limit: int | None = None) -> list[int]:
 
 
 def run(dataset: Dataset, indices: Sequence[int], model: Model, advanced: Callable[[], None] = lambda: None) -> Run:
-    """Let a model look at pictures of a data set, a video model at the frames before them too.
+    """Let a model look at pictures of a data set, a video model at the frames before and after them too.
 
     Args:
         dataset: where the pictures come from.
@@ -77,12 +77,12 @@ def run(dataset: Dataset, indices: Sequence[int], model: Model, advanced: Callab
     result = Run([], [], [])
     frames: dict[int | str, Frame] = {}
     for index in indices:
-        window = dataset.clip(index, range(1 - model.window, 1))
+        window = dataset.clip(index, range(-model.reach, model.reach + 1))
         frames = {s.id: frames.get(s.id) or _frame(s) for s in window}  # kept with the features that they have by now
         start = time.perf_counter()
-        persons = model.estimate([frames[sample.id] for sample in window])
+        persons = model.estimate([frames[sample.id] for sample in window], model.reach)
         result.seconds.append(time.perf_counter() - start)
-        result.samples.append(window[-1])
+        result.samples.append(window[model.reach])
         result.predictions.append(persons)
         advanced()
     return result

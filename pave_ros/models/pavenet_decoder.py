@@ -257,14 +257,21 @@ class PoseDecoder(nn.Module):
             units = [extent(pose) * 0.5 for pose in references]
             tokens = layer.look(tokens, positions, anchors, units, values[index], shapes)
             references = [
-                move(pose, head[index](tokens).unflatten(-1, (-1, 2)))
-                for pose, head in zip(references, self.pose_heads.values(), strict=True)
+                move(pose, self._head(offset, index)(tokens).unflatten(-1, (-1, 2)))
+                for pose, offset in zip(references, self.pose_heads, strict=True)
             ]
             all_tokens.append(tokens)
             all_poses.append(references)
             if detach:
                 references = [pose.detach() for pose in references]
         return all_tokens, all_poses
+
+    def _head(self, offset: str, layer: int) -> nn.Module:
+        """What moves the poses of a frame. In the last layer the published code takes the head of the next frame for
+        the one after it, too; its weights were trained so."""
+        last = layer == len(self.layers) - 1
+        head: nn.Module = self.pose_heads["1" if last and int(offset) > 1 else offset][layer]
+        return head
 
 
 class JointDecoder(nn.Module):

@@ -24,6 +24,7 @@ class Statistics:
         inference: seconds spent in the model, in all.
         age: seconds between the images' stamps and their results, in all.
         people: in the newest result.
+        memory: bytes that the history takes, with what a video model keeps of each image.
         problem: newest reason for an unreadable or failed image.
     """
 
@@ -35,6 +36,7 @@ class Statistics:
     inference: float = 0.0
     age: float = 0.0
     people: int = 0
+    memory: int = 0
     problem: str = ""
 
 
@@ -76,6 +78,7 @@ class Reporter:
             "age of results (ms)": f"{(new.age - old.age) / results * 1e3:.1f}" if results else "",
             "inference (ms)": f"{(new.inference - old.inference) / results * 1e3:.1f}" if results else "",
             "people": str(new.people),
+            "history (MB)": f"{new.memory / 1e6:.1f}",
             "images received": str(new.received),
             "results": str(new.published),
             "dropped": str(new.dropped),

@@ -188,6 +188,11 @@ class PoseNode(LifecycleNode):
             score_threshold=settings.score_threshold,
             max_persons=settings.max_persons,
         )
+        if settings.lookahead > estimator.reach:
+            raise ValueError(
+                f"lookahead {settings.lookahead}: {estimator.name} looks at {estimator.reach} images on either side of "
+                "the one it answers for, so it can wait for no more"
+            )
         if settings.device == "auto" and estimator.device == "cpu":
             log.warning("no CUDA device was found: the model runs on the CPU, which is slow")
         log.info(

@@ -47,8 +47,8 @@ def _row(default: Any, description: str, **facts: Any) -> Any:
 
 
 def _check_input_size(size: Sequence[int]) -> str:
-    if len(size) != 2 or any(side % 32 for side in size) or (0 in size and any(size)):
-        return "must be [height, width], both multiples of 32, or [0, 0] for the model's own size"
+    if len(size) != 2 or (any(size) and min(size) < 32):
+        return "must be [height, width], both at least 32, or [0, 0] for the model's own size"
     return ""
 
 
@@ -72,7 +72,7 @@ class Settings:
     )
     input_size: list[int] = _row(
         [0, 0],
-        "Height and width that images are resized to for the model, multiples of 32; [0, 0]: the model's own.",
+        "Height and width, or their bounds, that images are resized to for the model; [0, 0]: the model's own.",
         low=0,
         high=4096,
         check=_check_input_size,
@@ -86,6 +86,10 @@ class Settings:
         "Reliability of the image subscription; auto takes what the publisher offers.",
         choices=("auto", "reliable", "best_effort"),
     )
+    lookahead: int = _row(
+        0, "Images that a video model waits for behind the one it answers for; 0 answers at once, without the future.",
+        low=0, high=8,
+    )  # fmt: skip
     tracking: bool = _row(True, "Give people track ids that stay the same over time.")
 
     max_rate: float = _row(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pave_ros.frames import Frame, FrameBuffer
+from pave_ros.frames import Frame, FrameBuffer, around
 from pave_ros.persons import Persons
 from pave_ros.ros import images
 from pave_ros.ros.diagnostics import Statistics
@@ -66,7 +66,8 @@ class Worker:
         statistics: Statistics,
         logger: Logger,
     ) -> None:
-        self.buffer = FrameBuffer(estimator.window, settings().max_gap)
+        self._lookahead = settings().lookahead
+        self.buffer = FrameBuffer(estimator.reach + 1 + self._lookahead, settings().max_gap)
         self._estimator, self._settings, self._publish = estimator, settings, publish
         self._alive, self._clock = alive, clock
         self._statistics, self._logger = statistics, logger
@@ -111,7 +112,8 @@ class Worker:
             self._stopping.wait(min(remaining, 0.2))
 
     def work(self, history: list[Frame], passed_over: int) -> None:
-        """Handle the newest frame of the history; whatever goes wrong with it is counted and logged."""
+        """Handle the newest frame of the history; whatever goes wrong with it is counted and logged. The answer is for
+        the frame `lookahead` before it."""
         self._dropped += passed_over
         self._statistics.dropped += passed_over
         try:
@@ -138,15 +140,21 @@ class Worker:
         if self._is_too_old(newest, settings.max_age):
             return
         _convert(newest)
-        frames = [frame for frame in history if frame is newest or _is_usable(frame)]
+        frames = [frame for frame in history if frame.image is not None]  # The others could not be read or came late.
+        if len(frames) <= self._lookahead:
+            return
+        asked = frames[-1 - self._lookahead]
         self._estimator.score_threshold = settings.score_threshold
         self._estimator.max_persons = settings.max_persons
         started = perf_counter()
-        persons = self._estimator.estimate(frames)
+        persons = self._estimator.estimate(frames, -1 - self._lookahead)
         self._statistics.inference += perf_counter() - started
+        self._statistics.memory = self.buffer.nbytes
         if settings.tracking:
-            persons = self._tracker.update(persons, newest.stamp)
-        result, self._dropped = Result(newest, persons, len(frames) - 1, self._dropped), 0
+            persons = self._tracker.update(persons, asked.stamp)
+        earlier = around(frames, -1 - self._lookahead, self._estimator.window)[: self._estimator.reach]
+        context = len({id(frame) for frame in earlier if frame is not asked})
+        result, self._dropped = Result(asked, persons, context, self._dropped), 0
         self._publish(result)
 
     def _is_too_old(self, frame: Frame, max_age: float) -> bool:
@@ -171,13 +179,3 @@ class Worker:
 def _convert(frame: Frame) -> None:
     if frame.image is None:
         frame.image, frame.bgr = images.read(frame.payload)
-
-
-def _is_usable(frame: Frame) -> bool:
-    """Whether a frame can serve as context: it was encoded before, or can be read now."""
-    try:
-        if frame.features is None:
-            _convert(frame)
-    except images.ImageError:
-        return False
-    return True

@@ -162,7 +162,7 @@ class StandIn:
     """An estimator without a model: the same two people in every picture, after `delay` seconds."""
 
     name, engine, device, precision, weights = "stand_in", "pytorch", "cpu", "fp32", "none"
-    trained, window, input_size = True, 1, (32, 32)
+    trained, window, reach, input_size = True, 1, 0, (32, 32)
     skeleton = skeletons.get("coco17")
 
     def __init__(self) -> None:
@@ -170,7 +170,7 @@ class StandIn:
         self.windows: list[list[Frame]] = []  # what was estimated
         self.persons = self.people((20.0, 10.0), (60.0, 15.0))
 
-    def estimate(self, frames: Sequence[Frame]) -> Persons:
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
         self.windows.append(list(frames))
         time.sleep(self.delay)
         return self.persons[self.persons.scores >= self.score_threshold][: self.max_persons]

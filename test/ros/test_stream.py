@@ -132,7 +132,7 @@ def test_a_failing_model_is_counted_and_the_node_goes_on(
     front = rig()
     diagnostics = front.peer.diagnostics(front.name)
     with monkeypatch.context() as patch:
-        patch.setattr(front.model, "estimate", lambda frames: 1 / 0)
+        patch.setattr(front.model, "estimate", lambda frames, index: 1 / 0)
         front.send(image(1))
     assert "division by zero" in diagnostics.wait_for(failed_images="1")["last problem"]
     assert front.ask(2).persons
@@ -154,7 +154,8 @@ def test_a_slow_model_takes_the_newest_and_counts_what_it_passed_over(rig: Calla
 def test_history_reaches_as_far_back_as_the_model_wants(
     rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("peer.StandIn.window", 3)
+    monkeypatch.setattr("peer.StandIn.window", 5)
+    monkeypatch.setattr("peer.StandIn.reach", 2)
     front = rig(max_gap=1.0)
     assert [front.ask(i * SECOND).context for i in (1, 2, 3, 4)] == [0, 1, 2, 2]
     assert [frame.stamp // SECOND for frame in front.model.windows[-1]] == [2, 3, 4]
@@ -163,6 +164,19 @@ def test_history_reaches_as_far_back_as_the_model_wants(
     assert front.ask(4 * SECOND).context == 0, "so does a pause longer than max_gap"
     front.send(image(int(4.1 * SECOND), step=1))
     assert front.ask(int(4.2 * SECOND)).context == 1, "an image that cannot be read is no context"
+
+
+def test_with_lookahead_answers_come_one_image_later(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peer.StandIn.window", 3)
+    monkeypatch.setattr("peer.StandIn.reach", 1)
+    front = rig(max_gap=1.0, lookahead=1)
+    for stamp in (1, 2, 3, 4):
+        front.images.publish(image(stamp * SECOND))
+        wait_for(lambda: len(front.poses) == stamp - 1, "an answer to the image before, and to none yet at first")  # noqa: B023
+        time.sleep(0.1)
+    assert [message.header.stamp.sec for message in front.poses] == [1, 2, 3]
+    assert [message.context for message in front.poses] == [0, 1, 1]
+    assert [frame.stamp // SECOND for frame in front.model.windows[-1]] == [2, 3, 4]
 
 
 def test_tracks_end_where_time_jumps_and_with_reset(rig: Callable[..., Rig]) -> None:
