@@ -1,11 +1,14 @@
 """The documentation against the code."""
 
+from dataclasses import fields
 from pathlib import Path
 
 from pave_ros.ros.node import PUBLISHERS
 from pave_ros.ros.parameters import rows
+from pave_ros.training.config import TrainingConfig
 
-PAGE = (Path(__file__).parents[1] / "docs" / "node.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "node.md").read_text()
 
 
 def test_every_parameter_of_the_node_has_its_row() -> None:
@@ -25,3 +28,8 @@ def _yaml(value: object) -> str:
 def test_every_topic_of_the_node_is_named() -> None:
     for topic, _, _ in PUBLISHERS:
         assert f"| `{topic}` |" in PAGE
+
+
+def test_every_setting_of_a_training_is_named() -> None:
+    page = (DOCS / "training.md").read_text()
+    assert [field.name for field in fields(TrainingConfig) if f"`{field.name}`" not in page] == []
