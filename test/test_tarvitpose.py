@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -195,8 +196,17 @@ def test_half_bodies_by_hand() -> None:
 def target(points: np.ndarray, width: int, height: int) -> Target:
     keypoints = torch.tensor(points / [width, height], dtype=torch.float32)[None]
     labelled = torch.ones(1, len(points), dtype=torch.bool)
-    none = torch.zeros(0, 4)
-    return Target(keypoints, labelled, torch.tensor([0.1]), none, labelled, none, torch.zeros(1, 4))
+    low, extent = points.min(0), np.ptp(points, axis=0)
+    box = np.concatenate((low - 3, extent + 6)) / [width, height, width, height]
+    return Target(
+        keypoints=keypoints,
+        labelled=labelled,
+        areas=torch.tensor([0.1]),
+        ignored=torch.zeros(0, 4),
+        visible=labelled,
+        bare=torch.zeros(0, 4),
+        boxes=torch.tensor(box, dtype=torch.float32)[None],
+    )
 
 
 def picture(width: int = 200, height: int = 160) -> tuple[Tensor, np.ndarray]:
@@ -227,7 +237,9 @@ def test_without_augmentation_the_crop_is_that_of_the_running_system() -> None:
     image, points = picture()
     plain = HeatmapCriterion("coco17", 16, (384, 288), NONE)
     crops, moved, _ = plain.crops(image[None, None], [target(points, 200, 160)], [0])
-    crop = training.crop_around(points, (288, 384))
+    low, extent = points.min(0), np.ptp(points, axis=0)
+    box = np.concatenate((low - 3, extent + 6)).astype(np.float32)
+    crop = training.crops.crop_boxes(box[None], (288, 384))[0]
     matrix = training.crops.matrix(crop, (288, 384))
     expected = cv2.warpAffine(image.permute(1, 2, 0).numpy(), matrix, (288, 384), flags=cv2.INTER_LINEAR)
     inner = crops[0, 0].permute(1, 2, 0).numpy()[100:-100, 80:-80]
@@ -246,8 +258,8 @@ def test_the_same_seed_gives_the_same_crop_and_no_people_give_no_loss() -> None:
     first, second = (objective.crops(image[None, None], people, [7])[0] for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, objective.crops(image[None, None], people, [8])[0])
-    nobody = Target(*(t[:0] for t in (people[0].keypoints, people[0].labelled, people[0].areas)),
-                    people[0].ignored, people[0].visible[:0], people[0].bare, people[0].boxes[:0])  # fmt: skip
+    someone = people[0]
+    nobody = replace(someone, **{name: getattr(someone, name)[:0] for name in ("keypoints", "labelled", "boxes")})
     forward = TrainingForward(tiny().train())
     losses = objective(forward, image[None], [nobody], [0])
     losses["heatmaps"].backward()

@@ -1,8 +1,7 @@
 """The training objective of TAR-ViTPose: mean squared error of heatmaps, with targets and augmentation as published.
 
 The published code prepares crops in its data set; here the criterion cuts them out of the pictures of a batch, so that
-all systems train on the same pictures. A single picture stands for a clip in which nothing moves. Two things follow the
-pictures and not the publication: boxes come from the keypoints, and only what lies in the picture can be shown.
+all systems train on the same pictures. A single picture stands for a clip in which nothing moves.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from pave_ros.training.target import Target
 Array = npt.NDArray[Any]
 SIGMA = 3.0  # Pixels of the heatmap.
 STRIDE = 4  # Pixels of the crop for one of the heatmap.
-MARGIN = 0.1  # Boxes are the extent of the keypoints and this share of it more on each side.
 # What moves most and is smallest counts more.
 JOINT_WEIGHTS = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
 UPPER = {"nose", "head_bottom", "head_top", "top_head", "neck", "eye", "ear", "shoulder", "elbow", "wrist"}
@@ -118,7 +116,7 @@ class HeatmapCriterion:
         for clip, target, seed in zip(clips, targets, seeds, strict=True):
             rng = np.random.default_rng(seed)
             for person in range(min(len(target), share)):
-                found.append(self._crop(clip, target.keypoints[person], target.labelled[person], rng))
+                found.append(self._crop(clip, target, person, rng))
         if not found:
             count = len(self.weights)
             return clips.new_zeros(0), clips.new_zeros(0, count, 2), clips.new_zeros(0, count, dtype=torch.bool)
@@ -126,12 +124,14 @@ class HeatmapCriterion:
         return torch.stack(frames), torch.stack(points), torch.stack(labelled)
 
     def _crop(
-        self, clip: Tensor, keypoints: Tensor, labelled: Tensor, rng: np.random.Generator
+        self, clip: Tensor, target: Target, person: int, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         height, width = self.size
-        points = keypoints * keypoints.new_tensor([clip.shape[-1], clip.shape[-2]])
+        labelled, extent = target.labelled[person], target.boxes.new_tensor([clip.shape[-1], clip.shape[-2]])
+        points = target.keypoints[person] * extent
+        box = (target.boxes[person].view(2, 2) * extent).view(4)
         known = labelled.cpu().numpy()
-        matrix, mirrored = self._place(points.cpu().numpy()[known], self.upper[known], rng)
+        matrix, mirrored = self._place(box.cpu().numpy(), points.cpu().numpy()[known], self.upper[known], rng)
         to_crop = torch.tensor(matrix, dtype=points.dtype, device=points.device)
         frames = sampled(clip, to_crop, (height, width))
         points = points @ to_crop[:, :2].T + to_crop[:, 2]
@@ -141,23 +141,17 @@ class HeatmapCriterion:
             points = torch.stack((width - 1 - points[:, 0], points[:, 1]), -1)
         return frames, points, labelled
 
-    def _place(self, points: Array, upper: Array, rng: np.random.Generator) -> tuple[Array, bool]:
-        """The matrix (2, 3) from the picture to a crop of the labelled points (N, 2), and whether to mirror it."""
+    def _place(self, box: Array, points: Array, upper: Array, rng: np.random.Generator) -> tuple[Array, bool]:
+        """The matrix (2, 3) from the picture to a crop of the box (4,), or of some of the labelled points (N, 2) in
+        it, and whether to mirror it."""
         varied, size = self.augmentation, (self.size[1], self.size[0])
-        crop = crop_around(points, size)
+        crop = crops.crop_boxes(box[None], size)[0]
         if len(points) > varied.joints and rng.random() < varied.halved:
             crop = half_body(points, upper, size, take_upper=rng.standard_normal() < 0.5)
         crop[2:] *= np.clip(1 + varied.scale * rng.standard_normal(), 1 - varied.scale, 1 + varied.scale)
         turn = float(np.clip(varied.rotation * rng.standard_normal(), -2 * varied.rotation, 2 * varied.rotation))
         turned = rng.random() < varied.rotated
         return crops.matrix(crop, size, rotation=turn if turned else 0.0), rng.random() < varied.mirrored
-
-
-def crop_around(points: Array, size: tuple[int, int]) -> Array:
-    """The crop (4,) of centre x, centre y, width, height for labelled keypoints (N, 2)."""
-    low, extent = points.min(0), np.ptp(points, axis=0)
-    margin = np.maximum(extent * MARGIN, 1.0)
-    return crops.crop_boxes(np.concatenate((low - margin, extent + 2 * margin))[None].astype(np.float32), size)[0]
 
 
 def half_body(points: Array, upper: Array, size: tuple[int, int], take_upper: bool) -> Array:
