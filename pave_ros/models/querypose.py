@@ -140,7 +140,7 @@ class QueryPose(PoseModel):
         padded = F.pad(images, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
         maps = self.pyramid(self.norms(self.backbone(padded)))
         size = torch.tensor([width, height], dtype=torch.float32, device=images.device)
-        return (*maps, size.expand(len(images), -1))
+        return (*maps, size.expand(images.shape[0], -1))
 
     def decode(self, window: Sequence[Features]) -> dict[str, Tensor]:
         """People in the newest frame of the window.
@@ -165,7 +165,7 @@ class QueryPose(PoseModel):
         A stage starts from boxes without gradient, as published. Boxes keep their own precision (at least float32)
         when the rest computes in half.
         """
-        batch = len(size)
+        batch = size.shape[0]
         centre, extent = self.first_boxes.weight.to(torch.promote_types(maps[0].dtype, size.dtype)).chunk(2, -1)
         boxes = torch.cat((centre - extent / 2, centre + extent / 2), -1) * size.repeat(1, 2)[:, None]
         queries = self.first_queries.weight.expand(batch, -1, -1)
@@ -223,7 +223,7 @@ def cut_out(maps: Sequence[Tensor], boxes: Tensor, cells: int) -> Tensor:
         (B * N, C, cells, cells)
     """
     boxes = boxes.float()
-    batch = torch.arange(len(boxes), dtype=boxes.dtype, device=boxes.device)
+    batch = torch.arange(boxes.shape[0], dtype=boxes.dtype, device=boxes.device)
     regions = torch.cat((batch[:, None, None].expand(-1, boxes.shape[1], 1), boxes), -1).flatten(0, 1)
     # Every map is asked for every box: what to leave out depends on the data, which exported files cannot.
     dtype = torch.promote_types(maps[0].dtype, boxes.dtype)

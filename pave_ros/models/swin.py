@@ -8,6 +8,7 @@ which gives other windows wherever a map is no multiple of seven.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from timm.layers import DropPath, Mlp
@@ -32,10 +33,11 @@ class Swin(nn.Module):
         super().__init__()
         self.channels = tuple(width * 2**stage for stage in range(len(depths)))
         self.patch_embed = PatchEmbedding(width)
-        rates = torch.linspace(0, DROP_PATH, sum(depths)).split(list(depths))
+        before = [0, *accumulate(depths)]
+        rates = [DROP_PATH * block / (before[-1] - 1) for block in range(before[-1])]
         self.layers = nn.ModuleList(
-            Stage(channels, h, rate.tolist(), first=index == 0)
-            for index, (channels, h, rate) in enumerate(zip(self.channels, heads, rates, strict=True))
+            Stage(channels, heads[i], rates[before[i] : before[i + 1]], first=i == 0)
+            for i, channels in enumerate(self.channels)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
