@@ -147,10 +147,10 @@ class Estimator:
         asked = frames[index]
         if asked.image is None:
             raise ValueError("the frame in question has no image")
-        if self._top_down is not None:
-            found = self._top_down.estimate(frames, index, self.max_persons)
-            return found[found.scores >= self.score_threshold]
         window = around(frames, index, self.window)
+        if self._top_down is not None:
+            found = self._top_down.estimate(window, self.max_persons)
+            return found[found.scores >= self.score_threshold]
         for frame in window:
             if frame.features is None and frame.image is not None:
                 frame.features = self._engine.encode(network_input(frame.image, self._engine.info, frame.bgr))

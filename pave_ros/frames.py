@@ -42,8 +42,8 @@ class Frame:
     @property
     def nbytes(self) -> int:
         """Memory that the picture and its features take, bytes."""
-        parts = self.features if isinstance(self.features, tuple) else ()
-        return sum(int(part.nbytes) for part in (self.image, *parts) if part is not None)
+        parts = self.features if isinstance(self.features, tuple) else (self.features,)
+        return sum(int(getattr(part, "nbytes", 0)) for part in (self.image, *parts))
 
 
 def around(frames: Sequence[Frame], index: int, size: int) -> list[Frame]:

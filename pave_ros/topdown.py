@@ -23,6 +23,7 @@ from pave_ros.persons import Boxes, Floats, Persons
 from pave_ros.preprocessing import network_input
 from pave_ros.tracking import overlap
 
+Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
 SAME_PERSON = 0.3  # Overlap of two boxes in frames that follow each other.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
@@ -67,12 +68,17 @@ class _Seen:
     Attributes:
         found: the boxes in it.
         boxes: (4,) of every crop that was encoded: of the boxes found, then of people followed from other frames.
-        features: of every crop, plain and, for the flip test, mirrored.
+        features: of every crop.
     """
 
     found: Boxes
     boxes: list[Floats] = field(default_factory=list)
-    features: list[Sequence[Any]] = field(default_factory=list)
+    features: list[Views] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the features take, bytes."""
+        return sum(int(part.nbytes) for views in self.features for view in views for part in view)
 
 
 class TopDown:
@@ -82,66 +88,67 @@ class TopDown:
         engine: runs the network.
         detect: finds the boxes where a frame brings none (`Frame.boxes`); None where all do.
         options: see there.
+
+    Attributes:
+        window: number of frames that the model looks at.
     """
 
     def __init__(self, engine: Engine, detect: Detector | None, options: TopDownOptions | None = None) -> None:
         self.options = options or TopDownOptions()
         self.detector = detect
+        self.window = engine.info.window
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
         self._decoding = self.options.decoding or self._style.decoding
         self._size = (engine.info.input_size[1], engine.info.input_size[0])
         self._mirror = list(skeletons.get(engine.info.skeleton).mirror)
 
-    def estimate(self, frames: Sequence[Frame], key: int, max_persons: int) -> Persons:
-        """The people in one of a camera's frames, all of them.
+    def estimate(self, window: Sequence[Frame], max_persons: int) -> Persons:
+        """The people in the middle frame of a window, all of them.
 
         Args:
-            frames: in order of time. What was found and encoded is kept in them.
-            key: number of the frame in question. The window of the model lies around it and ends with the frames.
+            window: as many frames as the model looks at, in order of time; the same one again where there is no other.
+                What was found and encoded is kept in them.
             max_persons: at most so many boxes of a frame are looked at, the best.
 
         Returns:
             The score of a keypoint is that of the box times the maximum of the heatmap, that of a person the mean over
             the keypoints.
         """
-        reach = self._engine.info.window // 2
-        numbers = [min(max(key + offset, 0), len(frames) - 1) for offset in range(-reach, reach + 1)]
-        if self.options.reuse_features:
-            found, features = self._linked(frames, key, sorted(set(numbers)), max_persons)
-        else:
-            found, features = self._cut_anew(frames, key, sorted(set(numbers)), max_persons)
+        found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         if not len(found):
             return _persons(np.zeros((0, len(self._mirror), 3), np.float32), found, self._engine.info.skeleton)
-        heatmaps = self._heatmaps([features[number] for number in numbers])
+        heatmaps = self._heatmaps(features)
         places = crops.crop_boxes(found.boxes, self._size)
         keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding)
         return _persons(keypoints, found, self._engine.info.skeleton)
 
     # --- where people are -----------------------------------------------------------------------------------------
 
-    def _linked(
-        self, frames: Sequence[Frame], key: int, numbers: Sequence[int], most: int
-    ) -> tuple[Boxes, dict[int, list[Sequence[Any]]]]:
-        """The boxes of frame `key`, and for each of the frames the features of the same people."""
-        seen = self._seen(frames[key], most)
+    def _linked(self, window: Sequence[Frame], most: int) -> tuple[Boxes, list[list[Views]]]:
+        """The boxes in the middle frame, and for each frame of the window the features of the same people."""
+        middle = len(window) // 2
+        seen = self._seen(window[middle], most)
         found = seen.found
-        features = {key: seen.features[: len(found)]}
-        for side in (reversed(range(numbers[0], key)), range(key + 1, numbers[-1] + 1)):
+        features = [seen.features[: len(found)]] * len(window)
+        for step in (-1, 1):
             boxes = found.boxes
-            for number in side:
-                seen = self._seen(frames[number], most)
-                places = self._follow(seen, frames[number], boxes)
-                features[number] = [seen.features[place] for place in places]
-                boxes = np.array([seen.boxes[place] for place in places], np.float32).reshape(-1, 4)
+            for place in range(middle + step, middle + step * (middle + 1), step):
+                if window[place] is window[place - step]:
+                    features[place] = features[place - step]
+                    continue
+                seen = self._seen(window[place], most)
+                chosen = self._follow(seen, window[place], boxes)
+                features[place] = [seen.features[i] for i in chosen]
+                boxes = np.array([seen.boxes[i] for i in chosen], np.float32).reshape(-1, 4)
         return found, features
 
-    def _cut_anew(
-        self, frames: Sequence[Frame], key: int, numbers: Sequence[int], most: int
-    ) -> tuple[Boxes, dict[int, list[Sequence[Any]]]]:
-        """The boxes of frame `key`, and for each of the frames what lies there in them."""
-        found = self._boxes(frames[key], most)
-        return found, {number: self._encode(frames[number], found.boxes) for number in numbers}
+    def _cut_anew(self, window: Sequence[Frame], most: int) -> tuple[Boxes, list[list[Views]]]:
+        """The boxes in the middle frame, and for each frame of the window what lies there in them."""
+        found = self._boxes(window[len(window) // 2], most)
+        frames = {id(frame): frame for frame in window}
+        features = {number: self._encode(frame, found.boxes) for number, frame in frames.items()}
+        return found, [features[id(frame)] for frame in window]
 
     def _seen(self, frame: Frame, most: int) -> _Seen:
         if not isinstance(frame.features, _Seen):
@@ -178,7 +185,7 @@ class TopDown:
 
     # --- the network ----------------------------------------------------------------------------------------------
 
-    def _encode(self, frame: Frame, boxes: Floats) -> list[Sequence[Any]]:
+    def _encode(self, frame: Frame, boxes: Floats) -> list[Views]:
         """Features of what lies in the boxes, for each plain and, for the flip test, mirrored."""
         if not len(boxes):
             return []
@@ -194,7 +201,7 @@ class TopDown:
         parts = [inputs[i : i + TOGETHER] for i in range(0, len(inputs), TOGETHER)]
         return [features for part in parts for features in self._engine.split(self._engine.encode(part))]
 
-    def _heatmaps(self, window: Sequence[list[Sequence[Any]]]) -> np.ndarray[Any, Any]:
+    def _heatmaps(self, window: Sequence[list[Views]]) -> np.ndarray[Any, Any]:
         """(N, K, h, w) from the features of N people in each frame of the window."""
         plain = self._decode([[views[0] for views in people] for people in window])
         if not self.options.flip_test:

@@ -12,9 +12,9 @@ import pytest
 
 from pave_ros import crops
 from pave_ros.engines.base import Engine, Outputs
-from pave_ros.frames import Frame, Image
+from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
-from pave_ros.persons import Boxes, Floats
+from pave_ros.persons import Boxes, Floats, Persons
 from pave_ros.topdown import TopDown, TopDownOptions
 
 INFO = ModelInfo(
@@ -67,6 +67,11 @@ def scene(x: float, y: float, level: int = 255) -> Image:
 
 def frame(x: float, y: float, boxes: Sequence[Sequence[float]], stamp: int = 0, level: int = 255) -> Frame:
     return Frame(stamp=stamp, image=scene(x, y, level), boxes=Boxes.of(boxes))
+
+
+def estimate(top_down: TopDown, frames: Sequence[Frame], index: int, most: int = 20) -> Persons:
+    """The people in one of the frames, in the window that the estimator would make."""
+    return top_down.estimate(around(frames, index, top_down.window), most)
 
 
 # --- crops --------------------------------------------------------------------------------------------------------
@@ -133,7 +138,7 @@ def test_a_spot_is_found_where_it_is(decoding: str, flip: bool) -> None:
     options = TopDownOptions(decoding=decoding, flip_test=flip)
     for info in (INFO, replace(INFO, system="vitpose", window=1)):
         top_down = TopDown(Brightness(info), None, options)
-        persons = top_down.estimate([frame(300.0, 200.0, [[220, 120, 150, 180]])], 0, 20)
+        persons = estimate(top_down, [frame(300.0, 200.0, [[220, 120, 150, 180]])], 0, 20)
         assert len(persons) == 1 and persons.skeleton == "posetrack17"
         # Half a pixel of the heatmap is 1.6 here.
         np.testing.assert_allclose(persons.keypoints[0, :, :2], np.tile([300.0, 200.0], (17, 1)), atol=1.7)
@@ -154,7 +159,7 @@ def test_the_flip_test_swaps_left_and_right() -> None:
     picture = scene(0, 0, 0)
     picture[150:170, 250:270] = picture[150:170, 350:370] = picture[250:270, 300:320] = 255
     seen = Frame(0, image=picture, boxes=Boxes.of([[200, 100, 220, 250]]))
-    persons = TopDown(Sides(), None, TopDownOptions(flip_test=True)).estimate([seen], 0, 20)
+    persons = estimate(TopDown(Sides(), None, TopDownOptions(flip_test=True)), [seen], 0, 20)
     for joint in range(3, 17):
         x = 359.5 if NAMES[joint] == "left" else 259.5
         assert persons.keypoints[0, joint, 0] == pytest.approx(x, abs=11)
@@ -163,11 +168,11 @@ def test_the_flip_test_swaps_left_and_right() -> None:
 
 def test_scores_are_those_of_the_box_times_the_heatmaps() -> None:
     seen = Frame(0, image=scene(300, 200), boxes=Boxes.of([[220, 120, 150, 180], [0, 300, 100, 100]], [0.5, 0.9]))
-    persons = TopDown(Brightness(), None).estimate([seen], 0, 20)
+    persons = estimate(TopDown(Brightness(), None), [seen], 0, 20)
     assert persons.scores == pytest.approx([0.5, 0], abs=0.05), "sorted by the person's score, not the box's"
     assert persons.keypoints[0, :, 2] == pytest.approx(0.5, abs=0.05)
-    assert len(TopDown(Brightness(), None, TopDownOptions(box_threshold=0.6)).estimate([_fresh(seen)], 0, 20)) == 1
-    assert len(TopDown(Brightness(), None).estimate([_fresh(seen)], 0, 1)) == 1
+    assert len(estimate(TopDown(Brightness(), None, TopDownOptions(box_threshold=0.6)), [_fresh(seen)], 0, 20)) == 1
+    assert len(estimate(TopDown(Brightness(), None), [_fresh(seen)], 0, 1)) == 1
 
 
 def _fresh(seen: Frame) -> Frame:
@@ -180,11 +185,11 @@ def test_every_crop_is_encoded_once_in_a_video() -> None:
     frames = [frame(300 + 5 * t, 200, [[220 + 5 * t, 120, 150, 180], [10, 20, 90, 120]], t, 100 + t) for t in range(9)]
     for t in range(9):
         window = frames[max(t - 2, 0) : t + 3]
-        top_down.estimate(window, min(t, 2), 20)
+        estimate(top_down, window, min(t, 2), 20)
     assert engine.encoded == [2] * 9
     anew = Brightness()
     slow = TopDown(anew, None, TopDownOptions(reuse_features=False))
-    slow.estimate([_fresh(f) for f in frames[2:7]], 2, 20)
+    estimate(slow, [_fresh(f) for f in frames[2:7]], 2, 20)
     assert anew.encoded == [2] * 5
 
 
@@ -198,7 +203,7 @@ def test_the_window_lies_around_the_frame_in_question_and_is_clamped() -> None:
             (3, (120, 140, 160, 180, 200)),
             (5, (160, 180, 200, 200, 200)),
         ):
-            top_down.estimate(frames, key, 20)
+            estimate(top_down, frames, key, 20)
             assert [255 * level for level in engine.windows[-1]] == pytest.approx(brightest, abs=6)
 
 
@@ -207,7 +212,7 @@ def test_people_are_followed_by_overlap_not_by_order() -> None:
     bright, dim = [220, 120, 150, 180], [10, 20, 90, 120]
     frames = [frame(300, 200, [bright, dim] if t % 2 else [dim, bright], t) for t in range(5)]
     engine = Brightness()
-    TopDown(engine, None).estimate(frames, 2, 20)
+    estimate(TopDown(engine, None), frames, 2, 20)
     assert engine.encoded == [2] * 5
     # The largest value of a batch would hide a swap, so one person at a time.
     engine.windows.clear()
@@ -220,22 +225,22 @@ def test_who_was_not_found_in_a_frame_is_looked_for_where_they_are_in_the_next()
     frames = [frame(300, 200, [[220, 120, 150, 180]] if t != 1 else [], t, 200) for t in range(3)]
     engine = Brightness()
     top_down = TopDown(engine, None)
-    persons = top_down.estimate(frames, 2, 20)
+    persons = estimate(top_down, frames, 2, 20)
     assert len(persons) == 1 and engine.encoded == [1, 1, 1]
     assert [255 * level for level in engine.windows[-1]] == pytest.approx([200] * 5, abs=6)
-    assert len(top_down.estimate(frames, 1, 20)) == 0, "a crop that was only looked at is no person"
+    assert len(estimate(top_down, frames, 1, 20)) == 0, "a crop that was only looked at is no person"
 
 
 def test_nobody() -> None:
     engine = Brightness()
-    persons = TopDown(engine, None).estimate([frame(300, 200, [])], 0, 20)
+    persons = estimate(TopDown(engine, None), [frame(300, 200, [])], 0, 20)
     assert len(persons) == 0 and persons.keypoints.shape == (0, 17, 3) and not engine.encoded
 
 
 def test_many_people_go_through_the_network_in_parts() -> None:
     boxes = [[20 * i, 100, 60, 80] for i in range(20)]
     engine = Brightness()
-    persons = TopDown(engine, None).estimate([frame(300, 140, boxes)], 0, 50)
+    persons = estimate(TopDown(engine, None), [frame(300, 140, boxes)], 0, 50)
     assert len(persons) == 20 and engine.encoded == [16, 4] and len(engine.windows) == 2
     best: Floats = persons.boxes[0]
     assert best[0] <= 300 <= best[0] + best[2], "the spot is in the best one's box"
@@ -247,12 +252,12 @@ def test_colours_are_those_of_the_network() -> None:
     for bgr in (False, True):
         image = np.ascontiguousarray(picture[..., ::-1]) if bgr else picture
         seen = Frame(0, image=image, bgr=bgr, boxes=Boxes.of([[220, 120, 150, 180]]))
-        persons = TopDown(Brightness(), None).estimate([seen], 0, 20)
+        persons = estimate(TopDown(Brightness(), None), [seen], 0, 20)
         assert persons.keypoints[0, NAMES.index("left"), 2] > 0.9 > 0.1 > persons.keypoints[0, 0, 2]
 
 
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ValueError, match="no detector"):
-        TopDown(Brightness(), None).estimate([Frame(0, image=scene(1, 1))], 0, 20)
+        estimate(TopDown(Brightness(), None), [Frame(0, image=scene(1, 1))], 0, 20)
     with pytest.raises(ValueError, match=r"decoding 'fancy'.*quarter, dark"):
         TopDownOptions(decoding="fancy")

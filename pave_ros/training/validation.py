@@ -64,7 +64,7 @@ def _finder(model: PoseModel) -> Finder:
 
         def in_boxes(image: Image, labels: Labels) -> Persons:
             boxes = Boxes.of(labels.boxes[~labels.crowd])
-            return top_down.estimate([Frame(stamp=0, image=image, boxes=boxes)], 0, len(boxes))
+            return top_down.estimate([Frame(stamp=0, image=image, boxes=boxes)] * model.info.window, len(boxes))
 
         return in_boxes
 
