@@ -3,6 +3,7 @@
 from dataclasses import fields
 from pathlib import Path
 
+from pave_ros.ros.camera import PARAMETERS
 from pave_ros.ros.node import PUBLISHERS
 from pave_ros.ros.parameters import rows
 from pave_ros.training.config import TrainingConfig
@@ -28,6 +29,12 @@ def _yaml(value: object) -> str:
 def test_every_topic_of_the_node_is_named() -> None:
     for topic, _, _ in PUBLISHERS:
         assert f"| `{topic}` |" in PAGE
+
+
+def test_every_parameter_of_the_camera_has_its_row() -> None:
+    page = (DOCS / "camera.md").read_text()
+    for name, default, text in PARAMETERS:
+        assert f"| `{name}` | `{_yaml(default)}` | {text} |\n" in page
 
 
 def test_every_setting_of_a_training_is_named() -> None:

@@ -40,11 +40,7 @@ PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("rate", 0.0, "Pictures per second; 0: the source's own"),
     ("loop", True, "Start over at the end of the source"),
     ("frame_id", "camera_optical_frame", "Optical frame of the pictures"),
-    (
-        "image_transport",
-        "raw",
-        "raw publishes `image`, compressed `image/compressed` as JPEG, both whichever is heard",
-    ),
+    ("image_transport", "raw", "raw publishes `image`, compressed `image/compressed` as JPEG, both what is heard"),
     ("jpeg_quality", 90, "1 to 100"),
     ("reliability", "reliable", "reliable or best_effort; see config/fastdds_images.xml for the latter"),
 )
