@@ -1,6 +1,6 @@
 """Keypoint layouts as data: names, limbs, left/right mirror and OKS sigmas.
 
-Sources: COCO keypoint evaluation (sigmas k_i / 2), CrowdPose's evaluation code, PoseTrack 2017 and 2018.
+Sources: COCO keypoint evaluation (sigmas k_i / 2), CrowdPose's evaluation code, PoseTrack 2017 and 2018, AP-10K.
 PoseTrack publishes no sigmas; the head takes the values that its common tools use (nose .026, neck and
 head top .079), the rest are COCO's. LSP and JHMDB publish none either; their head and belly take the values of the
 neck and the hips.
@@ -8,6 +8,7 @@ neck and the hips.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,14 +68,24 @@ _LIMBS = (
 )  # fmt: skip
 
 
-def _skeleton(name: str, names: str) -> Skeleton:
+_ANIMAL_LIMBS = (
+    "left_eye-right_eye", "left_eye-nose", "right_eye-nose", "nose-neck", "neck-root_of_tail",
+    "neck-left_shoulder", "neck-right_shoulder", "left_shoulder-left_elbow", "right_shoulder-right_elbow",
+    "left_elbow-left_front_paw", "right_elbow-right_front_paw", "root_of_tail-left_hip", "root_of_tail-right_hip",
+    "left_hip-left_knee", "right_hip-right_knee", "left_knee-left_back_paw", "right_knee-right_back_paw",
+)  # fmt: skip
+
+_ANIMAL_SIGMA = {**_SIGMA, "neck": 0.035, "root_of_tail": 0.035, "front_paw": 0.062, "back_paw": 0.089}
+
+
+def _skeleton(name: str, names: str, limbs: tuple[str, ...] = _LIMBS, sigma: Mapping[str, float] = _SIGMA) -> Skeleton:
     """The layout of space separated keypoint names; a part named ``~x`` stands for ``left_x right_x``."""
     keypoints: list[str] = []
     for word in names.split():
         keypoints += [f"left_{word[1:]}", f"right_{word[1:]}"] if word[0] == "~" else [word]
-    pairs = (limb.split("-") for limb in _LIMBS)
+    pairs = (limb.split("-") for limb in limbs)
     edges = tuple((keypoints.index(a), keypoints.index(b)) for a, b in pairs if a in keypoints and b in keypoints)
-    sigmas = tuple(_SIGMA[k.removeprefix("left_").removeprefix("right_")] for k in keypoints)
+    sigmas = tuple(sigma[k.removeprefix("left_").removeprefix("right_")] for k in keypoints)
     return Skeleton(name, tuple(keypoints), edges, sigmas)
 
 
@@ -94,6 +105,13 @@ SKELETONS: dict[str, Skeleton] = {
             "jhmdb15",
             "neck belly face right_shoulder left_shoulder right_hip left_hip right_elbow left_elbow right_knee "
             "left_knee right_wrist left_wrist right_ankle left_ankle",
+        ),
+        _skeleton(
+            "ap10k17",
+            "~eye nose neck root_of_tail left_shoulder left_elbow left_front_paw right_shoulder right_elbow "
+            "right_front_paw left_hip left_knee left_back_paw right_hip right_knee right_back_paw",
+            _ANIMAL_LIMBS,
+            _ANIMAL_SIGMA,
         ),
     )
 }

@@ -139,11 +139,12 @@ def test_annotations_of_another_data_set_are_refused(tmp_path: Path) -> None:
         ("crowdpose", "val", "json/crowdpose_val.json", "crowdpose14"),
         ("crowdpose", "trainval", "annotations/mmpose_crowdpose_trainval.json", "crowdpose14"),
         ("macaque", "val", "annotations/macaque_test.json", "coco17"),
+        ("ap10k", "val", "annotations/ap10k-val-split1.json", "ap10k17"),
     ],
 )
 def test_other_data_sets_in_cocos_format(tmp_path: Path, name: str, split: str, file: str, skeleton: str) -> None:
     write_json(tmp_path / file, coco_file(skeleton, crowdIndex=0.33))
-    write_picture(tmp_path / "images/a.png")
+    write_picture(tmp_path / ("data/a.png" if name == "ap10k" else "images/a.png"))
     dataset = open_dataset(name, tmp_path, split)
     assert (dataset.skeleton.name, dataset[0].crowd_index) == (skeleton, 0.33)
     assert dataset[0].image().shape == (HEIGHT, WIDTH, 3)
@@ -387,6 +388,9 @@ def test_keypoints_are_converted_by_name() -> None:
     converted = convert(points, "crowdpose14", "posetrack15")
     for theirs, ours in (("left_knee", "left_knee"), ("head_top", "top_head"), ("head_bottom", "neck")):
         assert np.array_equal(converted[0, posetrack.index(theirs)], points[0, crowdpose.index(ours)])
+    paws = convert(points[:, :14], "crowdpose14", "ap10k17")[0, :, 0]
+    assert paws[skeletons.get("ap10k17").index("left_front_paw")] == points[0, crowdpose.index("left_wrist"), 0]
+    assert paws[skeletons.get("ap10k17").index("right_back_paw")] == points[0, crowdpose.index("right_ankle"), 0]
     nose = converted[0, posetrack.index("nose")]
     assert np.isnan(nose[:2]).all() and nose[2] == 0
     assert labels().to("crowdpose14").keypoints[0].tolist() == np.zeros((14, 3)).tolist()

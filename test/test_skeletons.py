@@ -6,7 +6,7 @@ from pave_ros import skeletons
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("coco17", 17), ("posetrack15", 15), ("posetrack17", 17), ("crowdpose14", 14)]
+    ("name", "count"), [("coco17", 17), ("posetrack15", 15), ("posetrack17", 17), ("crowdpose14", 14), ("ap10k17", 17)]
 )
 def test_layouts_are_consistent(name: str, count: int) -> None:
     skeleton = skeletons.get(name)

@@ -1,4 +1,4 @@
-"""Public data sets of people with annotated keypoints, and the project's own synthetic one."""
+"""Public data sets of people, and animals, with annotated keypoints, and the project's own synthetic one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from pave_ros.datasets.base import Dataset, DatasetError, Labels, Sample, convert
-from pave_ros.datasets.coco import COCO, CROWDPOSE, MACAQUE, open_coco
+from pave_ros.datasets.coco import AP10K, COCO, CROWDPOSE, MACAQUE, open_coco
 from pave_ros.datasets.jhmdb import open_jhmdb
 from pave_ros.datasets.lsp import LSP, open_lsp
 from pave_ros.datasets.posetrack import POSETRACK, open_posetrack
@@ -22,7 +22,7 @@ def _open_synthetic(root: Path, split: str) -> Dataset:
 
 
 READERS: Mapping[str, Callable[[Path, str], Dataset]] = {
-    **{layout.name: partial(open_coco, layout) for layout in (COCO, CROWDPOSE, MACAQUE)},
+    **{layout.name: partial(open_coco, layout) for layout in (COCO, CROWDPOSE, MACAQUE, AP10K)},
     **{name: partial(open_posetrack, layout) for name, layout in POSETRACK.items()},
     "jhmdb": open_jhmdb,
     **{name: partial(open_lsp, layout) for name, layout in LSP.items()},

@@ -21,7 +21,15 @@ from pave_ros.skeletons import Skeleton
 BODY_SHARE = 0.53
 
 # One joint, named differently by the layouts: `convert` may fill either from the other.
-_SAME = {"top_head": "head_top", "head_top": "top_head", "neck": "head_bottom", "head_bottom": "neck"}
+_ALIASES = (
+    ("top_head", "head_top"),
+    ("neck", "head_bottom"),
+    ("left_front_paw", "left_wrist"),
+    ("right_front_paw", "right_wrist"),
+    ("left_back_paw", "left_ankle"),
+    ("right_back_paw", "right_ankle"),
+)
+_SAME = {name: other for a, b in _ALIASES for name, other in ((a, b), (b, a))}
 
 
 class DatasetError(ValueError):
@@ -123,7 +131,8 @@ def _extents(keypoints: Floats) -> Floats:
 def convert(keypoints: Floats, source: str, target: str, missing: float = np.nan) -> Floats:
     """Keypoints (N, K, 3) of the layout `source` as (N, L, 3) in `target`, matched by name.
 
-    The top of the head and the neck go by two names each, which are taken for one another. What `source` lacks has
+    The top of the head and the neck go by two names each, which are taken for one another, and so are the paws of an
+    animal for wrists and ankles. What `source` lacks has
     x and y `missing` and score (or visibility) 0.
     """
     have = skeletons.get(source).keypoints

@@ -1,4 +1,4 @@
-"""Data sets in COCO's format, or nearly: COCO, CrowdPose, MacaquePose. One reader, a row of data each."""
+"""Data sets in COCO's format, or nearly: COCO, CrowdPose, MacaquePose, AP-10K. One reader, a row of data each."""
 
 from __future__ import annotations
 
@@ -71,6 +71,14 @@ MACAQUE = Layout(
     images=("images",),
     source="https://www2.ehub.kyoto-u.ac.jp/datasets/macaquepose/index.html",
     splits={"val": "test"},
+)
+
+AP10K = Layout(
+    name="ap10k",
+    skeleton="ap10k17",
+    annotations=("annotations/ap10k-{split}-split1.json",),
+    images=("data",),
+    source="https://github.com/AlexTheBad/AP-10K",
 )
 
 

@@ -22,6 +22,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "coco": (coco_ap,),
     "crowdpose": (crowdpose_ap,),
     "macaque": (coco_ap,),
+    "ap10k": (coco_ap,),
     "posetrack17": (posetrack_ap, _PCKH),
     "posetrack18": (posetrack_ap, _PCKH),
     "posetrack21": (posetrack_ap, _PCKH),

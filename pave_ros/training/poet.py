@@ -1,8 +1,8 @@
 """The training objective of POET: matching and losses as published, with the weights of the authors' training command.
 
-Three things are told apart that the published code mixes up where a picture has people without a visible keypoint: they
-are of class 0 whatever is known of their nose, their places and visibilities cost nothing in the matching (the code
-clears those of other queries), and they count as people in the sum that the losses are divided by, as there.
+Two things differ from the published code on purpose, both for people without a visible keypoint. They are all of the
+class for that; in the code it depends on whether their hidden nose is annotated. And in the matching their visibilities
+cost nothing; the code means that, but clears other queries' in their place.
 """
 
 from __future__ import annotations
