@@ -37,7 +37,7 @@ class TopDownOptions:
             around its people; ``given`` expects boxes to come with the pictures.
         detector_weights: of a torchvision detector or a pose model: ``auto``, a path, or ``random``.
         box_threshold: boxes below this confidence are not looked at, 0..1 (published: 0.2).
-        decoding: see `pave_ros.crops.keypoints_in`; empty for the one that the model is published with.
+        decoding: see `pave_ros.crops.keypoints_in`; ``auto`` for the one that the model is published with.
         flip_test: look at every crop mirrored too, and take the mean.
         reuse_features: encode every crop once and link them from frame to frame. False cuts the box of the frame in
             question out of all frames anew, as the published evaluation does: as many times slower as the window is
@@ -47,13 +47,13 @@ class TopDownOptions:
     detector: str = TORCHVISION[0]
     detector_weights: str = "auto"
     box_threshold: float = 0.2
-    decoding: str = ""
+    decoding: str = "auto"
     flip_test: bool = False
     reuse_features: bool = True
 
     def __post_init__(self) -> None:
-        if self.decoding not in ("", *crops.DECODINGS):
-            raise ValueError(f"unknown decoding {self.decoding!r}; known: {', '.join(crops.DECODINGS)}")
+        if self.decoding not in ("auto", *crops.DECODINGS):
+            raise ValueError(f"unknown decoding {self.decoding!r}; known: auto, {', '.join(crops.DECODINGS)}")
 
 
 def is_top_down(system: str) -> bool:
@@ -99,7 +99,8 @@ class TopDown:
         self.window = engine.info.window
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
-        self._decoding = self.options.decoding or self._style.decoding
+        chosen = self.options.decoding
+        self._decoding = self._style.decoding if chosen == "auto" else chosen
         self._size = (engine.info.input_size[1], engine.info.input_size[0])
         self._mirror = list(skeletons.get(engine.info.skeleton).mirror)
 

@@ -259,5 +259,5 @@ def test_colours_are_those_of_the_network() -> None:
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ValueError, match="no detector"):
         estimate(TopDown(Brightness(), None), [Frame(0, image=scene(1, 1))], 0, 20)
-    with pytest.raises(ValueError, match=r"decoding 'fancy'.*quarter, dark"):
+    with pytest.raises(ValueError, match=r"decoding 'fancy'.*auto, quarter, dark"):
         TopDownOptions(decoding="fancy")

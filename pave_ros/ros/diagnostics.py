@@ -19,6 +19,7 @@ class Statistics:
         received: images that arrived.
         published: results.
         dropped: images passed over for newer ones, or for being older than max_age.
+        without_boxes: images passed over because their boxes did not come, where boxes are given.
         unreadable: images that held no picture.
         failed: images on which the model or something after it raised.
         inference: seconds spent in the model, in all.
@@ -31,6 +32,7 @@ class Statistics:
     received: int = 0
     published: int = 0
     dropped: int = 0
+    without_boxes: int = 0
     unreadable: int = 0
     failed: int = 0
     inference: float = 0.0
@@ -82,6 +84,7 @@ class Reporter:
             "images received": str(new.received),
             "results": str(new.published),
             "dropped": str(new.dropped),
+            "images without boxes": str(new.without_boxes),
             "unreadable images": str(new.unreadable),
             "failed images": str(new.failed),
             "last problem": new.problem,

@@ -27,11 +27,12 @@ from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
-from pave_ros import drawing
+from pave_ros import detection, drawing
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.persons import Persons
 from pave_ros.ros import images, markers, messages
+from pave_ros.ros.boxes import Pairing, boxes_of
 from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
 from pave_ros.ros.parameters import Parameters, Settings
 from pave_ros.ros.process import run, shielded
@@ -74,6 +75,8 @@ class PoseNode(LifecycleNode):
         self._outputs: dict[str, Publisher] = {}
         self._camera_info: CameraInfo | None = None
         self._camera_info_subscription: Any = None
+        self._pairing: Pairing | None = None
+        self._boxes_subscription: Any = None
         self._enabled = True
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # By a clock that also runs while simulated time stands still.
@@ -169,13 +172,19 @@ class PoseNode(LifecycleNode):
         self._camera_info_subscription = self.create_subscription(
             CameraInfo, "camera_info", self._on_camera_info, qos_profile_sensor_data
         )
-        self.get_logger().info(f"waiting for images on {self._subscriber.topic}")
+        topics = self._subscriber.topic
+        if self._estimator.detector == detection.GIVEN:
+            self._pairing = Pairing(self._push, settings.boxes_slop)
+            self._boxes_subscription = self.create_subscription(Poses, "boxes", self._on_boxes, 5)
+            topics += f" and boxes on {self._boxes_subscription.topic_name}"
+        self.get_logger().info(f"waiting for images on {topics}")
 
     def _load(self) -> Estimator:
         settings, log = self.settings, self.get_logger()
         log.info(f"loading {settings.model}, weights: {settings.weights}")
         # Here, because it takes seconds: a signal before the node exists could not be answered properly.
         from pave_ros.estimator import Estimator
+        from pave_ros.topdown import TopDownOptions
 
         height, width = settings.input_size
         estimator = Estimator(
@@ -187,6 +196,14 @@ class PoseNode(LifecycleNode):
             precision=settings.precision,
             score_threshold=settings.score_threshold,
             max_persons=settings.max_persons,
+            top_down=TopDownOptions(
+                detector=settings.detector,
+                detector_weights=settings.detector_weights,
+                box_threshold=settings.box_threshold,
+                decoding=settings.decoding,
+                flip_test=settings.flip_test,
+                reuse_features=settings.reuse_features,
+            ),
         )
         if settings.lookahead > estimator.reach:
             raise ValueError(
@@ -207,6 +224,9 @@ class PoseNode(LifecycleNode):
         if self._subscriber is not None:
             self._subscriber.destroy()
             self.destroy_subscription(self._camera_info_subscription)
+        if self._boxes_subscription is not None:
+            self.destroy_subscription(self._boxes_subscription)
+        self._pairing = self._boxes_subscription = None
         if self._worker is not None:
             self._worker.stop()
         self._subscriber = self._worker = self._camera_info_subscription = None
@@ -247,10 +267,21 @@ class PoseNode(LifecycleNode):
         self.statistics.received += 1
         if self._enabled and self._worker is not None:
             frame = Frame(messages.nanoseconds(message.header.stamp), message)
-            if self._worker.buffer.push(frame):
-                self.get_logger().info(
-                    "the stamps of the images stepped back or over max_gap: starting afresh", throttle_duration_sec=1.0
-                )
+            if self._pairing is None:
+                self._push(frame)
+            else:
+                self._pairing.add_image(frame)
+
+    def _on_boxes(self, message: Poses) -> None:
+        if self._enabled and self._pairing is not None:
+            self._pairing.add_boxes(messages.nanoseconds(message.header.stamp), boxes_of(message))
+            self.statistics.without_boxes = self._pairing.passed_over
+
+    def _push(self, frame: Frame) -> None:
+        if self._worker is not None and self._worker.buffer.push(frame):
+            self.get_logger().info(
+                "the stamps of the images stepped back or over max_gap: starting afresh", throttle_duration_sec=1.0
+            )
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
@@ -320,6 +351,7 @@ def _facts(estimator: Estimator) -> dict[str, str]:
         "engine": estimator.engine,
         "device": estimator.device,
         "precision": estimator.precision,
+        "detector": estimator.detector or "none",
         "input size": f"{estimator.input_size[1]}x{estimator.input_size[0]}",
         "weights": estimator.weights,
         "trained": "yes" if estimator.trained else "no",

@@ -17,6 +17,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pave_ros import models
+from pave_ros.crops import DECODINGS
+from pave_ros.detection import TORCHVISION
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,26 @@ class Settings:
         low=0, high=8,
     )  # fmt: skip
     tracking: bool = _row(True, "Give people track ids that stay the same over time.")
+
+    detector: str = _row(
+        TORCHVISION[0],
+        "What finds people for a top-down model: torchvision's, an .onnx file, a pose model, or given (topic `boxes`).",
+    )
+    detector_weights: str = _row("auto", "Of the detector: auto (the published file), a path, or random (untrained).")
+    box_threshold: float = _row(
+        0.2, "Boxes below this confidence are not looked at by a top-down model.", low=0.0, high=1.0
+    )
+    boxes_slop: float = _row(
+        0.0, "Seconds by which the stamps of `boxes` and of their image may differ; 0 wants equal ones.",
+        low=0.0, high=10.0,
+    )  # fmt: skip
+    decoding: str = _row(
+        "auto", "How a top-down model's heatmaps are read; auto as published.", choices=("auto", *DECODINGS)
+    )
+    flip_test: bool = _row(False, "A top-down model looks at every crop mirrored too: better, and twice as slow.")
+    reuse_features: bool = _row(
+        True, "A top-down video model encodes every crop once; false cuts the newest box out of all images anew."
+    )
 
     max_rate: float = _row(
         0.0, "Most results per second, so that others get some of the processor; 0: no limit.",

@@ -162,7 +162,7 @@ class StandIn:
     """An estimator without a model: the same two people in every picture, after `delay` seconds."""
 
     name, engine, device, precision, weights = "stand_in", "pytorch", "cpu", "fp32", "none"
-    trained, window, reach, input_size = True, 1, 0, (32, 32)
+    trained, window, reach, input_size, detector = True, 1, 0, (32, 32), ""
     skeleton = skeletons.get("coco17")
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from pave_ros.ros.messages import nanoseconds
 from pave_ros.ros.node import PoseNode
 
 VALUES = {
+    "history (MB)", "images without boxes", "detector",
     "state", "fps in", "fps out", "age of results (ms)", "inference (ms)", "people", "images received", "results",
     "dropped", "unreadable images", "failed images", "last problem", "model", "engine", "device", "precision",
     "input size", "weights", "trained",

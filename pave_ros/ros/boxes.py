@@ -1,0 +1,79 @@
+"""Boxes of people from a topic, brought together with the images that they were found in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from pave_ros.frames import Frame
+from pave_ros.msg import Poses
+from pave_ros.persons import Boxes
+from pave_ros.ros import messages
+
+PATIENCE = 30  # Images, and boxes, that wait for their counterpart at most.
+
+
+def boxes_of(message: Poses) -> Boxes:
+    """The boxes of a message's people; their keypoints, if they have any, do not matter."""
+    people = messages.persons(message)
+    return Boxes.of(people.boxes, people.scores)
+
+
+class Pairing:
+    """Pairs images with boxes by their stamps, as message_filters does: each waits for the other.
+
+    Images that are older than one whose boxes have come get none any more, since boxes come in the order of the images;
+    they are passed over and counted. Not thread safe: one thread calls everything.
+
+    Args:
+        deliver: takes an image once it has its boxes, in the order of the stamps.
+        slop: seconds by which the two stamps may differ; 0 wants equal ones.
+
+    Attributes:
+        passed_over: number of images that got no boxes.
+    """
+
+    def __init__(self, deliver: Callable[[Frame], None], slop: float = 0.0) -> None:
+        self._deliver = deliver
+        self._slop = slop * 1e9
+        self._images: deque[Frame] = deque(maxlen=PATIENCE)
+        self._boxes: deque[tuple[int, Boxes]] = deque(maxlen=PATIENCE)
+        self.passed_over = 0
+
+    def add_image(self, frame: Frame) -> None:
+        """An image has come."""
+        if self._images and frame.stamp < self._images[-1].stamp:  # a bag that starts over
+            self.clear()
+        self.passed_over += len(self._images) == PATIENCE
+        self._images.append(frame)
+        self._match()
+
+    def add_boxes(self, stamp: int, boxes: Boxes) -> None:
+        """The boxes of the image of that stamp (nanoseconds) have come."""
+        if self._boxes and stamp < self._boxes[-1][0]:
+            self.clear()
+        self._boxes.append((stamp, boxes))
+        self._match()
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self.passed_over += len(self._images)
+        self._images.clear()
+        self._boxes.clear()
+
+    def _match(self) -> None:
+        while self._images and self._boxes:
+            stamp, boxes = self._boxes[0]
+            frame = min(self._images, key=lambda image: abs(image.stamp - stamp))
+            if abs(frame.stamp - stamp) > self._slop:
+                if stamp > self._images[-1].stamp:
+                    return  # its image is still to come
+                self._boxes.popleft()  # of an image that never came, or was given up
+                continue
+            while self._images[0] is not frame:
+                self._images.popleft()
+                self.passed_over += 1
+            self._images.popleft()
+            self._boxes.popleft()
+            frame.boxes = boxes
+            self._deliver(frame)

@@ -1,0 +1,111 @@
+"""Boxes from a topic: paired with their images by stamp, and used by a top-down model in a node."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Start
+from peer import Peer, image, wait_for
+
+from pave_ros.frames import Frame
+from pave_ros.msg import BoundingBox, Person, Poses
+from pave_ros.persons import Boxes
+from pave_ros.ros import messages
+from pave_ros.ros.boxes import PATIENCE, Pairing, boxes_of
+
+
+def box(number: float) -> Boxes:
+    return Boxes.of([[number, 0, 10, 20]])
+
+
+class Delivered:
+    """Collects (stamp, x of the box) of what is delivered."""
+
+    def __init__(self, slop: float = 0.0) -> None:
+        self.pairs: list[tuple[int, float]] = []
+        self.pairing = Pairing(self.take, slop)
+
+    def take(self, frame: Frame) -> None:
+        assert frame.boxes is not None
+        self.pairs.append((frame.stamp, float(frame.boxes.boxes[0, 0])))
+
+
+def test_whichever_comes_first_waits_for_the_other() -> None:
+    seen = Delivered()
+    seen.pairing.add_image(Frame(10))
+    assert not seen.pairs
+    seen.pairing.add_boxes(10, box(1))
+    seen.pairing.add_boxes(20, box(2))
+    seen.pairing.add_image(Frame(20))
+    assert seen.pairs == [(10, 1), (20, 2)] and seen.pairing.passed_over == 0
+
+
+def test_a_slow_detector_that_leaves_images_out() -> None:
+    seen = Delivered()
+    for stamp in range(0, 60, 10):
+        seen.pairing.add_image(Frame(stamp))
+    seen.pairing.add_boxes(30, box(3))
+    assert seen.pairs == [(30, 3)] and seen.pairing.passed_over == 3
+    seen.pairing.add_boxes(50, box(5))
+    assert seen.pairs == [(30, 3), (50, 5)] and seen.pairing.passed_over == 4
+
+
+def test_boxes_of_an_image_that_never_came_are_forgotten() -> None:
+    seen = Delivered()
+    seen.pairing.add_boxes(10, box(1))
+    seen.pairing.add_image(Frame(20))
+    seen.pairing.add_boxes(20, box(2))
+    assert seen.pairs == [(20, 2)]
+
+
+def test_stamps_may_differ_by_the_slop() -> None:
+    exact, loose = Delivered(), Delivered(slop=5e-9)
+    for seen in (exact, loose):
+        seen.pairing.add_image(Frame(10))
+        seen.pairing.add_image(Frame(20))
+        seen.pairing.add_boxes(16, box(2))
+    assert exact.pairs == [] and loose.pairs == [(20, 2)] and loose.pairing.passed_over == 1
+
+
+def test_a_bag_that_starts_over_and_images_without_end() -> None:
+    seen = Delivered()
+    seen.pairing.add_image(Frame(100))
+    seen.pairing.add_image(Frame(10))
+    seen.pairing.add_boxes(10, box(1))
+    assert seen.pairs == [(10, 1)] and seen.pairing.passed_over == 1
+    for stamp in range(PATIENCE + 4):
+        seen.pairing.add_image(Frame(20 + stamp))
+    assert seen.pairing.passed_over == 5
+
+
+def test_people_without_an_extent_are_no_boxes() -> None:
+    people = [
+        Person(score=0.4, box=BoundingBox(x=1.0, y=2.0, width=3.0, height=4.0)),
+        Person(score=0.9, box=BoundingBox(x=5.0, y=6.0, width=7.0, height=8.0)),
+        Person(score=1.0, box=BoundingBox(x=float("nan"), y=0.0, width=0.0, height=0.0)),
+    ]
+    boxes = boxes_of(Poses(persons=people))
+    assert boxes.boxes.tolist() == [[5, 6, 7, 8], [1, 2, 3, 4]] and boxes.scores.tolist() == pytest.approx([0.9, 0.4])
+    assert len(boxes_of(Poses())) == 0
+
+
+def test_a_node_with_a_top_down_model_takes_boxes_from_a_topic(start: Start, peer: Peer) -> None:
+    """The image that has no boxes is passed over; those that have come with a person for each box."""
+    node = start(
+        "pave_ros.ros.node", "--ros-args", "-r", "__ns:=/boxes", "-p", "model:=vitpose_s", "-p", "weights:=random",
+        "-p", "detector:=given", "-p", "score_threshold:=0.0", "-p", "input_size:=[32, 32]",
+    )  # fmt: skip
+    poses = peer.subscribe(Poses, "/boxes/poses")
+    images = peer.publisher(type(image()), "/boxes/image")
+    boxes = peer.publisher(Poses, "/boxes/boxes")
+    for number, stamp in enumerate((1, 2, 3), start=1):
+        images.publish(image(stamp * 10**9))
+        if number != 2:
+            people = [
+                Person(score=0.9, box=BoundingBox(x=10.0 * n, y=5.0, width=20.0, height=40.0)) for n in range(number)
+            ]
+            boxes.publish(Poses(header=image(stamp * 10**9).header, persons=people))
+            wait_for(lambda: len(poses) >= (number + 1) // 2, "a result")  # noqa: B023
+    assert [len(message.persons) for message in poses] == [1, 3], node.output
+    assert [message.header.stamp.sec for message in poses] == [1, 3]
+    assert sorted(person.box.x for person in poses[-1].persons) == [0.0, 10.0, 20.0]
+    assert messages.persons(poses[-1]).skeleton == "coco17"
