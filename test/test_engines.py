@@ -123,6 +123,15 @@ def test_the_best_engine_is_taken_and_says_why(weights: Path, exported: Path, mo
     assert choice.choose(exported, "onnxruntime", "auto", "auto") == ("onnxruntime", "asked for")
     assert choice.choose(exported, "auto", "cuda", "auto")[0] == "onnxruntime"
     assert choice.choose(weights, "auto", "auto", "auto") == ("pytorch", "runs checkpoints as they are")
+    assert choice.choose_to_build(weights, "auto", "auto", "auto") == (
+        "openvino", "the fastest for exported files on the CPU"
+    )  # fmt: skip
+    assert choice.choose_to_build(exported, "auto", "auto", "auto") is None
+    assert choice.choose_to_build(exported, "onnxruntime", "auto", "auto") is None
+    assert choice.choose_to_build(weights, "onnxruntime", "auto", "auto") == ("onnxruntime", "asked for")
+    assert choice.choose_to_build(weights, "auto", "cuda", "auto")[0] in choice.NAMES[:2]
+    assert choice.choose_to_build(exported, "auto", "cuda", "auto")[0] in choice.NAMES[:2]
+    assert choice.choose_to_build(weights, "pytorch", "cuda", "auto") is None
     assert Estimator(weights=exported).engine_reason == "the fastest for exported files on the CPU"
     found = choice.find_spec
     monkeypatch.setattr(choice, "find_spec", lambda name: None if name == "openvino" else found(name))
@@ -240,8 +249,10 @@ def test_refusals_say_what_to_do(weights: Path, exported: Path, tmp_path: Path) 
         Estimator("nonsense")
     with pytest.raises(EngineError, match="unknown engine 'magic'"):
         open_file(weights, "detrpose_n", engine="magic")
-    with pytest.raises(EngineError, match="pave_ros export"):
-        open_file(weights, "detrpose_n", engine="onnxruntime")
+    with pytest.raises(EngineError, match="precision bf16: onnxruntime runs in fp32"):
+        open_file(weights, "detrpose_n", engine="onnxruntime", device="cpu", precision="bf16")
+    with pytest.raises(EngineError, match="tensorrt does not run on cpu"):
+        open_file(weights, "detrpose_n", engine="tensorrt", device="cpu")
     with pytest.raises(EngineError, match="not in this form"):
         open_file(exported, "detrpose_n", engine="pytorch")
     with pytest.raises(EngineError, match="unknown device"):

@@ -5,11 +5,18 @@ Importing this package is cheap; each library loads when it is used.
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from pathlib import Path
 
 from pave_ros.engines.base import Engine, EngineError
-from pave_ros.engines.choice import NAMES, choose
+from pave_ros.engines.build import Build
+from pave_ros.engines.choice import NAMES, choose, choose_to_build
 from pave_ros.engines.shipped import best_form
+from pave_ros.engines.switching import SwitchingEngine
+from pave_ros.engines.tensorrt import LIBRARIES
+
+log = logging.getLogger(__name__)
 
 __all__ = ["NAMES", "Engine", "EngineError", "open_file"]
 
@@ -21,8 +28,13 @@ def open_file(
     device: str = "auto",
     precision: str = "auto",
     input_size: tuple[int, int] | None = None,
+    *,
+    background: bool = False,
 ) -> Engine:
     """An engine with the weights of a file: an exported one, or a checkpoint of `model`.
+
+    Some engines run only what has been made of a file before, which takes from seconds to minutes and is kept in a
+    cache. With `engine` ``auto`` nobody waits for that: what is in the cache is used, else what runs the file at once.
 
     Args:
         path: the file; its ending tells what it is.
@@ -32,9 +44,34 @@ def open_file(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, or what the engine has to compute in: see the engines.
         input_size: (height, width) of the network's input; None takes the model's own.
+        background: build what is faster in a process of its own, let another engine serve meanwhile, and then change.
     """
     path = best_form(path, engine, device, precision, input_size)
-    name, reason = choose(path, engine, device, precision)
+    built = choose_to_build(path, engine, device, precision)
+    if built is None:
+        return _open(path, model, *choose(path, engine, device, precision), device, precision, input_size)
+    name, reason = built
+    build = Build(name, path, model, device, precision, input_size)
+    ready = (
+        build.find() if engine == "auto" or background else build.run(partial(log.info, "building for %s: %s", name))
+    )
+
+    def opened(file: Path) -> Engine:
+        return _open(file, model, name, reason, device, precision, None)
+
+    if ready is not None:
+        return opened(ready)
+    first = _open(path, model, *choose(path, "auto", device, "auto"), device, "auto", input_size)
+    if background and (first.info.resize == "stretch" or engine != "auto"):
+        return SwitchingEngine(first, name, lambda progress: opened(build.run_apart(progress)))
+    first.reason += f"; {name} would be faster, if asked for: it has to be built first"
+    return first
+
+
+def _open(
+    path: Path, model: str, name: str, reason: str, device: str, precision: str, input_size: tuple[int, int] | None
+) -> Engine:
+    """The file in this engine, which runs it as it is."""
     if name == "pytorch":
         from pave_ros.checkpoints import loading
         from pave_ros.engines.pytorch import PyTorchEngine
@@ -56,6 +93,10 @@ def _open_exported(path: Path, name: str, device: str, precision: str) -> Engine
         from pave_ros.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(path, device, precision)
+    if name in LIBRARIES:
+        from pave_ros.engines.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(path, device, name)
     from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(path, device)

@@ -28,6 +28,7 @@ class Engine(ABC):
         precision: of its arithmetic, e.g. ``fp32``.
         info: the model.
         reason: why this engine was taken.
+        status: of a better one that is being built, for people to read; empty where none is.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Engine(ABC):
     precision: str
     info: ModelInfo
     reason: str = ""
+    status: str = ""
 
     @abstractmethod
     def encode(self, images: npt.NDArray[np.float32]) -> Any:

@@ -1,7 +1,7 @@
 """Files that take long to make, kept for the next time: engines built for one GPU, networks exported from a checkpoint.
 
-An entry is a file, or several, and beside them a record of all that it depends on and of their SHA-256. They are made in
-a folder that gets its name when everything is complete. What does not match its record is deleted, never used.
+An entry is a file, or several, and beside them a record of all that it depends on and of their SHA-256. They are made
+in a folder that gets its name when everything is complete. What does not match its record is deleted, never used.
 """
 
 from __future__ import annotations

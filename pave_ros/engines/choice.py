@@ -22,6 +22,7 @@ class Candidate:
         module: of its library.
         package: what to install for it.
         runs: endings of the files that it runs as they are.
+        builds_from: endings of the files that it runs after something has been made of them, see `engines.build`.
         devices: ``cpu``, ``cuda``.
         precisions: what `precision` may be, besides ``auto``.
         merit: why it is preferred to those after it.
@@ -31,6 +32,7 @@ class Candidate:
     module: str
     package: str
     runs: tuple[str, ...]
+    builds_from: tuple[str, ...]
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
     merit: str
@@ -38,18 +40,22 @@ class Candidate:
 
 # Best first.
 CANDIDATES = (
-    Candidate("openvino", "openvino", "openvino", (".onnx", ".xml"), ("cpu",), ("fp32", "bf16"),
+    Candidate("tensorrt", "tensorrt", "tensorrt cuda-bindings", (".trt",), (*CHECKPOINTS, ".onnx"), ("cuda",),
+              ("fp32", "fp16"), "the fastest on NVIDIA GPUs"),
+    Candidate("tensorrt_rtx", "tensorrt_rtx", "tensorrt-rtx-cu13 cuda-bindings", (".rtx",), (*CHECKPOINTS, ".onnx"),
+              ("cuda",), ("fp32", "fp16"), "the fastest on GeForce and RTX GPUs"),
+    Candidate("openvino", "openvino", "openvino", (".onnx", ".xml"), CHECKPOINTS, ("cpu",), ("fp32", "bf16"),
               "the fastest for exported files on the CPU"),
-    Candidate("onnxruntime", "onnxruntime", "onnxruntime", (".onnx",), ("cuda", "cpu"), ("fp32",),
+    Candidate("onnxruntime", "onnxruntime", "onnxruntime", (".onnx",), CHECKPOINTS, ("cuda", "cpu"), ("fp32",),
               "runs exported files without torch"),
-    Candidate("pytorch", "torch", "torch timm", CHECKPOINTS, ("cuda", "cpu"), ("fp32", "fp16", "bf16", "half"),
+    Candidate("pytorch", "torch", "torch timm", CHECKPOINTS, (), ("cuda", "cpu"), ("fp32", "fp16", "bf16", "half"),
               "runs checkpoints as they are"),
 )  # fmt: skip
 NAMES = tuple(candidate.name for candidate in CANDIDATES)
 
 
 def choose(path: Path, engine: str, device: str, precision: str) -> tuple[str, str]:
-    """The engine for a file, and why.
+    """The engine that runs a file as it is, and why.
 
     Args:
         path: the file; its ending says what it is.
@@ -63,39 +69,53 @@ def choose(path: Path, engine: str, device: str, precision: str) -> tuple[str, s
     Raises:
         EngineError: none can do it; says for each one why, and what to do.
     """
+    refusals: list[str] = []
+    for candidate in _candidates(engine):
+        runs = path.suffix in candidate.runs
+        refusal = _refusal(candidate, device, precision) or ("" if runs else _wrong_form(candidate, path))
+        if not refusal:
+            return candidate.name, "; ".join(["asked for" if engine != "auto" else candidate.merit, *refusals])
+        if runs or engine != "auto":  # All others are beside the point.
+            refusals.append(refusal)
+    known = ", ".join(dict.fromkeys(suffix for candidate in CANDIDATES for suffix in candidate.runs))
+    raise EngineError(f"{path}: {'; '.join(refusals) or f'not a model; known are files that end in {known}'}")
+
+
+def choose_to_build(path: Path, engine: str, device: str, precision: str) -> tuple[str, str] | None:
+    """The engine that would run a file faster once something has been made of it, and why; None where none would.
+
+    Arguments as of `choose`.
+    """
+    for candidate in _candidates(engine):
+        if engine == "auto" and path.suffix in candidate.runs:
+            return None  # It and all after it are no better than what runs as it is.
+        if path.suffix in candidate.builds_from and not _refusal(candidate, device, precision):
+            return candidate.name, "asked for" if engine != "auto" else candidate.merit
+    return None
+
+
+def _candidates(engine: str) -> list[Candidate]:
     if engine not in ("auto", *NAMES):
         raise EngineError(f"unknown engine {engine!r}; known: auto, {', '.join(NAMES)}")
-    device = "cuda" if device == "auto" and has_gpu() else device.partition(":")[0].replace("auto", "cpu")
-    refusals: list[str] = []
-    for candidate in CANDIDATES:
-        if engine in ("auto", candidate.name):
-            refusal = _refusal(candidate, path, device, precision)
-            if not refusal:
-                asked_for = "asked for" if engine != "auto" else candidate.merit
-                return candidate.name, "; ".join([asked_for, *refusals])
-            if path.suffix in candidate.runs or engine != "auto":  # Others are beside the point.
-                refusals.append(refusal)
-    raise EngineError(f"{path}: {'; '.join(refusals) or _not_a_model()}")
+    return [candidate for candidate in CANDIDATES if engine in ("auto", candidate.name)]
 
 
-def _refusal(candidate: Candidate, path: Path, device: str, precision: str) -> str:
-    """Why an engine cannot do it here; empty when it can."""
+def _wrong_form(candidate: Candidate, path: Path) -> str:
+    advice = "make one with `pave_ros export`" if path.suffix in CHECKPOINTS else "give such a file instead"
+    return f"{candidate.name} runs {' and '.join(candidate.runs)} files, not in this form; {advice}"
+
+
+def _refusal(candidate: Candidate, device: str, precision: str) -> str:
+    """Why an engine cannot do it here, whatever the file; empty when it can."""
     name = candidate.name
-    if path.suffix not in candidate.runs:
-        advice = "make one with `pave_ros export`" if path.suffix in CHECKPOINTS else "give such a file instead"
-        return f"{name} runs {' and '.join(candidate.runs)} files, not in this form; {advice}"
-    if device in ("cpu", "cuda") and device not in candidate.devices:
-        return f"{name} does not run on {device}"
+    kind = ("cuda" if has_gpu() else "cpu") if device == "auto" else device.partition(":")[0]
+    if kind in ("cpu", "cuda") and kind not in candidate.devices:
+        return f"{name} does not run on {kind}"
     if precision not in ("auto", *candidate.precisions):
-        return f"precision {precision}: {name} runs such a file in {', '.join(candidate.precisions)}"
+        return f"precision {precision}: {name} runs in {', '.join(candidate.precisions)}"
     if find_spec(candidate.module) is None:
         return f"{name} is not installed (pip install {candidate.package})"
     return ""
-
-
-def _not_a_model() -> str:
-    known = dict.fromkeys(suffix for candidate in CANDIDATES for suffix in candidate.runs)
-    return f"not a model; known are files that end in {', '.join(known)}"
 
 
 @cache

@@ -1,0 +1,141 @@
+"""Make of a file what an engine runs, once, and keep it: a network exported from a checkpoint, a TensorRT engine.
+
+As a program it does so in a process of its own, so that whoever wants it can go on meanwhile:
+
+    python -m pave_ros.engines.build '{"engine": "openvino", "source": "detrpose_s.pth", "model": "detrpose_s"}'
+
+prints how far it is, line by line, and the path of the result as the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pave_ros import __version__
+from pave_ros.engines.base import EngineError
+from pave_ros.engines.cache import EngineCache, sha256
+from pave_ros.engines.exported import files_of
+from pave_ros.engines.tensorrt import LIBRARIES, facts_of_gpu
+from pave_ros.engines.tensorrt import build as build_tensorrt
+
+Progress = Callable[[str], None]
+NICENESS = 5
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is to be made.
+
+    Attributes:
+        engine: which is to run it, see `pave_ros.engines.choice`.
+        source: a checkpoint, or for TensorRT also an exported ``.onnx``.
+        model: name of the checkpoint's model.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto``, ``fp32`` or ``fp16``; an exported file keeps its own.
+        input_size: (height, width) of the network's input; None takes the model's own.
+        batch: number of pictures that TensorRT handles together; elsewhere it is free.
+    """
+
+    engine: str
+    source: Path
+    model: str
+    device: str = "auto"
+    precision: str = "auto"
+    input_size: tuple[int, int] | None = None
+    batch: int = 1
+
+    @property
+    def for_gpu(self) -> bool:
+        return self.engine in LIBRARIES
+
+    def facts(self) -> dict[str, str]:
+        """All that the result depends on."""
+        facts = {
+            "model": self.model,
+            "source": sha256(self.source),
+            "version": __version__,
+            "precision": self.precision,
+            "input size": "x".join(map(str, self.input_size or ())),
+        }
+        if self.for_gpu:
+            facts.update(facts_of_gpu(self.engine, self.device), batch=str(self.batch))
+        return facts
+
+    def find(self, cache: EngineCache | None = None) -> Path | None:
+        """The result, if it was made before."""
+        return (cache or EngineCache()).find(self.facts())
+
+    def run(self, progress: Progress = lambda text: None, cache: EngineCache | None = None) -> Path:
+        """The result; made now if it was not before. EngineError when that fails."""
+        return (cache or EngineCache()).get(self.facts(), lambda folder: self._make(folder, progress))
+
+    def run_apart(self, progress: Progress) -> Path:
+        """The same in a process of its own, which leaves the processor to others."""
+        request = {key: str(value) if key == "source" else value for key, value in asdict(self).items()}
+        command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(request)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stderr is not None
+            line = ""
+            for line in map(str.strip, process.stdout):
+                progress(line)
+            errors = process.stderr.read().strip().splitlines()
+        if process.returncode:
+            raise EngineError(errors[-1] if errors else f"the build ended with code {process.returncode}")
+        return Path(line)
+
+    def _make(self, folder: Path, progress: Progress) -> Path:
+        if not self.for_gpu:
+            return self._export(folder / "model.onnx", "fp32", progress)
+        if self.source.suffix == ".onnx":
+            return self._build(self.source, folder, progress)
+        with TemporaryDirectory(dir=folder.parent) as work:
+            precision = "fp32" if self.precision == "fp32" else "half"
+            return self._build(self._export(Path(work) / "model.onnx", precision, progress), folder, progress)
+
+    def _export(self, path: Path, precision: str, progress: Progress) -> Path:
+        from pave_ros.checkpoints import loading
+        from pave_ros.engines.export import export_onnx
+
+        progress("exporting")
+        network = loading.open_model(self.model, self.source)
+        if network.info.resize != "stretch":
+            raise EngineError(
+                f"{self.model} takes pictures of any proportions, an engine only one size; choose it: "
+                f"`pave_ros export {self.model} --input HEIGHTxWIDTH`, and give that file as weights"
+            )
+        return export_onnx(network, path, self.input_size, precision=precision)
+
+    def _build(self, source: Path, folder: Path, progress: Progress) -> Path:
+        made = []
+        for part, file in files_of(source).items():
+            target = folder / file.with_suffix(LIBRARIES[self.engine]).name
+
+            def tell(text: str, part: str = part) -> None:
+                progress(f"{part}, {text}")
+
+            made.append(build_tensorrt(self.engine, file, target, self.batch, progress=tell))
+        return made[0]
+
+
+def main() -> int:
+    request = json.loads(sys.argv[1])
+    size = request.pop("input_size", None)
+    build = replace(Build(**request), source=Path(request["source"]), input_size=tuple(size) if size else None)
+    os.nice(NICENESS)
+    try:
+        print(build.run(lambda text: print(text, flush=True)))
+    except (EngineError, OSError, ValueError, RuntimeError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

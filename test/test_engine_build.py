@@ -1,0 +1,161 @@
+"""What has to be built before it runs: in the background while another engine serves, and kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pave_ros import models
+from pave_ros.checkpoints import loading
+from pave_ros.engines import build, open_file
+from pave_ros.engines.base import Engine, EngineError
+from pave_ros.engines.cache import EngineCache
+from pave_ros.engines.switching import SwitchingEngine
+from pave_ros.models.info import ModelInfo
+
+INFO = ModelInfo("fake", "s", "coco17", (32, 32), 32, (0.0,) * 3, (1.0,) * 3, window=2)
+
+
+class FakeEngine(Engine):
+    """Features and answers that tell which engine made them of which picture."""
+
+    device, precision, info = "cpu", "fp32", INFO
+
+    def __init__(self, name: str, info: ModelInfo = INFO) -> None:
+        self.name, self.info, self.encoded = name, info, 0
+
+    def encode(self, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
+        self.encoded += len(images)
+        return (np.array([f"{self.name}{image.flat[0]:.0f}" for image in images]),)
+
+    def decode(self, window: Sequence[Any]) -> dict[str, Any]:
+        return {"seen": np.array([list(names) for (names,) in window])}
+
+
+class SlowBuild:
+    """A build that waits until it is let go."""
+
+    def __init__(self, result: Engine | Exception) -> None:
+        self.result, self.go, self.told = result, threading.Event(), threading.Event()
+
+    def __call__(self, progress: Callable[[str], None]) -> Engine:
+        progress("35%")
+        self.told.set()
+        assert self.go.wait(10)
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
+
+
+def picture(number: int, count: int = 1) -> npt.NDArray[np.float32]:
+    return np.full((count, 3, 32, 32), number, np.float32) + np.arange(count, dtype=np.float32).reshape(-1, 1, 1, 1)
+
+
+def finished(engine: SwitchingEngine) -> None:
+    engine._thread.join(10)
+    assert not engine._thread.is_alive()
+
+
+def test_the_first_engine_serves_until_the_better_one_is_built() -> None:
+    slow = SlowBuild(FakeEngine("better"))
+    engine = SwitchingEngine(FakeEngine("first"), "tensorrt", slow)
+    assert slow.told.wait(10)
+    assert engine.building and engine.status.startswith("tensorrt is being built: 35% (")
+    one, two = engine.encode(picture(1)), engine.encode(picture(2))
+    assert engine.decode([one, two])["seen"].tolist() == [["first1"], ["first2"]]
+    slow.go.set()
+    finished(engine)
+    assert engine.decode([one, two])["seen"].tolist() == [["first1"], ["first2"]], "not in the middle of a picture"
+    three = engine.encode(picture(3))
+    assert (engine.name, engine.building) == ("better", False)
+    assert engine.status.startswith("tensorrt was built and has taken over")
+    assert engine.reason == "built while first served"
+    assert engine.decode([two, three])["seen"].tolist() == [["better2"], ["better3"]], "old features are made anew"
+    assert engine.decode([two, three])["seen"].tolist() == [["better2"], ["better3"]]
+    assert engine._engine.encoded == 2, "once"  # type: ignore[attr-defined]
+    assert two.images is None and three.images is None, "pictures are not kept any longer than they may be needed"
+
+
+def test_batches_survive_the_change() -> None:
+    slow = SlowBuild(FakeEngine("better"))
+    engine = SwitchingEngine(FakeEngine("first"), "tensorrt", slow)
+    one, two = engine.split(engine.encode(picture(1, count=2)))
+    slow.go.set()
+    finished(engine)
+    three = engine.encode(picture(3))
+    together = engine.stack([one, two, three])
+    assert engine.decode([together])["seen"].tolist() == [["better1", "better2", "better3"]]
+
+
+@pytest.mark.parametrize("result", [EngineError("out of memory"), FakeEngine("better", replace(INFO, variant="l"))])
+def test_a_build_that_fails_changes_nothing(result: Engine | Exception) -> None:
+    slow = SlowBuild(result)
+    engine = SwitchingEngine(FakeEngine("first"), "tensorrt", slow)
+    slow.go.set()
+    finished(engine)
+    assert engine.decode([engine.encode(picture(1))] * 2)["seen"].tolist() == [["first1"]] * 2
+    assert engine.name == "first" and not engine.building
+    assert "tensorrt could not be built: " in engine.status
+    assert ("out of memory" if isinstance(result, Exception) else "another model or input") in engine.status
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An untrained checkpoint, and a cache of its own."""
+    monkeypatch.setenv("PAVE_ROS_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "n.safetensors"
+    loading.save(models.create("detrpose_n"), path)
+    return path
+
+
+def test_a_checkpoint_is_exported_in_the_background_and_kept(checkpoint: Path) -> None:
+    """The whole way, in a process of its own."""
+    request = {"model": "detrpose_n", "device": "cpu", "input_size": (64, 64)}
+    engine = open_file(checkpoint, **request, background=True)  # type: ignore[arg-type]
+    assert isinstance(engine, SwitchingEngine) and engine.name == "pytorch"
+    pixels = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
+    before = engine.decode([engine.encode(pixels)])
+    engine._thread.join(300)
+    after = engine.decode([engine.encode(pixels)])
+    assert engine.name == "openvino", engine.status
+    assert before.keys() == after.keys()
+    np.testing.assert_allclose(np.sort(before["pred_logits"].ravel()), np.sort(after["pred_logits"].ravel()), atol=0.05)
+    again = open_file(checkpoint, **request)  # type: ignore[arg-type]
+    assert again.name == "openvino", "what was built is used from now on"
+    [entry] = [path for path in EngineCache().folder.iterdir() if path.is_dir()]
+    (entry / "model.onnx").write_bytes(b"broken")
+    assert open_file(checkpoint, **request).name == "pytorch", "and never when it is broken"  # type: ignore[arg-type]
+
+
+def test_what_a_build_depends_on(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = {"library": "tensorrt 10.1", "gpu": "RTX", "capability": "8.6"}
+    monkeypatch.setattr(build, "facts_of_gpu", lambda library, device: gpu)
+    base = build.Build("tensorrt", checkpoint, "detrpose_n")
+    assert base.facts().items() >= gpu.items()
+    other = checkpoint.with_name("other.safetensors")
+    loading.save(models.create("detrpose_n"), other)
+    different = [
+        build.Build("tensorrt", other, "detrpose_n"),
+        build.Build("tensorrt", checkpoint, "detrpose_n", precision="fp32"),
+        build.Build("tensorrt", checkpoint, "detrpose_n", input_size=(64, 64)),
+        build.Build("tensorrt", checkpoint, "detrpose_n", batch=4),
+    ]
+    facts = [one.facts() for one in (base, *different)]
+    assert all(a != b for i, a in enumerate(facts) for b in facts[:i])
+
+
+def test_a_failed_process_says_why(checkpoint: Path) -> None:
+    lines: list[str] = []
+    checkpoint.write_bytes(b"nothing")
+    started = time.monotonic()
+    with pytest.raises(EngineError, match="not a readable checkpoint"):
+        build.Build("openvino", checkpoint, "detrpose_n").run_apart(lines.append)
+    assert lines == ["exporting"] and time.monotonic() - started < 120
