@@ -174,16 +174,19 @@ def run_pavenet(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, A
 
 def run_querypose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
     given = spec["input"]
-    # The published constants, which are float32 numbers for values of 0..255.
-    mean, std = (np.float32(255 * np.array(values)).astype(float) / 255 for values in (model.info.mean, model.info.std))
-    picture = network_input({"input": {**given, "mean": mean, "std": std}}, dtype)
-    outputs = {name: value.numpy() for name, value in model(picture).items()}
-    size = np.array([given["width"], given["height"]])
-    keypoints, scores, boxes = postprocessing.querypose_people(outputs, tuple(2 * size))
+    picture = torch.from_numpy(seeded_image(given["height"], given["width"], given["image_seed"])).to(dtype)
+    # Normalised in 0..255 by float32 numbers, as published.
+    mean, std = (torch.tensor(v, dtype=torch.float32) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    outputs = {name: v.numpy() for name, v in model(((picture - mean) / std).permute(2, 0, 1)[None]).items()}
+    size = np.array([given["width"], given["height"]] * 2)
+    boxes = outputs["boxes"] * size
+    # From here on the published boxes are float32 in whatever the network computes.
+    rounded = {**outputs, "boxes": boxes.astype(np.float32).astype(boxes.dtype) / size}
+    keypoints, scores, shown = postprocessing.querypose_people(rounded, (2 * given["width"], 2 * given["height"]))
     return {
         **outputs,
-        "boxes": outputs["boxes"] * np.tile(size, 2),
-        "persons/pred_boxes": np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), -1),
+        "boxes": boxes,
+        "persons/pred_boxes": np.concatenate((shown[:, :2], shown[:, :2] + shown[:, 2:]), -1),
         "persons/pred_keypoints": keypoints,
         "persons/scores": scores,
         "persons/pred_classes": np.zeros(len(scores)),  # There is but one.

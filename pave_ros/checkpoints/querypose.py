@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pave_ros.checkpoints.layout import Layout, State
 from pave_ros.models.base import PoseModel
+from pave_ros.models.pyramid import TopDown
 from pave_ros.models.querypose import QueryPose
 from pave_ros.models.swin import Swin
 
@@ -35,8 +36,8 @@ def _swin() -> list[tuple[str, str]]:
     return rows + [(f"{_BACKBONE}norm{i}.", f"norms.{i}.") for i in range(4)]
 
 
-def _pyramid() -> list[tuple[str, str]]:
-    rows = [("reduction_conv.0.", "mix."), ("fpn_conv.", "output."), ("lateral_conv.", "lateral.")]
+def _top_down() -> list[tuple[str, str]]:
+    rows = []
     for level in range(4):
         rows += [(f"fpn_lateral{level + 2}.", f"lateral.{level}."), (f"fpn_output{level + 2}.", f"output.{level}.")]
     return [("backbone." + theirs, "pyramid." + ours) for theirs, ours in rows]
@@ -91,17 +92,20 @@ PREFIXES = (
     ("part_query.", "part_queries."),
     ("criterion.flow.flow.", "flow."),
     *_head(),
-    *_pyramid(),
+    ("backbone.reduction_conv.0.", "pyramid.mix."),
+    ("backbone.fpn_conv.", "pyramid.output."),
+    ("backbone.lateral_conv.", "pyramid.lateral."),
     (_BACKBONE, "backbone."),
 )
 
 
 def own(model: PoseModel) -> tuple[tuple[str, str], ...]:
-    """The names of the backbone: each comes from other authors."""
+    """The names of backbone and pyramid: they come from several authors. Those of HRNet are in `PREFIXES`."""
     assert isinstance(model, QueryPose)
+    top_down = _top_down() if isinstance(model.pyramid, TopDown) else []
     if isinstance(model.backbone, Swin):
-        return tuple(_swin())
-    return tuple(_resnet()) if model.backbone_name.startswith("resnet") else ()
+        return (*_swin(), *top_down)
+    return (*_resnet(), *top_down) if model.backbone_name.startswith("resnet") else ()
 
 
 def derived(model: PoseModel) -> State:

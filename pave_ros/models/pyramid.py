@@ -41,13 +41,14 @@ class _HighResolution(nn.Module):
 
     Args:
         channels: of the four maps, the finest first.
+        bias: of the convolutions that make the output.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], bias: bool = True) -> None:
         super().__init__()
         self.mix = nn.Conv2d(sum(channels), WIDTH, 1)
         # The fifth would make a map of stride 64, which nothing uses; published checkpoints hold it.
-        self.output = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in range(len(channels) + 1))
+        self.output = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=bias) for _ in range(len(channels) + 1))
 
     def mixed(self, maps: Sequence[Tensor]) -> Tensor:
         enlarged = [F.interpolate(m, scale_factor=2**i, mode="bilinear") for i, m in enumerate(maps[1:], 1)]
@@ -68,8 +69,9 @@ class HighResolutionLateral(_HighResolution):
     """The same, but each coarser map also takes the backbone's own map of that size."""
 
     def __init__(self, channels: Sequence[int]) -> None:
-        super().__init__(channels)
-        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels)  # The first goes unused, as published.
+        super().__init__(channels, bias=False)
+        # The first goes unused, as published.
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1, bias=False) for c in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Four maps (B, C_l, H_l, W_l), each half as large as the one before -> four maps (B, 256, H_l, W_l)"""

@@ -162,8 +162,8 @@ class QueryPose(PoseModel):
     def predict(self, maps: Sequence[Tensor], size: Tensor) -> list[Prediction]:
         """What each stage says, from maps (B, 256, H / s, W / s) and the pictures' width and height (B, 2).
 
-        A stage starts from boxes without gradient, as published. Boxes keep their own precision (at least float32)
-        when the rest computes in half.
+        A stage starts from the boxes of the one before without gradient, as published. Boxes keep their own precision
+        (at least float32) when the rest computes in half.
         """
         batch = size.shape[0]
         centre, extent = self.first_boxes.weight.to(torch.promote_types(maps[0].dtype, size.dtype)).chunk(2, -1)
@@ -172,9 +172,10 @@ class QueryPose(PoseModel):
         parts = self.part_queries.weight.expand(batch * queries.shape[1], -1, -1)
         predictions = []
         for box_stage, pose_stage in zip(self.box_stages, self.pose_stages, strict=True):
-            logits, boxes, queries = box_stage(queries, boxes.detach(), maps)
-            keypoints, sigmas, queries, parts = pose_stage(queries, boxes.detach(), parts, maps[0])
-            predictions.append(Prediction(logits, boxes, keypoints, sigmas))
+            logits, found, queries = box_stage(queries, boxes, maps)
+            boxes = found.detach()
+            keypoints, sigmas, queries, parts = pose_stage(queries, boxes, parts, maps[0])
+            predictions.append(Prediction(logits, found, keypoints, sigmas))
         return predictions
 
 
