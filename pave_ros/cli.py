@@ -207,8 +207,8 @@ def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: boo
 
 @app.command()
 def evaluate(
-    dataset: Annotated[str, typer.Option(help="coco, crowdpose, macaque, posetrack17, posetrack18, posetrack21, "
-                                              "jhmdb, lsp, lspet or synthetic.")],
+    dataset: Annotated[str, typer.Option(help="coco, crowdpose, macaque, ap10k, posetrack17, posetrack18, "
+                                              "posetrack21, jhmdb, lsp, lspet or synthetic.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set as published; the synthetic scene needs none.")]
     = Path("."),
     split: Annotated[str, typer.Option(help="Part of the data set, as it names it.")] = "val",
@@ -278,17 +278,23 @@ def train(
     torchrun --nproc_per_node=2 -m pave_ros.cli train CONFIG."""
     from functools import partial
 
+    from pave_ros.training.clips import clip_samples
     from pave_ros.training.config import TrainingConfig
     from pave_ros.training.sources import Mixture, TrainingScenes, ValidationPictures
-    from pave_ros.training.trainer import Trainer
+    from pave_ros.training.trainer import Samples, Trainer
     from pave_ros.training.validation import validate
 
     settings = TrainingConfig.read(config)
-    mixture = Mixture.from_dict(
-        {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton, **settings.data}
-    )
+    common = {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton}
+    if "clips" in settings.data:
+        clips = clip_samples(settings.data, common)
+        samples: Samples = clips
+        mixture = clips.mixture
+    else:
+        mixture = Mixture.from_dict({**common, **settings.data})
+        samples = TrainingScenes(mixture)
     check = partial(validate, pictures=ValidationPictures(mixture), limit=settings.validate_limit)
-    trainer = Trainer(settings, TrainingScenes(mixture), validate=check)
+    trainer = Trainer(settings, samples, validate=check if mixture.weights else None)
     if trainer.step and trainer.process.first:
         out.print(f"going on after step {trainer.step}")
     weights = trainer.run()

@@ -36,6 +36,7 @@ class PoseModel(nn.Module, ABC):
         return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The raw outputs for pictures (B, 3, H, W), each on its own, or clips (B, T, 3, H, W)."""
-        frames = images.unbind(1) if images.dim() == 5 else [images]
-        return self.decode([self.encode(frame) for frame in frames])
+        """The raw outputs for clips (B, T, 3, H, W), or pictures (B, 3, H, W), each on its own: as if nothing moved."""
+        if images.dim() == 5:
+            return self.decode([self.encode(frame) for frame in images.unbind(1)])
+        return self.decode([self.encode(images)] * self.info.window)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from pave_ros import skeletons
 from pave_ros.models.detrpose import DETRPose, NoisedQueries, Prediction
 from pave_ros.training.matching import Matcher, Matches, keypoint_similarity, union
-from pave_ros.training.target import Target, largest_over_processes, mean_over_processes
+from pave_ros.training.target import Target, inside, largest_over_processes, mean_over_processes
 
 PERSON = 1
 LABEL_CLASSES = 80  # Random labels of noised queries come from as many.
@@ -153,13 +153,6 @@ class DETRPoseCriterion:
         return keypoint_similarity(
             keypoints, target.keypoints[people], target.labelled[people], target.areas[people], sigmas
         )
-
-
-def inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """Which of the points (N, 2) lie in any of the boxes (R, 4) x, y, width, height; (N,) bool"""
-    low, size = boxes[:, :2], boxes[:, 2:]
-    offset = points[:, None] - low[None]
-    return ((offset >= 0) & (offset <= size)).all(-1).any(-1)
 
 
 # --- denoising ----------------------------------------------------------------------------------------------------

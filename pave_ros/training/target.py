@@ -39,6 +39,13 @@ class Target:
         return Target(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
 
+def inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Which of the points (N, 2) lie in any of the boxes (R, 4) x, y, width, height; (N,) bool"""
+    low, size = boxes[:, :2], boxes[:, 2:]
+    offset = points[:, None] - low[None]
+    return ((offset >= 0) & (offset <= size)).all(-1).any(-1)
+
+
 def mean_over_processes(count: float, device: torch.device) -> float:
     """A count averaged over all training processes, at least 1: what losses are divided by."""
     if dist.is_available() and dist.is_initialized():

@@ -38,7 +38,7 @@ class Samples(Protocol):
     """An endless supply of training pictures: number `index` is the same in every process and every run."""
 
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """A picture (3, H, W) uint8 RGB and its people."""
+        """A picture (3, H, W) uint8 RGB and its people, or a clip (T, 3, H, W) and those of its middle frame."""
 
 
 class _Numbered(Dataset[tuple[int, Tensor, Target]]):
@@ -220,7 +220,9 @@ class Trainer:
         images, targets, indices = batch
         device = self.process.device
         info = self.model.info
-        pictures = images.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
+        pictures = images.to(device, non_blocking=True).float() / 255
+        if pictures.dim() == 4:
+            pictures = pictures.to(memory_format=torch.channels_last)
         mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (info.mean, info.std))
         seeds = [hash((self.config.seed, index)) & 0x7FFFFFFF for index in indices]
         types = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -1,0 +1,149 @@
+"""Clips to train video models on: from videos, and from pictures that are moved a little, as if the camera moved.
+
+A sample is a function of the settings and of its number, as in `pave_ros.training.sources`; its people are those of the
+middle frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from pave_ros import datasets
+from pave_ros.frames import Image
+from pave_ros.training import augmentation as augment
+from pave_ros.training.augmentation import Clip, Rng, Size, View
+from pave_ros.training.sources import Mixture, SourceError, TrainingScenes, target_of
+from pave_ros.training.target import Target
+
+STILLS = "stills"  # Name of the source that moves pictures.
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """What clips are made of.
+
+    Attributes:
+        frames: of each clip, an odd number.
+        videos: data sets with videos, by the names of `pave_ros.datasets`: ``root``, ``split`` and ``weight`` of each.
+        still_weight: how often a clip is a moved picture of the mixture, relative to the weights of the videos.
+        degrees, shift, zoom: how far a moved picture turns (degrees), wanders (share of its size) and grows (share)
+            from one frame to the next, one standard deviation each.
+        blur: chance that the middle frame is blurred.
+        view: how the camera looks at a video.
+    """
+
+    frames: int = 3
+    videos: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    still_weight: float = 0.0
+    degrees: float = 2.0
+    shift: float = 0.01
+    zoom: float = 0.01
+    blur: float = 0.0
+    view: View = field(default_factory=View)
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.frames % 2 == 0:
+            raise SourceError(f"clips have an odd number of frames, not {self.frames}")
+        if self.still_weight + sum(float(video.get("weight", 1)) for video in self.videos.values()) <= 0:
+            raise SourceError("clips need videos, or a still_weight above 0")
+
+
+class TrainingClips(Dataset[tuple[torch.Tensor, Target]]):
+    """Samples (T, 3, H, W) uint8 RGB with the `Target` of the middle frame; any number from 0 on has its own.
+
+    Args:
+        settings: of the clips.
+        mixture: size, skeleton and seed of the samples; where pictures are to be moved, also what they are.
+    """
+
+    def __init__(self, settings: ClipSettings, mixture: Mixture) -> None:
+        self.settings, self.mixture = settings, mixture
+        self._videos = {
+            name: datasets.open_dataset(name, video.get("root", "."), video.get("split", "train"))
+            for name, video in settings.videos.items()
+        }
+        weights = {name: float(video.get("weight", 1)) for name, video in settings.videos.items()}
+        if settings.still_weight:
+            weights[STILLS] = settings.still_weight
+            self._stills = TrainingScenes(mixture)
+        self._names = list(weights)
+        self._chances = np.array(list(weights.values())) / sum(weights.values())
+
+    def __len__(self) -> int:
+        return self.mixture.length
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, Target]:
+        images, labels = self.clip(number)
+        mixture = self.mixture
+        target = target_of(labels[len(labels) // 2].to(mixture.skeleton), mixture.size, mixture.smallest)
+        return torch.from_numpy(np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2))), target
+
+    def clip(self, number: int) -> Clip:
+        """The pictures (H, W, 3) uint8 RGB and labels, in pixels, of this number."""
+        rng = np.random.default_rng((self.mixture.seed, number))
+        name = self._names[rng.choice(len(self._names), p=self._chances)]
+        if name == STILLS:
+            image, labels = self._stills.scene(number)
+            return self._blurred(moved(([image], [labels]), self.settings, self.mixture.size, rng), rng)
+        data, reach = self._videos[name], self.settings.frames // 2
+        index = int(data.annotated[int(rng.integers(len(data.annotated)))])
+        samples = data.clip(index, range(-reach, reach + 1))
+        clip = [sample.image() for sample in samples], [sample.labels for sample in samples]
+        clip = augment.mosaic([clip], self.mixture.size, self.settings.view, rng)
+        return self._blurred((augment.filmed(clip[0], rng), clip[1]), rng)
+
+    def _blurred(self, clip: Clip, rng: Rng) -> Clip:
+        if rng.random() >= self.settings.blur:
+            return clip
+        images = list(clip[0])
+        middle = len(images) // 2
+        images[middle] = blurred(images[middle], rng)
+        return images, clip[1]
+
+
+def blurred(image: Image, rng: Rng) -> Image:
+    """A picture out of focus: nothing is left of what is smaller than a twentieth to a tenth of it."""
+    sigma = rng.uniform(0.05, 0.1) * min(image.shape[:2])
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+
+
+def moved(clip: Clip, settings: ClipSettings, size: Size, rng: Rng) -> Clip:
+    """A clip in which the one picture of `clip` turns, wanders and grows steadily; it is itself in the middle."""
+    (image,), (labels,) = clip
+    turn, grow = rng.normal(0, (settings.degrees, settings.zoom))
+    wander = rng.normal(0, settings.shift, 2) * size
+    images: list[Image] = []
+    moved_labels = []
+    for offset in range(-(settings.frames // 2), settings.frames // 2 + 1):
+        centre = np.array(size) / 2
+        matrix = augment.scaling(np.exp(offset * grow)) @ augment.translation(*-centre)
+        matrix = augment.translation(*centre + offset * wander) @ augment.rotation(offset * turn) @ matrix
+        images.append(augment.warp_image(image, matrix, size) if offset else image)
+        moved_labels.append(augment.move(labels, matrix, size) if offset else labels)
+    return images, moved_labels
+
+
+def clip_samples(data: Mapping[str, Any], common: Mapping[str, Any]) -> TrainingClips:
+    """Clips from the section ``data`` of a training configuration that has a part ``clips``.
+
+    Args:
+        data: ``clips`` holds `ClipSettings`, everything else is the `Mixture`'s.
+        common: what the mixture takes from the rest of the configuration.
+    """
+    given = dict(data["clips"])
+    known = set(ClipSettings.__dataclass_fields__)
+    if unknown := set(given) - known:
+        raise SourceError(f"unknown settings of clips: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+    if "view" in given:
+        view: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given["view"].items()}
+        given["view"] = View(**view)
+    rest = {key: value for key, value in data.items() if key != "clips"}
+    mixture = Mixture.from_dict({"cache": ".", "weights": {}, **common, **rest})
+    return TrainingClips(ClipSettings(**given), mixture)
