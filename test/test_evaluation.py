@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from pave_ros import cli, skeletons
 from pave_ros.datasets import DatasetError, Labels, Sample, open_dataset
 from pave_ros.datasets.base import ListedDataset
+from pave_ros.evaluation.boxes import annotated_boxes, boxes_in
 from pave_ros.evaluation.coco import coco_ap, crowdpose_ap
 from pave_ros.evaluation.evaluate import Run, from_results, part_of, quality, run, write_worst
 from pave_ros.evaluation.pck import pck
@@ -423,3 +424,51 @@ def test_command_runs_a_model(tmp_path: Path) -> None:
 def test_command_wants_number_and_folder_of_the_worst_together(tmp_path: Path) -> None:
     answer = RUNNER.invoke(cli.app, ["evaluate", "--dataset", "coco", "--root", str(tmp_path), "--worst", "3"])
     assert answer.exit_code == 2 and "--pictures" in answer.output
+
+
+# --- boxes for top-down models --------------------------------------------------------------------------------------
+
+
+class InBoxes:
+    """A top-down model that finds everybody in the middle of their box, and remembers the boxes of its windows."""
+
+    reach = 1
+
+    def __init__(self) -> None:
+        self.windows: list[list[int]] = []
+
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        self.windows.append([-1 if frame.boxes is None else len(frame.boxes) for frame in frames])
+        boxes = frames[index].boxes
+        assert boxes is not None
+        centres = boxes.boxes[:, :2] + boxes.boxes[:, 2:] / 2
+        points = np.repeat(np.concatenate((centres, boxes.scores[:, None]), 1)[:, None], 17, 1)
+        return Persons.from_keypoints(points, boxes.scores, "posetrack17", boxes.boxes)
+
+
+def test_top_down_models_get_the_boxes_of_every_frame(tmp_path: Path) -> None:
+    def video(number: int, people: int) -> Sample:
+        labels = Labels.from_keypoints(np.full((people, 17, 3), 30 + number, np.float32), "posetrack17")
+        labels.boxes[:] = [10, 20, 30, 40]
+        return Sample(10000010000 + number, 64, 48, labels, lambda: np.zeros((48, 64, 3), np.uint8), "000001", number)
+
+    data = ListedDataset("posetrack18", skeletons.get("posetrack17"), [video(n, n) for n in range(3)])
+    model = InBoxes()
+    done = run(data, [1, 2], model, boxes=annotated_boxes)
+    assert model.windows == [[0, 1, 2], [1, 2, 2]]
+    assert done.predictions[1].keypoints[0, 0].tolist() == [25, 40, 1]
+    path = tmp_path / "found.json"
+    entries = [
+        {"image_id": 10000010001, "bbox": [0, 0, 10, 10], "score": 0.5, "category_id": 1},
+        {"image_id": 10000010001, "bbox": [2, 0, 10, 10], "score": 0.9, "category_id": 1},
+        {"image_id": 10000010001, "bbox": [4, 0, 10, 10], "score": 0.9, "category_id": 3},
+        {"image_name": "images/val/000001_mpii_test/000002.jpg", "bbox": [6, 0, 10, 10], "score": 0.7},
+        {"image_id": 77, "bbox": [0, 0, 1, 1], "score": 1.0},
+    ]
+    path.write_text(json.dumps(entries))
+    found = boxes_in(path, data)
+    assert [found(sample).boxes[:, 0].tolist() for sample in data] == [[], [2, 0], [6]]
+    assert found(data[1]).scores.tolist() == pytest.approx([0.9, 0.5])
+    path.write_text(json.dumps(entries[-1:]))
+    with pytest.raises(DatasetError, match=r"found\.json.*posetrack18"):
+        boxes_in(path, data)

@@ -15,6 +15,7 @@ import numpy as np
 from pave_ros import drawing
 from pave_ros.datasets.base import Dataset, DatasetError, Sample
 from pave_ros.datasets.files import broken_entries, read_json
+from pave_ros.evaluation.boxes import BoxesOf
 from pave_ros.evaluation.result import Result
 from pave_ros.evaluation.similarity import SURE, in_skeleton, partners
 from pave_ros.frames import Frame, Image
@@ -65,7 +66,13 @@ def part_of(dataset: Dataset, limit: int | None = None) -> list[int]:
     return [indices[i] for i in np.linspace(0, len(indices) - 1, limit).round().astype(int)]
 
 
-def run(dataset: Dataset, indices: Sequence[int], model: Model, advanced: Callable[[], None] = lambda: None) -> Run:
+def run(
+    dataset: Dataset,
+    indices: Sequence[int],
+    model: Model,
+    advanced: Callable[[], None] = lambda: None,
+    boxes: BoxesOf | None = None,
+) -> Run:
     """Let a model look at pictures of a data set, a video model at the frames before and after them too.
 
     Args:
@@ -73,12 +80,15 @@ def run(dataset: Dataset, indices: Sequence[int], model: Model, advanced: Callab
         indices: which of them.
         model: finds the people; the lower its score threshold, the better for average precision.
         advanced: called after each picture, to show progress.
+        boxes: where the people in a picture are, for a top-down model; None leaves it to the model's detector.
     """
     result = Run([], [], [])
     frames: dict[int | str, Frame] = {}
     for index in indices:
         window = dataset.clip(index, range(-model.reach, model.reach + 1))
-        frames = {s.id: frames.get(s.id) or _frame(s) for s in window}  # kept with the features that they have by now
+        frames = {
+            s.id: frames.get(s.id) or _frame(s, boxes) for s in window
+        }  # kept with the features that they have by now
         start = time.perf_counter()
         persons = model.estimate([frames[sample.id] for sample in window], model.reach)
         result.seconds.append(time.perf_counter() - start)
@@ -88,8 +98,9 @@ def run(dataset: Dataset, indices: Sequence[int], model: Model, advanced: Callab
     return result
 
 
-def _frame(sample: Sample) -> Frame:
-    return Frame(stamp=sample.frame * FRAME_INTERVAL, image=sample.image())
+def _frame(sample: Sample, boxes: BoxesOf | None) -> Frame:
+    found = boxes(sample) if boxes else None
+    return Frame(stamp=sample.frame * FRAME_INTERVAL, image=sample.image(), boxes=found)
 
 
 def from_results(dataset: Dataset, indices: Sequence[int], path: Path) -> Run:
@@ -122,6 +133,7 @@ def describe(estimator: Estimator) -> dict[str, Any]:
         "model": estimator.name,
         "weights": estimator.weights,
         "device": estimator.device,
+        **({"detector": estimator.detector} if estimator.detector else {}),
         "engine": estimator.engine,
         "precision": estimator.precision,
         "input_size": list(estimator.input_size),
