@@ -156,17 +156,11 @@ def within(boxes: Tensor, keypoints: Tensor, labelled: Tensor) -> tuple[Tensor, 
 
 
 class TrainingForward(nn.Module):
-    """The network and its losses in one, since the flow, which learns too, is a part of them.
-
-    The first layers of a ResNet stay as they are, as published.
-    """
+    """The network and its losses in one, since the flow, which learns too, is a part of them."""
 
     def __init__(self, model: QueryPose) -> None:
         super().__init__()
         self.model = model
-        if model.backbone_name.startswith("resnet"):
-            for name in ("conv1", "layer1"):
-                model.backbone.get_submodule(name).requires_grad_(False)
 
     def forward(self, images: Tensor, objective: Callable[[Sequence[Prediction], Tensor, RealNVP], Losses]) -> Losses:
         """What `objective` makes of the predictions, the pictures' width and height (B, 2), and the flow."""
