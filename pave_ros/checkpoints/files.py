@@ -78,6 +78,8 @@ EMBEDDED = WeightsFile(
 
 _DETRPOSE = "https://github.com/SebastianJanampa/DETRPose"
 _MMPOSE = "https://github.com/open-mmlab/mmpose/tree/main/configs/body_2d_keypoint/topdown_heatmap/coco"
+_QUERYPOSE = "https://github.com/buptxyb666/QueryPose"
+_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 _OPENMMLAB = "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco"
 _TORCHVISION = "https://docs.pytorch.org/vision/stable/models.html#object-detection"
 
@@ -106,6 +108,18 @@ WEIGHTS: tuple[WeightsFile, ...] = tuple(
             licence="Apache-2.0",
         )
         for size, mark in (("small", "62d7a712"), ("base", "216eae50"), ("large", "53609f55"), ("huge", "e32adcd4"))
+    ),
+    # Of QueryPose only these two are published; the names are ours, since the folder they lie in shows none.
+    *(
+        WeightsFile(
+            name=f"querypose_hrnet{width}_100pro_3x.pth",
+            model=f"querypose_hrnet_w{width}_light",
+            skeleton="coco17",
+            url=_DRIVE + drive,
+            page=_QUERYPOSE,
+            licence="MIT",
+        )
+        for width, drive in ((32, "1NWdntVoKFz7KjcDjTGwmAHyEEcS2PWC5"), (48, "1SFECnDV97D_W9Ij4WjcX3BfbiNbGue67"))
     ),
     # Person detectors, see `pave_ros.detection`; they give boxes and no keypoints.
     *(
