@@ -35,6 +35,8 @@ class Estimator:
         score_threshold: people below it are left out, 0..1; may be changed at any time.
         max_persons: at most so many people, the best; may be changed at any time.
         top_down: of models that look at one person's crop at a time: what finds the people, and how crops are read.
+        build_apart: where a faster engine has to be built first, have it built in a process of its own, begin with
+            another one, and change over; see `engine_status`. For what runs long, such as a node.
 
     Raises:
         ValueError: an unknown model, or a file that does not fit it (`CheckpointError`).
@@ -54,12 +56,14 @@ class Estimator:
         score_threshold: float = 0.3,
         max_persons: int = 20,
         top_down: TopDownOptions | None = None,
+        build_apart: bool = False,
     ) -> None:
         name = "_".join(models.split_name(model))
         if str(weights) != RANDOM:
             path = files.resolve(str(weights), name)
             self.weights = str(path)
-            self._engine = engines.open_file(path, name, engine, device, precision, input_size)
+            apart = build_apart and not is_top_down(models.split_name(name)[0])
+            self._engine = engines.open_file(path, name, engine, device, precision, input_size, background=apart)
         else:
             self.weights = RANDOM
             self._engine = _untrained(name, device, precision, input_size)
@@ -123,6 +127,11 @@ class Estimator:
     def engine_reason(self) -> str:
         """Why this engine was taken, and what kept better ones out."""
         return self._engine.reason
+
+    @property
+    def engine_status(self) -> str:
+        """How far a faster engine is that is being built, in a few words; empty where none is."""
+        return self._engine.status
 
     @property
     def precision(self) -> str:

@@ -196,6 +196,7 @@ class PoseNode(LifecycleNode):
             precision=settings.precision,
             score_threshold=settings.score_threshold,
             max_persons=settings.max_persons,
+            build_apart=True,
             top_down=TopDownOptions(
                 detector=settings.detector,
                 detector_weights=settings.detector_weights,
@@ -213,7 +214,7 @@ class PoseNode(LifecycleNode):
         if settings.device == "auto" and estimator.device == "cpu":
             log.warning("no CUDA device was found: the model runs on the CPU, which is slow")
         log.info(
-            f"{estimator.name} on {estimator.device} ({estimator.engine}), "
+            f"{estimator.name} on {estimator.device} ({estimator.engine}: {estimator.engine_reason}), "
             f"input {estimator.input_size[1]}x{estimator.input_size[0]}, weights: {estimator.weights}"
         )
         if not estimator.trained:
@@ -341,6 +342,8 @@ class PoseNode(LifecycleNode):
     def _report(self) -> None:
         if self.context.ok():
             self._reporter.advice = self._subscriber.advice if self._subscriber else ""
+            if self._reporter.facts and self._estimator is not None:  # The engine may change.
+                self._reporter.facts = _facts(self._estimator)
             self._diagnostics.publish(self._reporter.report(Header(stamp=self.get_clock().now().to_msg())))
 
 
@@ -349,6 +352,8 @@ def _facts(estimator: Estimator) -> dict[str, str]:
     return {
         "model": estimator.name,
         "engine": estimator.engine,
+        "engine is": estimator.engine_reason,
+        "faster engine": estimator.engine_status or "none is being built",
         "device": estimator.device,
         "precision": estimator.precision,
         "detector": estimator.detector or "none",

@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 from pave_ros import models
 from pave_ros.crops import DECODINGS
 from pave_ros.detection import TORCHVISION
+from pave_ros.engines import choice as engines
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Settings:
     )
     device: str = _row("auto", "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.")
     engine: str = _row(
-        "auto", "What runs the model; auto fits the weights' file.", choices=("auto", "pytorch", "onnxruntime")
+        "auto", "What runs the model; auto takes the best that is installed.", choices=("auto", *engines.NAMES)
     )
     precision: str = _row(
         "auto",

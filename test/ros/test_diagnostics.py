@@ -19,7 +19,7 @@ VALUES = {
     "history (MB)", "images without boxes", "detector",
     "state", "fps in", "fps out", "age of results (ms)", "inference (ms)", "people", "images received", "results",
     "dropped", "unreadable images", "failed images", "last problem", "model", "engine", "device", "precision",
-    "input size", "weights", "trained",
+    "engine is", "faster engine", "input size", "weights", "trained",
 }  # fmt: skip
 
 
@@ -113,3 +113,13 @@ def test_silence_counts_only_while_images_are_wanted(monkeypatch: pytest.MonkeyP
     reporter.state = DETECTING
     clock.now += 0.5
     assert reporter.report(Header()).status[0].level == DiagnosticStatus.OK
+
+
+def test_the_diagnostics_tell_how_far_a_faster_engine_is(peer: Peer, make_node: Callable[..., Any]) -> None:
+    node, estimator = make_node()
+    diagnostics = peer.diagnostics(node.get_fully_qualified_name())
+    diagnostics.wait_for(**{"engine": "pytorch", "engine is": "asked for", "faster engine": "none is being built"})
+    estimator.engine_status = "tensorrt is being built: 35% (12 s)"
+    diagnostics.wait_for(**{"engine": "pytorch", "faster engine": "tensorrt is being built: 35% (12 s)"})
+    estimator.engine, estimator.engine_status = "tensorrt", "tensorrt was built and has taken over (90 s)"
+    diagnostics.wait_for(**{"engine": "tensorrt", "faster engine": "tensorrt was built and has taken over (90 s)"})
