@@ -41,11 +41,12 @@ Spec = dict[str, Any]
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4}
 # (model, output) whose published code, run in float32, is itself further from its own float64: keypoints in pixels,
 # some of which lie near zero, where the relative error of 2e-3 pixels is as much; all of QueryPose, whose boxes move
-# from stage to stage.
+# from stage to stage. (Its published code, run in float32, is 5e-3 off in the keypoints of its own reference.)
 FLOAT32_TOLERANCES = {
     ("POET", "post/keypoints"): 2e-3,
     **{("QueryPose", name): 1e-3 for name in ("class_logits", "boxes", "poses")},
-    **{("QueryPose", f"persons/{name}"): 1e-3 for name in ("pred_boxes", "pred_keypoints", "scores", "pred_classes")},
+    **{("QueryPose", f"persons/{name}"): 1e-3 for name in ("pred_boxes", "scores")},
+    ("QueryPose", "persons/pred_keypoints"): 1e-2,
 }
 # Variants that the references call otherwise than we do.
 VARIANTS = {
