@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from pave_ros import __version__
+from pave_ros.detection import TORCHVISION
 from pave_ros.models import DEFAULT
 
 if TYPE_CHECKING:
     from pave_ros.datasets import Dataset
     from pave_ros.estimator import Estimator
+    from pave_ros.evaluation.boxes import BoxesOf
     from pave_ros.evaluation.evaluate import Run
     from pave_ros.predict import Job
 
@@ -102,6 +104,18 @@ InputSize = Annotated[
 ]
 
 
+Detector = Annotated[
+    str, typer.Option(help="Of top-down models: what finds the people, a detector, an .onnx file or a pose model.")
+]
+DetectorWeights = Annotated[str, typer.Option(help="Of the detector: auto, a path, or random (untrained).")]
+BoxThreshold = Annotated[float, typer.Option(min=0, max=1, help="Of top-down models: leave out boxes below.")]
+Decoding = Annotated[str, typer.Option(help="Of top-down models' heatmaps: auto (as published), quarter or dark.")]
+FlipTest = Annotated[bool, typer.Option("--flip-test", help="Top-down models look at every crop mirrored too.")]
+Reuse = Annotated[
+    bool, typer.Option(help="Top-down video models encode every crop once, or cut it out of all frames anew.")
+]
+
+
 def _input_size(text: str) -> tuple[int, int] | None:
     if not text:
         return None
@@ -138,15 +152,28 @@ def predict(
         bool, typer.Option("--sequence", help="A folder's pictures are the frames of one video.")
     ] = False,
     track: Annotated[bool, typer.Option(help="Give the people of videos numbers that stay.")] = True,
+    detector: Detector = TORCHVISION[0],
+    detector_weights: DetectorWeights = "auto",
+    box_threshold: BoxThreshold = 0.2,
+    decoding: Decoding = "auto",
+    flip_test: FlipTest = False,
+    reuse_features: Reuse = True,
 ) -> None:
     """Find the people in pictures and videos."""
     from pave_ros.estimator import Estimator
     from pave_ros.predict import jobs_of, make_sinks
+    from pave_ros.topdown import TopDownOptions
 
     jobs = jobs_of(files, sequence)
     size = _input_size(input_size)
     estimator = Estimator(
-        model, weights, device, input_size=size, score_threshold=score_threshold, max_persons=max_persons
+        model,
+        weights,
+        device,
+        input_size=size,
+        score_threshold=score_threshold,
+        max_persons=max_persons,
+        top_down=TopDownOptions(detector, detector_weights, box_threshold, decoding, flip_test, reuse_features),
     )
     _introduce(estimator)
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
@@ -223,6 +250,14 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the numbers to this JSON file.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst pictures, with --pictures.")] = 0,
     pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.")] = None,
+    boxes: Annotated[str, typer.Option(help="Of top-down models: where the people are; detector, ground-truth, or a "
+                                            "detections file in COCO's format.")] = "detector",
+    detector: Detector = TORCHVISION[0],
+    detector_weights: DetectorWeights = "auto",
+    box_threshold: BoxThreshold = 0.2,
+    decoding: Decoding = "auto",
+    flip_test: FlipTest = False,
+    reuse_features: Reuse = True,
 ) -> None:  # fmt: skip
     """Score a model, or a results file, on a data set, in the numbers of the papers."""
     if bool(worst) != (pictures is not None):
@@ -238,16 +273,26 @@ def evaluate(
         done = evaluation.from_results(data, indices, results)
         about["results_file"] = str(results)
     else:
+        from pave_ros.detection import GIVEN
         from pave_ros.estimator import Estimator
+        from pave_ros.topdown import TopDownOptions
 
+        given = _boxes(boxes, data)
+        options = TopDownOptions(
+            GIVEN if given else detector, detector_weights, box_threshold, decoding, flip_test, reuse_features
+        )
         # Average precision looks at everybody, down to the least sure.
         estimator = Estimator(
             model, weights, device, engine=engine, input_size=_input_size(input_size), score_threshold=0.0,
-            max_persons=100,
+            max_persons=100, top_down=options,
         )  # fmt: skip
         _introduce(estimator)
         about.update(evaluation.describe(estimator))
-        done = _run_evaluation(data, indices, estimator)
+        if given:
+            if not estimator.detector:
+                raise typer.BadParameter(f"{estimator.name} takes no boxes", param_hint="--boxes")
+            about["boxes"] = boxes
+        done = _run_evaluation(data, indices, estimator, given)
     numbers = score(data.name, done.samples, done.predictions)
     for number in numbers:
         out.print(number.table())
@@ -259,7 +304,20 @@ def evaluate(
             print(path)
 
 
-def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator) -> Run:
+def _boxes(text: str, data: Dataset) -> BoxesOf | None:
+    """Where the people are, if not a detector is to say it."""
+    from pave_ros.evaluation.boxes import GROUND_TRUTH, annotated_boxes, boxes_in
+
+    if text == "detector":
+        return None
+    if text == GROUND_TRUTH:
+        return annotated_boxes
+    if not Path(text).is_file():
+        raise typer.BadParameter(f"{text!r} is neither detector, {GROUND_TRUTH} nor a file", param_hint="--boxes")
+    return boxes_in(Path(text), data)
+
+
+def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator, boxes: BoxesOf | None) -> Run:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from pave_ros.evaluation.evaluate import run
@@ -267,7 +325,7 @@ def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator) -> 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
         task = progress.add_task(data.name, total=len(indices))
-        return run(data, indices, estimator, lambda: progress.advance(task))
+        return run(data, indices, estimator, lambda: progress.advance(task), boxes)
 
 
 @app.command()
