@@ -1,0 +1,168 @@
+"""The training of PAVE-Net: losses by hand, clips, and that the frames around are used."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pave_ros import models
+from pave_ros.datasets.base import Labels
+from pave_ros.models import pavenet
+from pave_ros.models.info import ModelInfo
+from pave_ros.models.pavenet import PAVENet, Prediction
+from pave_ros.training import pavenet as objective
+from pave_ros.training.clips import ClipSettings, TrainingClips, clip_samples, moved
+from pave_ros.training.sources import Mixture, SourceError
+from pave_ros.training.target import Target
+
+
+class Uniform(nn.Module):
+    """A flow that finds every error equally likely."""
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(points[..., 0])
+
+
+def target(keypoints: list[list[list[float]]], labelled: list[list[int]], ignored: list[list[float]] = []) -> Target:  # noqa: B006
+    seen = torch.tensor(labelled, dtype=torch.bool)
+    boxes = torch.tensor([[0.0, 0.0, 0.5, 0.5]]).repeat(len(seen), 1)
+    return Target(
+        keypoints=torch.tensor(keypoints), labelled=seen, areas=torch.full((len(seen),), 0.2),
+        ignored=torch.tensor(ignored).reshape(-1, 4), visible=seen, bare=torch.zeros(0, 4), boxes=boxes,
+    )  # fmt: skip
+
+
+def tiny(frames: int = 3) -> PAVENet:
+    row = pavenet.Variant(
+        "test_efficientnet", frames=frames, encoder_layers=1, pose_layers=2, joint_layers=1,
+        hidden=64, inner=128, queries=6, persons=1,
+    )  # fmt: skip
+    info = ModelInfo("pavenet", "r50", "coco17", (64, 64), 1, (0.5,) * 3, (0.25,) * 3, window=frames)
+    torch.manual_seed(0)
+    return PAVENet(row, info)
+
+
+def test_keypoints_cost_their_residual_log_likelihood() -> None:
+    """log sigma + log(sigma sqrt(2 pi)) + |error| / (sqrt 2 sigma), the mean over labelled coordinates."""
+    prediction = Prediction(
+        logits=None,
+        poses=torch.tensor([[[[0.9, 0.9], [0.9, 0.9]], [[0.5, 0.5], [0.1, 0.1]]]]),
+        sigmas=torch.tensor([[[[0.9, 0.9], [0.9, 0.9]], [[0.1, 0.2], [0.3, 0.3]]]]),
+    )
+    truth = target([[[0.6, 0.5], [0.0, 0.0]]], [[1, 0]])
+    loss = objective.keypoint_loss(prediction, [truth], [(torch.tensor([1]), torch.tensor([0]))], Uniform())
+    x = 2 * math.log(0.1) + math.log(math.sqrt(2 * math.pi)) + 0.1 / (math.sqrt(2) * 0.1)
+    y = 2 * math.log(0.2) + math.log(math.sqrt(2 * math.pi))
+    assert float(loss) == pytest.approx((x + y) / 2, rel=1e-5)
+
+
+def test_classes_cost_the_focal_loss_over_the_people() -> None:
+    prediction = Prediction(
+        logits=torch.tensor([[[0.0], [math.log(3)], [0.0]]]),
+        poses=torch.tensor([[[[0.1, 0.1]], [[0.3, 0.3]], [[0.9, 0.9]]]]),
+        sigmas=None,
+    )
+    truth = target([[[0.1, 0.1]]], [[1]], ignored=[[0.8, 0.8, 0.2, 0.2]])
+    loss = objective.class_loss(prediction, [truth], [(torch.tensor([0]), torch.tensor([0]))])
+    person = 0.25 * 0.5**2 * -math.log(0.5)
+    nobody = 0.75 * 0.75**2 * -math.log(0.25)
+    assert float(loss) == pytest.approx(person + nobody, rel=1e-5), "the third stands where nobody was annotated"
+
+
+def test_matching_weighs_class_distance_and_oks() -> None:
+    criterion = objective.criterion("coco17")
+    truth = target([[[0.5, 0.5]] * 17], [[1] + [0] * 16])
+    poses = torch.tensor([[[0.5, 0.5]] * 17, [[0.6, 0.5]] * 17])
+    costs = criterion._cost(torch.tensor([[0.0], [0.0]]), poses, truth)[:, 0]
+    oks = math.exp(-(0.1**2) / (2 * 0.2 * (2 * 0.026) ** 2))
+    assert float(costs[1] - costs[0]) == pytest.approx(70 * 0.1 / 2 + 7 * (1 - max(oks, 1e-6)), rel=1e-4)
+    sure = criterion._cost(torch.tensor([[2.0], [0.0]]), poses[:1].expand(2, -1, -1), truth)[:, 0]
+    assert sure[0] < sure[1]
+
+
+def test_every_part_is_supervised_and_the_frames_around_learn() -> None:
+    model = tiny()
+    with torch.no_grad():  # It starts with zeros in places, behind which nothing learns in the first step.
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape)
+    truth = [target([[[0.3, 0.4]] * 17, [[0.6, 0.7]] * 17], [[1] * 17] * 2), target([[[0.5, 0.5]] * 17], [[1] * 17])]
+    losses = objective.criterion("coco17")(objective.TrainingForward(model), torch.rand(2, 3, 3, 64, 64), truth, [0, 1])
+    parts = [name.rsplit("_", 1)[0] for name in losses if name.endswith("keypoints")]
+    assert parts == ["tokens", "poses_0", "poses_1", "joints_0"]
+    sum(losses.values()).backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    # As published: in the last layers nothing asks where people are in the other frames.
+    last = ("pose_decoder.pose_heads.-1.1.", "pose_decoder.pose_heads.1.1.", "joint_decoder.point_heads.-1.0.")
+    unused = (*last, "joint_decoder.point_heads.1.0.", "heatmap_head.")
+    assert without == {name for name, _ in model.named_parameters() if name.startswith(unused)}
+
+
+def test_nobody_in_a_clip_and_pictures_for_clips() -> None:
+    nobody = target([], [])
+    nobody = Target(
+        **{**vars(nobody), "keypoints": torch.zeros(0, 17, 2), "labelled": torch.zeros(0, 17, dtype=torch.bool)}
+    )
+    losses = objective.criterion("coco17")(objective.TrainingForward(tiny()), torch.rand(1, 3, 64, 64), [nobody], [0])
+    assert all(value.isfinite() for value in losses.values())
+    assert losses["joints_0_keypoints"].item() == 0
+
+
+def test_petr_is_not_trained_here() -> None:
+    with pytest.raises(ValueError, match="PETR"):
+        prediction = Prediction(None, torch.zeros(1, 1, 1, 2), None)
+        objective.keypoint_loss(prediction, [target([[[0.1, 0.1]]], [[1]])], [], Uniform())
+
+
+# --- clips --------------------------------------------------------------------------------------------------------
+
+
+def test_moved_pictures_turn_steadily_and_their_labels_with_them() -> None:
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[20:23, 50:53] = 255
+    labels = Labels.from_keypoints([[[51.5, 21.5, 2]] * 17], "coco17", boxes=[[45, 15, 12, 12]])
+    settings = ClipSettings(frames=5, still_weight=1, degrees=4, shift=0.03, zoom=0.0)
+    images, moving = moved(([image], [labels]), settings, (80, 60), np.random.default_rng(3))
+    assert images[2] is image and moving[2] is labels
+    places = [np.argwhere(one[..., 0] > 60).mean(0)[::-1] + 0.5 for one in images]
+    for place, one in zip(places, moving, strict=True):
+        np.testing.assert_allclose(one.keypoints[0, 0, :2], place, atol=0.7)
+    steps = np.diff(places, axis=0)
+    assert (np.linalg.norm(steps, axis=1) > 0.5).all()
+    assert (steps @ steps[0] > 0).all(), "always on"
+
+
+def test_clips_of_the_synthetic_scene_are_repeatable() -> None:
+    data = {"clips": {"frames": 3, "videos": {"synthetic": {"split": "val"}}, "blur": 1.0, "view": {"zoom": [1, 1.2]}}}
+    common = {"input_size": (96, 128), "seed": 5, "skeleton": "posetrack15"}
+    clips, again = clip_samples(data, common), clip_samples(data, common)
+    images, people = clips[2]
+    assert images.shape == (3, 3, 96, 128) and images.dtype == torch.uint8
+    assert people.keypoints.shape[1:] == (15, 2)
+    assert torch.equal(again[2][0], images) and torch.equal(again[2][1].keypoints, people.keypoints)
+    sharpness = images.float().diff(dim=-1).abs().mean((1, 2, 3))
+    assert sharpness[1] < 0.7 * min(sharpness[0], sharpness[2]), "the middle frame is out of focus"
+
+
+def test_settings_of_clips_are_checked() -> None:
+    with pytest.raises(SourceError, match="odd"):
+        ClipSettings(frames=2, still_weight=1)
+    with pytest.raises(SourceError, match="need videos"):
+        ClipSettings()
+    with pytest.raises(SourceError, match="unknown settings of clips: speed"):
+        clip_samples({"clips": {"speed": 3}}, {})
+
+
+@pytest.mark.parametrize("name", ["pavenet_r50", "pavenet_r50_stills"])
+def test_the_configurations_are_readable(name: str) -> None:
+    from pave_ros.training.config import TrainingConfig
+
+    settings = TrainingConfig.read(Path(__file__).parent.parent / "config" / "training" / f"{name}.yaml")
+    assert models.split_name(settings.model) == ("pavenet", "r50")
+    assert ClipSettings(**settings.data["clips"]).frames == 3
+    Mixture.from_dict({"cache": ".", "weights": {}, **{k: v for k, v in settings.data.items() if k != "clips"}})
+    assert issubclass(TrainingClips, torch.utils.data.Dataset)
