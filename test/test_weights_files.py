@@ -114,7 +114,7 @@ def test_what_comes_with_the_package_is_not_fetched(tmp_path: Path, monkeypatch:
     (tmp_path / "package").mkdir()
     monkeypatch.setattr(files, "SHIPPED", tmp_path / "package")
     with pytest.raises(WeightsError, match=r"package/embedded\.safetensors .*is missing: install pave_ros again"):
-        files.resolve("auto", "detrpose_lite")
+        files.resolve("auto", files.EMBEDDED.model)
     source = tmp_path / "sources" / "embedded.safetensors"
     source.touch()
     (tmp_path / "package" / "embedded.safetensors").symlink_to(source)  # as `colcon build --symlink-install` has it
