@@ -129,9 +129,85 @@ def _querypose(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Arr
     return keypoints[best], scores[best], boxes[best]
 
 
+CENTERNET_CANDIDATES = 60  # Cells that are looked at, the best; each person has several.
+CENTERNET_LEAST = 0.02  # Score below which a cell is nobody.
+CENTERNET_SAME = 0.35  # Mean distance of two cells' rough keypoints, by their size, below which they are one person.
+CENTERNET_REACH = 0.12  # Deviation, by the person's size, of a rough keypoint from the joint's spot in the heatmap.
+CENTERNET_SPOT = 0.08  # Score of a spot that is as good as none: then the rough keypoint counts.
+
+
+def centernet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array]:
+    """People of CenterNet for the first picture of a batch: cells that mean the same person are made one, and rough
+    keypoints go to the spot of their joint in the heatmap that is strong and near (section 4.2 of the paper).
+
+    Args:
+        outputs: ``pred_logits`` (1, Q), ``pred_keypoints`` (1, Q, 2 K) and ``joints`` (1, K, h, w), see
+            `pave_ros.models.centernet`.
+        size: (width, height) of the picture in pixels.
+
+    Returns:
+        Keypoints (N, K, 3) of x, y in pixels and score, and scores (N,), best first.
+    """
+    scores = 1 / (1 + np.exp(-outputs["pred_logits"][0, :CENTERNET_CANDIDATES]))
+    scale = np.asarray(size, np.float32)
+    rough = outputs["pred_keypoints"][0, : len(scores)].reshape(len(scores), -1, 2) * scale
+    order = np.argsort(-scores, kind="stable")
+    kept = _distinct(rough, [i for i in order if scores[i] >= CENTERNET_LEAST])
+    keypoints = _snapped(rough[kept], outputs["joints"][0], scale)
+    # A cell knows whether somebody is there; the spots know whether the joints were found.
+    certainty = scores[kept] * np.sqrt(keypoints[..., 2].mean(1))
+    best = np.argsort(-certainty, kind="stable")
+    return keypoints[best], certainty[best]
+
+
+def _extent(rough: Array) -> Array:
+    """(N,) longer side of people's keypoints (N, K, 2), at least a pixel."""
+    return np.asarray(np.maximum((rough.max(1) - rough.min(1)).max(-1), 1.0))
+
+
+def _distinct(rough: Array, order: list[int]) -> list[int]:
+    """Those of the people, in this order, who are not nearly the same as one before."""
+    extent = _extent(rough)
+    kept: list[int] = []
+    for i in order:
+        apart = np.linalg.norm(rough[kept] - rough[i], axis=-1).mean(-1) if kept else np.zeros(0)
+        if not (apart < CENTERNET_SAME * np.minimum(extent[kept], extent[i])).any():
+            kept.append(i)
+    return kept
+
+
+def _snapped(rough: Array, joints: Array, scale: Array) -> Array:
+    """Rough keypoints (N, K, 2) in pixels -> (N, K, 3) at the spots of the heatmaps (K, h, w), with their scores."""
+    count, height, width = joints.shape
+    cell = scale / (width, height)
+    x, y = (np.arange(width) + 0.5) * cell[0], (np.arange(height) + 0.5) * cell[1]
+    reach = 2 * (CENTERNET_REACH * _extent(rough))[:, None, None] ** 2
+    near_x = np.exp(-((rough[..., 0, None] - x) ** 2) / reach)  # (N, K, w)
+    near_y = np.exp(-((rough[..., 1, None] - y) ** 2) / reach)
+    likely = joints * near_y[..., None] * near_x[:, :, None]  # (N, K, h, w)
+    row, column = np.divmod(likely.reshape(*likely.shape[:2], height * width).argmax(-1), width)
+    spot = joints[np.arange(count), row, column]
+    point = _refined(joints, row, column) * cell
+    weight = (spot / (spot + CENTERNET_SPOT))[..., None]
+    return np.concatenate((weight * point + (1 - weight) * rough, spot[..., None]), -1)
+
+
+def _refined(joints: Array, row: Array, column: Array) -> Array:
+    """(N, K, 2) x, y, in cells, of the centre of mass of the 3x3 cells around spots (N, K) of heatmaps (K, h, w)."""
+    padded = np.pad(joints, ((0, 0), (1, 1), (1, 1)))
+    around = np.arange(3)
+    index = np.arange(len(joints))[:, None, None]
+    mass = padded[index, (row[..., None] + around)[..., None], (column[..., None] + around)[..., None, :]]
+    mass = mass / np.maximum(mass.sum((-1, -2), keepdims=True), 1e-9)
+    return np.stack(
+        (column + (mass.sum(-2) * (around - 0.5)).sum(-1), row + (mass.sum(-1) * (around - 0.5)).sum(-1)), -1
+    )
+
+
 # System -> (keypoints (N, K, 3), scores (N,)) and, where they are more than the extents of the keypoints, boxes (N, 4);
 # best first.
 _SYSTEMS: dict[str, Callable[[Mapping[str, Array], tuple[int, int]], tuple[Array, ...]]] = {
+    "centernet": centernet_people,
     "detrpose": _detrpose,
     "pavenet": pavenet_people,
     "poet": _poet,

@@ -19,10 +19,8 @@ if [ ! -f "$data/$backbone" ]; then
 fi
 echo "== Pictures and labels"
 python -m pave_ros.training.prepare "$data/cache" --lspet "$1" --jhmdb "$2" --coco "$3" --scenes 600 --teacher "$4"
-echo "== The first stage alone"
-python -m pave_ros.cli train config/training/detrpose_lite_first_stage.yaml
-echo "== All of it"
-python -m pave_ros.cli train config/training/detrpose_lite.yaml
+echo "== Training"
+python -m pave_ros.cli train config/training/centernet_lite.yaml
 echo "== Into the package"
-python -m pave_ros.training.ship out/training/detrpose_lite/weights.safetensors \
-    --config config/training/detrpose_lite.yaml ${5:+--teacher "$4" --clips "$5"}
+python -m pave_ros.training.ship out/training/centernet_lite/weights.safetensors \
+    --config config/training/centernet_lite.yaml ${5:+--teacher "$4" --clips "$5"}

@@ -119,7 +119,7 @@ def test_what_comes_with_the_package_is_not_fetched(tmp_path: Path, monkeypatch:
     source.touch()
     (tmp_path / "package" / "embedded.safetensors").symlink_to(source)  # as `colcon build --symlink-install` has it
     for weights, model in (
-        ("auto", "detrpose_lite"),
+        ("auto", "centernet_lite"),
         ("embedded", "detrpose_n"),
         ("embedded.safetensors", "detrpose_n"),
     ):

@@ -69,7 +69,7 @@ class WeightsFile:
 
 EMBEDDED = WeightsFile(
     name="embedded.safetensors",
-    model="detrpose_lite",
+    model="centernet_lite",
     skeleton="coco17",
     url="",
     page="docs/embedded.md",

@@ -29,11 +29,12 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
         "swin_l_light",
     ),
     "vitpose": ("s", "b", "l", "h"),
+    "centernet": ("lite",),
 }
 
 
 # Other names of models. The embedded one is that whose weights come with the package.
-ALIASES = {"embedded": "detrpose_lite"}
+ALIASES = {"embedded": "centernet_lite"}
 
 # What runs where no model is named.
 DEFAULT = "detrpose_n"

@@ -175,24 +175,6 @@ class DETRPose(PoseModel):
         restored = [Prediction(p.logits[:, :count], p.keypoints[:, :count]) for p in predictions]
         return [best, *ours], restored
 
-    def forward_first_stage(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the first stage knows before it chooses.
-
-        Args:
-            images: (B, 3, H, W) RGB, normalised.
-            pictures, cells: (P,) each: cells, counted over all maps, finest first and row by row, of these pictures.
-
-        Returns:
-            Logits (B, S, 2) of all cells of all maps, keypoints (P, K, 2) of the given cells, and how much the cells
-            of the finest map resemble each keypoint's token, (B, K, H_0, W_0).
-        """
-        features = self.encode(images)
-        memory, anchors = self.selection.cells(features)
-        keypoints = self.selection.keypoints(memory[pictures, cells], anchors[0, cells])
-        tokens = self.selection.keypoint_embedding.weight
-        likeness = torch.einsum("bchw,kc->bkhw", features[0], tokens) / math.sqrt(tokens.shape[1])
-        return self.selection.class_head(memory), keypoints, likeness
-
     def fuse(self) -> DETRPose:
         """Fold normalisation and parallel branches into single convolutions; the outputs stay the same."""
         for module in self.modules():
@@ -219,23 +201,16 @@ class QuerySelection(nn.Module):
 
     def forward(self, features: Features) -> Prediction:
         """Maps (B, C, H_l, W_l) -> the best cells of each picture, or all where there are fewer"""
-        memory, anchors = self.cells(features)
+        anchors, valid = self.anchors(features)
+        memory = torch.cat([f.flatten(2).transpose(1, 2) for f in features], 1)
+        memory = self.norm(self.project(memory * valid.to(memory.dtype)))
         logits = self.class_head(memory)
         count = min(self.query_embedding.num_embeddings, memory.shape[1])
         best = logits.amax(-1).topk(count, dim=1).indices.unsqueeze(-1)
         memory = memory.gather(1, best.expand(-1, -1, memory.shape[-1]))
         anchors = anchors.expand(best.shape[0], -1, -1).gather(1, best.expand(-1, -1, 2))
-        return Prediction(logits.gather(1, best.expand(-1, -1, CLASSES)), self.keypoints(memory, anchors))
-
-    def cells(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Content (B, S, C) of all cells of maps (B, C, H_l, W_l), and their centres before the sigmoid (1, S, 2)"""
-        anchors, valid = self.anchors(features)
-        memory = torch.cat([f.flatten(2).transpose(1, 2) for f in features], 1)
-        return self.norm(self.project(memory * valid.to(memory.dtype))), anchors
-
-    def keypoints(self, memory: Tensor, anchors: Tensor) -> Tensor:
-        """(..., K, 2) of cells with content (..., C) and centres (..., 2)"""
-        return torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(-2))
+        keypoints = torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(2))
+        return Prediction(logits.gather(1, best.expand(-1, -1, CLASSES)), keypoints)
 
     def tokens(self, best: Prediction) -> Tensor:
         """(B, Q, 1 + K, C) learned content of the chosen queries, the token of the whole person first."""

@@ -30,8 +30,7 @@ class TrainingConfig:
         weights: checkpoint to start from, in the published layout; None starts afresh.
         backbone: pretrained backbone to start from (a file of tensors in the order of timm's model); None for none.
         frozen: parameters whose names begin with one of these are not trained, e.g. ``backbone.blocks.0``.
-        objective: module of `pave_ros.training` with the losses; empty for the model's own.
-        objective_options: arguments of its `criterion` beside the skeleton.
+        objective_options: arguments of the system's `criterion` beside the skeleton.
         accumulate: parts that the batch of a process is computed in, to save memory.
         learning_rate, backbone_learning_rate: at the peak.
         weight_decay: of AdamW.
@@ -57,7 +56,6 @@ class TrainingConfig:
     weights: Path | None = None
     backbone: Path | None = None
     frozen: tuple[str, ...] = ()
-    objective: str = ""
     objective_options: dict[str, Any] = field(default_factory=dict)
     accumulate: int = 1
     learning_rate: float = 1e-4

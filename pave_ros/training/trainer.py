@@ -110,7 +110,7 @@ class Trainer:
         self._samples = samples
         self.step = 0
         torch.manual_seed(config.seed)
-        module = import_module(f"pave_ros.training.{config.objective or models.split_name(config.model)[0]}")
+        module = import_module(f"pave_ros.training.{models.split_name(config.model)[0]}")
         # Some systems start from more than a classifier's backbone.
         self.model = self._initial_model(getattr(module, "load_backbone", load_backbone)).to(self.process.device)
         self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)

@@ -1,10 +1,8 @@
-"""The first stage of DETRPose by itself, supervised at all cells near a person: the start of a training from scratch.
+"""The training objective of CenterNet, the small model of the package: people as cells, joints as heatmaps.
 
-One-to-one matching tells a fresh network about one cell of each person and picture. Here every cell near a person's
-centre, on the maps whose cells suit the person's size, learns the person (one-to-many assignment as in FCOS), and the
-cells of the finest map learn which joint they show (a heatmap, as PETR has for its encoder), so that the decoder will
-find something there. The decoder itself, which costs most of a step, is left out. The losses of cells are DETRPose's.
-Start it with ``objective: first_stage``; the weights then are the start of a training with DETRPose's own objective.
+Every cell near a person's centre, on the maps whose cells suit the person's size, learns the person (one-to-many
+assignment as in FCOS) by a varifocal loss, L1 and OKS; the cells of the finest map learn which joints they show by the
+focal loss of CornerNet.
 """
 
 from __future__ import annotations
@@ -17,18 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pave_ros import skeletons
-from pave_ros.models.detrpose import DETRPose
-from pave_ros.training.detrpose import PERSON, LossWeights, inside
+from pave_ros.models.centernet import CenterNet, cell_centres
 from pave_ros.training.matching import keypoint_similarity
-from pave_ros.training.target import Target, mean_over_processes
+from pave_ros.training.target import Target, inside, mean_over_processes
 
 NEAR = 1.0  # Cells whose centre is so far from a person's, in cells, learn the person.
 SUITED = (2.0, 8.0)  # Length of a person in cells, on the maps that learn the person.
 # Score that a person's cell is to have at least: while keypoints are still anywhere, OKS alone would teach no scores.
 LEAST_QUALITY = 0.1
 ALPHA, GAMMA = 0.25, 2.0  # Of the varifocal loss for cells without a person.
-JOINTS_WEIGHT = 1.0
-JOINT_PRIOR = -4.0  # Logit of a cell that resembles no joint: joints are rare.
 JOINT_SPREAD = 0.7  # Standard deviation, in cells, of the spot around a joint where a miss costs less.
 
 
@@ -39,15 +34,6 @@ class Assignment:
     pictures: Tensor
     cells: Tensor
     people: Tensor
-
-
-def cell_centres(maps: Sequence[tuple[int, int]]) -> Tensor:
-    """Centres (S, 2) in 0..1 of the cells of maps of these heights and widths, row by row, map after map."""
-    grids = []
-    for height, width in maps:
-        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
-        grids.append(torch.stack((x / width, y / height), -1).flatten(0, 1))
-    return torch.cat(grids)
 
 
 def assign(target: Target, maps: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
@@ -69,12 +55,22 @@ def assign(target: Target, maps: Sequence[tuple[int, int]]) -> tuple[Tensor, Ten
     return cells, person[cells]
 
 
-def criterion(skeleton: str) -> FirstStageCriterion:
-    """The objective with DETRPose's weights."""
-    return FirstStageCriterion(skeleton)
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses. The heatmaps weigh most: they place the joints in the end."""
+
+    scores: float = 2.0
+    keypoints: float = 10.0
+    oks: float = 4.0
+    joints: float = 6.0
 
 
-class FirstStageCriterion:
+def criterion(skeleton: str) -> CenterNetCriterion:
+    """The objective with its usual weights."""
+    return CenterNetCriterion(skeleton)
+
+
+class CenterNetCriterion:
     """Losses of a batch.
 
     Args:
@@ -101,7 +97,7 @@ class FirstStageCriterion:
         here = [target.to(torch.device("cpu")) for target in targets]
         maps = [(-(-images.shape[-2] // s), -(-images.shape[-1] // s)) for s in _strides(model)]
         assignment = assignments(here, maps, device)
-        logits, keypoints, likeness = model(images, assignment.pictures, assignment.cells)
+        logits, keypoints, joints = model(images, assignment.pictures, assignment.cells)
         truth, labelled, areas = (
             torch.cat([getattr(t, name) for t in here]).to(device)[assignment.people]
             for name in ("keypoints", "labelled", "areas")
@@ -109,14 +105,14 @@ class FirstStageCriterion:
         oks = keypoint_similarity(keypoints.float(), truth, labelled, areas, self.sigmas.to(device))
         distance = ((keypoints - truth).abs().sum(-1) * labelled).sum()
         cells = mean_over_processes(len(assignment.cells), device)
-        quality = torch.zeros(logits.shape[:2], device=device)
+        quality = torch.zeros(logits.shape, device=device)
         quality[assignment.pictures, assignment.cells] = oks.detach().clamp(min=LEAST_QUALITY)
         ignored = torch.stack([inside(cell_centres(maps), target.ignored) for target in here]).to(device)
         return {
-            "classes": self.weights.classes * varifocal(logits[..., PERSON].float(), quality, ignored) / cells,
+            "scores": self.weights.scores * varifocal(logits.float(), quality, ignored) / cells,
             "keypoints": self.weights.keypoints * distance / cells,
             "oks": self.weights.oks * (1 - oks).sum() / cells,
-            "joints": JOINTS_WEIGHT * joint_loss(likeness.float() + JOINT_PRIOR, here),
+            "joints": self.weights.joints * joint_loss(joints.float(), here),
         }
 
 
@@ -183,11 +179,11 @@ def _strides(model: torch.nn.Module) -> tuple[int, ...]:
 
 
 class TrainingForward(torch.nn.Module):
-    """`forward_first_stage` as the module's forward, so that data parallel wrappers see it."""
+    """`forward_training` as the module's forward, so that data parallel wrappers see it."""
 
-    def __init__(self, model: DETRPose) -> None:
+    def __init__(self, model: CenterNet) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.model.forward_first_stage(images, pictures, cells)
+        return self.model.forward_training(images, pictures, cells)

@@ -1,16 +1,19 @@
-"""Which cells learn whom, the losses by hand, and that a few steps find the person."""
+"""CenterNet: which cells learn whom, the losses by hand, a few steps of training, and how joints are placed."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from pave_ros import models
-from pave_ros.training import first_stage
-from pave_ros.training.first_stage import assign, assignments, cell_centres, joint_loss, joint_maps, varifocal
+from pave_ros import models, postprocessing
+from pave_ros.models.centernet import cell_centres
+from pave_ros.postprocessing import centernet_people
+from pave_ros.training import centernet
+from pave_ros.training.centernet import assign, assignments, joint_loss, joint_maps, varifocal
 from pave_ros.training.target import Target
 
 MAPS = [(8, 8), (4, 4), (2, 2)]
@@ -94,15 +97,15 @@ def test_joint_loss_by_hand() -> None:
 
 def test_a_few_steps_move_the_keypoints_to_the_person() -> None:
     torch.manual_seed(0)
-    model = models.create("detrpose_lite").train()
+    model = models.create("centernet_lite").train()
     person = people((0.3, 0.3, 0.4, 0.4))
-    criterion, forward = first_stage.criterion("coco17"), first_stage.TrainingForward(model)
+    criterion, forward = centernet.criterion("coco17"), centernet.TrainingForward(model)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     images = torch.randn(2, 3, 64, 64)
     history = []
     for _ in range(12):
         losses = criterion(forward, images, [person, people()], [0, 1])
-        history.append({name: float(value) for name, value in losses.items()})
+        history.append({name: float(value.detach()) for name, value in losses.items()})
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -111,8 +114,61 @@ def test_a_few_steps_move_the_keypoints_to_the_person() -> None:
 
 
 def test_a_batch_without_people_trains_too() -> None:
-    model = models.create("detrpose_lite").train()
-    forward = first_stage.TrainingForward(model)
-    losses = first_stage.criterion("coco17")(forward, torch.randn(1, 3, 64, 64), [people()], [0])
+    model = models.create("centernet_lite").train()
+    forward = centernet.TrainingForward(model)
+    losses = centernet.criterion("coco17")(forward, torch.randn(1, 3, 64, 64), [people()], [0])
     torch.stack(list(losses.values())).sum().backward()
-    assert float(losses["keypoints"].detach()) == 0 and float(losses["classes"].detach()) > 0
+    assert float(losses["keypoints"].detach()) == 0 and float(losses["scores"].detach()) > 0
+
+
+# --- post-processing ----------------------------------------------------------------------------------------------
+
+
+def outputs(
+    rough: list[list[tuple[float, float]]], scores: list[float], spots: list[tuple[int, int, int]]
+) -> dict[str, np.ndarray]:
+    """Raw outputs with two joints on a map of 10x10 cells, with spots (joint, row, column)."""
+    joints = np.zeros((1, 2, 10, 10), np.float32)
+    for joint, row, column in spots:
+        joints[0, joint, row, column] = 0.9
+    logits = np.log(np.array(scores) / (1 - np.array(scores)))
+    return {
+        "pred_logits": logits[None].astype(np.float32),
+        "pred_keypoints": np.array(rough, np.float32).reshape(1, len(rough), -1),
+        "joints": joints,
+    }
+
+
+def test_rough_keypoints_go_to_the_near_spot_of_their_own_joint() -> None:
+    raw = outputs([[(0.2, 0.2), (0.2, 0.8)]], [0.9], [(0, 2, 2), (0, 9, 9), (1, 7, 2), (1, 2, 2)])
+    keypoints, scores = centernet_people(raw, (200, 100))
+    weight = 0.9 / (0.9 + postprocessing.CENTERNET_SPOT)
+    assert keypoints[0, 0, :2] == pytest.approx([weight * 50 + (1 - weight) * 40, weight * 25 + (1 - weight) * 20])
+    assert keypoints[0, 1, :2] == pytest.approx([weight * 50 + (1 - weight) * 40, weight * 75 + (1 - weight) * 80])
+    assert keypoints[0, :, 2] == pytest.approx([0.9, 0.9])
+    assert scores[0] == pytest.approx(0.9 * math.sqrt(0.9), rel=1e-5)
+
+
+def test_without_a_spot_the_rough_keypoint_stays_and_is_unsure() -> None:
+    keypoints, scores = centernet_people(outputs([[(0.2, 0.3), (0.4, 0.8)]], [0.9], []), (100, 100))
+    assert keypoints[0, :, :2] == pytest.approx(np.array([[20, 30], [40, 80]]), abs=1e-3)
+    assert float(keypoints[0, :, 2].max()) == 0 and float(scores[0]) == 0
+
+
+def test_spots_between_cells_are_found_by_their_centre_of_mass() -> None:
+    raw = outputs([[(0.3, 0.2), (0.2, 0.8)]], [0.9], [(0, 2, 2), (0, 2, 3), (1, 7, 2)])
+    keypoints, _ = centernet_people(raw, (100, 100))
+    assert keypoints[0, 0, :2] == pytest.approx([30, 25 * 0.9 / 0.98 + 20 * 0.08 / 0.98], abs=1e-3)
+
+
+def test_cells_of_the_same_person_are_one() -> None:
+    same, moved, other = [(0.2, 0.2), (0.2, 0.6)], [(0.22, 0.2), (0.22, 0.62)], [(0.7, 0.2), (0.7, 0.6)]
+    spots = [(0, 2, 2), (1, 6, 2), (0, 2, 7), (1, 6, 7)]
+    keypoints, scores = centernet_people(outputs([moved, same, other], [0.4, 0.8, 0.6], spots), (100, 100))
+    assert len(keypoints) == 2 and scores[0] > scores[1]
+    assert keypoints[0, 0, 0] < 30 and keypoints[1, 0, 0] > 60
+
+
+def test_nobody() -> None:
+    keypoints, scores = centernet_people(outputs([[(0.2, 0.2), (0.2, 0.6)]], [0.001], []), (100, 100))
+    assert keypoints.shape == (0, 2, 3) and scores.shape == (0,)
