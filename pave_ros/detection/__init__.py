@@ -6,9 +6,10 @@ Importing this package is cheap; each library loads when it is used.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pave_ros.checkpoints import files
-from pave_ros.detection.base import Detector, DetectorError
+if TYPE_CHECKING:
+    from pave_ros.detection.base import Detector
 
 GIVEN = "given"  # No detector: the boxes come with the pictures.
 RANDOM = "random"
@@ -40,13 +41,13 @@ def open_detector(name: str, weights: str | Path = "auto", device: str = "auto")
 
         return OnnxDetector(Path(name).expanduser(), device)
     if name in TORCHVISION:
+        from pave_ros.checkpoints import files
         from pave_ros.detection.torchvision import TorchvisionDetector
 
         return TorchvisionDetector(name, None if str(weights) == RANDOM else files.resolve(weights, name), device)
+    from pave_ros.detection.base import DetectorError
+
     raise DetectorError(
         f"unknown detector {name!r}; known: {', '.join(TORCHVISION)}, the path of an .onnx file, the name of a pose "
         f"model, and {GIVEN} (boxes that come with the pictures)"
     )
-
-
-__all__ = ["GIVEN", "RANDOM", "TORCHVISION", "Detector", "DetectorError", "open_detector"]

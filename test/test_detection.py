@@ -1,0 +1,212 @@
+"""Person detectors: torchvision's, ONNX files of every layout that is understood, and pose models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from pave_ros.checkpoints import files
+from pave_ros.checkpoints.files import WeightsError
+from pave_ros.detection import open_detector
+from pave_ros.detection.base import DetectorError
+from pave_ros.detection.onnx import OnnxDetector, letterboxed
+from pave_ros.detection.pose import PoseDetector
+from pave_ros.detection.torchvision import TorchvisionDetector
+from pave_ros.engines.base import EngineError
+from pave_ros.estimator import Estimator
+from pave_ros.persons import Boxes, Persons
+from pave_ros.topdown import TopDownOptions
+
+SMALL = "ssdlite320_mobilenet_v3_large"
+
+
+def write_onnx(
+    path: Path,
+    outputs: dict[str, np.ndarray[Any, Any]],
+    size: Sequence[int | str] = (64, 64),
+    with_sizes: bool = False,
+    **metadata: str,
+) -> Path:
+    """A file that gives every picture the same answer; with sizes, the boxes are shares of the picture."""
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *size])
+    inputs, nodes, initializers = [images], [], []
+    if with_sizes:
+        inputs.append(helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, [1, 2]))
+        nodes.append(helper.make_node("Cast", ["orig_target_sizes"], ["sizes"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Concat", ["sizes", "sizes"], ["corners"], axis=1))
+    for name, value in outputs.items():
+        grows = with_sizes and name == "boxes"
+        initializers.append(numpy_helper.from_array(value, f"{name}_value"))
+        nodes.append(helper.make_node("Mul" if grows else "Identity", [f"{name}_value", *["corners"] * grows], [name]))
+    kinds = {name: helper.np_dtype_to_tensor_dtype(value.dtype) for name, value in outputs.items()}
+    declared = [helper.make_tensor_value_info(name, kind, outputs[name].shape) for name, kind in kinds.items()]
+    graph = helper.make_graph(nodes, "detector", inputs, declared, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    return path
+
+
+def picture(width: int = 128, height: int = 96) -> np.ndarray[Any, Any]:
+    return np.full((height, width, 3), 60, np.uint8)
+
+
+def assert_boxes(found: Boxes, boxes: Sequence[Sequence[float]], scores: Sequence[float]) -> None:
+    np.testing.assert_allclose(found.boxes, np.reshape(boxes, (-1, 4)), atol=1e-3)
+    np.testing.assert_allclose(found.scores, scores, atol=1e-5)
+
+
+# --- ONNX -----------------------------------------------------------------------------------------------------------
+
+
+def test_yolo_with_all_anchors(tmp_path: Path) -> None:
+    """Centres and sizes in the letterboxed input, 64 / 128 of the picture; overlaps are suppressed, others are not."""
+    anchors = np.zeros((1, 4 + 3, 40), np.float32)  # x, y, w, h, three classes
+    anchors[0, :, 0] = [20, 16, 20, 24, 0.1, 0.9, 0.2]
+    anchors[0, :, 1] = [20.5, 16, 20, 24, 0.1, 0.8, 0.2]  # the same person again
+    anchors[0, :, 2] = [50, 16, 10, 24, 0.0, 0.3, 0.1]
+    anchors[0, :, 3] = [40, 30, 10, 24, 0.9, 0.1, 0.1]  # something else
+    anchors[0, :, 4] = [10, 30, 4, 4, 0.0, 0.01, 0.0]  # hardly anything
+    path = write_onnx(tmp_path / "yolo.onnx", {"output0": anchors}, names="{0: 'dog', 1: 'person', 2: 'car'}")
+    detect = open_detector(str(path), device="cpu")
+    assert detect.name == "yolo"
+    assert_boxes(detect(picture()), [[20, 8, 40, 48], [90, 8, 20, 48]], [0.9, 0.3])
+    assert_boxes(OnnxDetector(path, "cpu", person=0)(picture()), [[70, 36, 20, 48]], [0.9])
+
+
+def test_yolo_that_suppresses_overlaps_itself(tmp_path: Path) -> None:
+    rows = np.array([[[10, 4, 30, 28, 0.9, 0], [32, 0, 64, 64, 0.8, 16]]], np.float32)
+    path = write_onnx(tmp_path / "yolo11.onnx", {"output0": rows}, size=("h", "w"))
+    # Free sides: 640, five times the picture.
+    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[2, 0.8, 4, 4.8]], [0.9])
+
+
+def test_detr_with_the_size_of_the_picture(tmp_path: Path) -> None:
+    outputs = {
+        "labels": np.array([[0, 5, 0]], np.int64),
+        "boxes": np.array([[[0.25, 0.5, 0.5, 1.0], [0, 0, 1, 1], [0.5, 0, 1.0, 0.5]]], np.float32),
+        "scores": np.array([[0.7, 0.9, 0.8]], np.float32),
+    }
+    path = write_onnx(tmp_path / "dfine.onnx", outputs, with_sizes=True)
+    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[64, 0, 64, 48], [32, 48, 32, 48]], [0.8, 0.7])
+
+
+def test_torchvisions_own_export(tmp_path: Path) -> None:
+    outputs = {
+        "boxes": np.array([[10, 4, 30, 28], [0, 0, 5, 5]], np.float32),
+        "labels": np.array([1, 0], np.int64),
+        "scores": np.array([0.6, 0.9], np.float32),
+    }
+    path = write_onnx(tmp_path / "frcnn.onnx", outputs)
+    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[20, 8, 40, 48]], [0.6])
+
+
+def test_files_that_are_no_detector(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        open_detector(str(tmp_path / "nowhere.onnx"))
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(DetectorError, match=r"text\.onnx.*cannot load"):
+        open_detector(str(tmp_path / "text.onnx"), device="cpu")
+    odd = write_onnx(tmp_path / "odd.onnx", {"a": np.zeros(1, np.float32), "b": np.zeros(1, np.float32)})
+    with pytest.raises(DetectorError, match=r"odd\.onnx.*a, b"):
+        OnnxDetector(odd, "cpu")
+    flat = write_onnx(tmp_path / "flat.onnx", {"a": np.zeros((1, 1, 6), np.float32)}, size=(8,))
+    with pytest.raises(DetectorError, match=r"flat\.onnx.*images.*not a picture"):
+        OnnxDetector(flat, "cpu")
+
+
+def test_letterboxed_pictures_keep_their_proportions() -> None:
+    out, scale = letterboxed(picture(128, 32), (64, 64))
+    assert out.shape == (64, 64, 3) and scale == 0.5
+    assert (out[:16] == 60).all() and (out[16:] == 114).all()
+
+
+# --- torchvision ----------------------------------------------------------------------------------------------------
+
+
+def test_torchvision_finds_what_its_model_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels other than the person's are left out, corners become width and height, channels are put in order."""
+    detect = TorchvisionDetector(SMALL, None, "cpu")
+    seen: list[torch.Tensor] = []
+
+    def answer(images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        seen.extend(images)
+        boxes = torch.tensor([[0.0, 0, 9, 9], [10, 20, 40, 80], [1, 2, 3, 4]])
+        return [{"boxes": boxes, "labels": torch.tensor([3, 1, 1]), "scores": torch.tensor([0.9, 0.5, 0.8])}]
+
+    monkeypatch.setattr(detect, "_model", answer)
+    image = picture()
+    image[..., 0] = 255
+    assert_boxes(detect(image), [[1, 2, 2, 2], [10, 20, 30, 60]], [0.8, 0.5])
+    detect(image[..., ::-1].copy(), bgr=True)
+    assert torch.equal(seen[0], seen[1]) and seen[0].shape == (3, 96, 128) and float(seen[0][0].min()) == 1
+
+
+def test_a_real_network_of_torchvision_runs_and_takes_a_file(tmp_path: Path) -> None:
+    one = open_detector(SMALL, "random", "cpu")
+    assert isinstance(one, TorchvisionDetector) and isinstance(one(picture()), Boxes)
+    torch.save(one._model.state_dict(), tmp_path / "weights.pth")
+    again = open_detector(SMALL, tmp_path / "weights.pth", "cpu")
+    assert isinstance(again, TorchvisionDetector)
+    other = again._model.state_dict()
+    assert all(torch.equal(value, other[key]) for key, value in one._model.state_dict().items())
+    torch.save({"some.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(DetectorError, match=r"other\.pth.*not the weights of ssdlite320"):
+        open_detector(SMALL, tmp_path / "other.pth", "cpu")
+
+
+def test_without_a_network_the_error_says_how_to_get_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path))
+
+    def nowhere(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(files._OPENER, "open", nowhere)
+    with pytest.raises(
+        WeightsError, match=r"weights download fasterrcnn_resnet50_fpn_v2.*https://download.pytorch.org"
+    ):
+        open_detector("fasterrcnn_resnet50_fpn_v2")
+
+
+def test_unknown_detectors() -> None:
+    with pytest.raises(DetectorError, match=r"'magic'.*fasterrcnn_resnet50_fpn_v2.*given"):
+        open_detector("magic")
+    with pytest.raises(EngineError, match="device"):
+        open_detector(SMALL, "random", "quantum")
+
+
+# --- pose models ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pose_model_gives_the_boxes_around_its_people() -> None:
+    points = np.full((2, 17, 3), np.nan, np.float32)
+    points[0, 0], points[0, 1] = (10, 20, 0.9), (30, 60, 0.9)
+    points[1, 5], points[1, 6] = (50, 10, 0.9), (60, 30, 0.9)
+    persons = Persons.from_keypoints(points, [0.8, 0.6], "coco17")
+    detect = PoseDetector("some_pose", lambda image, bgr: persons)
+    assert_boxes(detect(picture()), [[8, 16, 24, 48], [49, 8, 12, 24]], [0.8, 0.6])
+
+
+def test_the_estimator_opens_every_kind_of_detector(tmp_path: Path) -> None:
+    rows = np.array([[[10, 4, 30, 28, 0.9, 0]]], np.float32)
+    path = write_onnx(tmp_path / "boxes.onnx", {"output0": rows})
+    names = {str(path): "boxes", "given": "given", "detrpose_n": "detrpose_n", SMALL: SMALL}
+    for detector, name in names.items():
+        options = TopDownOptions(detector=detector, detector_weights="random")
+        estimator = Estimator("vitpose_s", "random", "cpu", input_size=(32, 32), score_threshold=0.0, top_down=options)
+        assert estimator.detector == name and estimator.window == 1
+        if detector == str(path):
+            persons = estimator(picture())
+            assert persons.boxes.tolist() == [[20, 8, 40, 48]] and persons.keypoints.shape == (1, 17, 3)
+    with pytest.raises(DetectorError, match="magic"):
+        Estimator("vitpose_s", "random", "cpu", input_size=(32, 32), top_down=TopDownOptions(detector="magic"))
+    assert Estimator("detrpose_n", "random", "cpu", input_size=(32, 32)).detector == ""
