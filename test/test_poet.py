@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def test_the_file_tells_the_number_of_queries_and_keypoints(tmp_path: Path) -> N
     assert opened.queries.shape == (50, 256)
     assert LAYOUT.keypoint_count({"kpt_embed.layers.2.weight": torch.empty(44, 256)}) == 14
     assert LAYOUT.keypoint_count({}) is None
+
+
+def test_the_published_training_checkpoint_keeps_its_arguments_beside_the_tensors(tmp_path: Path) -> None:
+    content = {"model": {"a": torch.ones(2)}, "optimizer": {"state": {}}, "epoch": 3, "args": Namespace(lr=5e-5)}
+    torch.save(content, tmp_path / "checkpoint.pth")
+    assert loading.read(tmp_path / "checkpoint.pth")["a"].tolist() == [1, 1]
 
 
 def test_the_pretrained_beginning_stays_as_it_is(model: POET) -> None:

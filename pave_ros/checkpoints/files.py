@@ -121,6 +121,15 @@ WEIGHTS: tuple[WeightsFile, ...] = tuple(
         )
         for width, drive in ((32, "1NWdntVoKFz7KjcDjTGwmAHyEEcS2PWC5"), (48, "1SFECnDV97D_W9Ij4WjcX3BfbiNbGue67"))
     ),
+    # Of POET the ResNet-50 model; the licence is that of the code it is linked from.
+    WeightsFile(
+        name="poet_ckpt.pth",
+        model="poet_r50",
+        skeleton="coco17",
+        url="https://zenodo.org/records/7972042/files/poet_ckpt.pth",
+        page="https://github.com/amathislab/poet",
+        licence="Apache-2.0",
+    ),
     # Person detectors, see `pave_ros.detection`; they give boxes and no keypoints.
     *(
         WeightsFile(

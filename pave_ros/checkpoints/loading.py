@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -32,7 +33,8 @@ def read(path: Path | str) -> State:
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint file: {path}")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):  # DETR's successors keep their arguments so: plain data.
+            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and unpickling that could run code ({_first(error)})"

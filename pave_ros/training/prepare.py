@@ -1,4 +1,4 @@
-"""Prepare data sets for training, once: decode, let a teacher look, complete the labels, write stores of pictures.
+"""Prepare data sets for training, once: decode, write stores of pictures; let a teacher look, complete the labels.
 
     python -m pave_ros.training.prepare CACHE --lspet DIR --jhmdb DIR --coco DIR --scenes 500 --teacher FILE.onnx
 
@@ -30,6 +30,7 @@ JHMDB_STRIDE = 3  # every third frame of its videos: neighbouring ones are nearl
 SYNTHETIC_SIZES = ((640, 480), (640, 360), (480, 640))
 # Longest side, in pixels, at which the teacher first sees a data set; its pictures differ in resolution.
 TEACHER_SIZES = {"lspet": 256, "jhmdb": 320, "coco": 512}
+ANIMALS = {"macaque", "ap10k"}  # The teacher knows people only.
 SIDES_UNSURE = {"lspet"}  # about one in ten of its people has left and right mixed up
 
 Masks = Callable[[str, int], "Image | None"]
@@ -117,17 +118,24 @@ def _drawn(scenes: int) -> Iterator[Picture]:
 
 def prepare(
     cache: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    teacher: Annotated[Path, typer.Option(help="MoveNet MultiPose as an ONNX file.")],
+    teacher: Annotated[
+        Path | None, typer.Option(help="MoveNet MultiPose as an ONNX file, which labels the people that were left out.")
+    ] = None,
     lspet: Annotated[Path | None, typer.Option(help="Folder of LSPET.")] = None,
     jhmdb: Annotated[Path | None, typer.Option(help="Folder of JHMDB.")] = None,
     coco: Annotated[Path | None, typer.Option(help="Folder of COCO pictures.")] = None,
+    macaque: Annotated[Path | None, typer.Option(help="Folder of MacaquePose, or its annotation file.")] = None,
+    ap10k: Annotated[Path | None, typer.Option(help="Folder of AP-10K, or its annotation file.")] = None,
     scenes: Annotated[int, typer.Option(help="Scenes of the synthetic source, four pictures each.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads of the teacher, 0 for all.")] = 0,
 ) -> None:
-    """Write the pictures and completed labels that training reads."""
-    for name, root in (("coco", coco), ("jhmdb", jhmdb), ("lspet", lspet)):
+    """Write the pictures and labels that training reads; with a teacher, the labels completed."""
+    roots = {"coco": coco, "jhmdb": jhmdb, "lspet": lspet, "macaque": macaque, "ap10k": ap10k}
+    for name, root in roots.items():
         if root is not None:
-            complete(cache, store_of(cache, name, partial(_opened, name, root)), teacher, Completion(), threads)
+            store = store_of(cache, name, partial(_opened, name, root))
+            if teacher is not None and name not in ANIMALS:
+                complete(cache, store, teacher, Completion(), threads)
     if scenes:
         store_of(cache, "synthetic", partial(_drawn, scenes))
 
