@@ -15,9 +15,15 @@ from torch import Tensor, nn
 from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.checkpoints.loading import CheckpointError
+from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
+from pave_ros.engines.pytorch import PyTorchEngine
+from pave_ros.frames import Frame
 from pave_ros.models import tarvitpose
 from pave_ros.models.tarvitpose import TARViTPose
 from pave_ros.models.vitpose import Variant, ViTPose, crop_info
+from pave_ros.persons import Boxes
+from pave_ros.topdown import TopDown
 from pave_ros.training import tarvitpose as training
 from pave_ros.training.target import Target
 from pave_ros.training.tarvitpose import NONE, HeatmapCriterion, TrainingForward
@@ -154,6 +160,26 @@ def test_training_starts_from_vitpose(tmp_path: Path) -> None:
     loading.save(tiny(), tmp_path / "tar.pth")
     with pytest.raises(CheckpointError, match=r"tar\.pth.*head\.deconv_layers"):
         training.load_backbone(model, tmp_path / "tar.pth")
+
+
+# --- export -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_exported_parts_find_the_same_people(tmp_path: Path, published: bool) -> None:
+    """Both stages on the exported files, several people at once, against both stages on the network."""
+    file = export_onnx(tiny(published), tmp_path / "tar.onnx")
+    boxes = Boxes.of([[20, 10, 60, 100], [90, 20, 50, 80], [5, 5, 30, 60]], [0.9, 0.8, 0.7])
+    images = np.random.default_rng(0).integers(0, 256, (5, 128, 160, 3), np.uint8)
+    found = []
+    for engine in (PyTorchEngine(tiny(published), "cpu"), OnnxRuntimeEngine(file, "cpu", threads=1)):
+        frames = [Frame(stamp=t, image=image, boxes=boxes) for t, image in enumerate(images)]
+        found.append(TopDown(engine, None).estimate(frames, 20))
+    assert len(found[0]) == 3
+    np.testing.assert_allclose(found[1].scores, found[0].scores, atol=1e-4)
+    np.testing.assert_allclose(found[1].keypoints[..., 2], found[0].keypoints[..., 2], atol=1e-4)
+    # Untrained heatmaps have equal neighbours, between which rounding decides.
+    assert (np.abs(found[1].keypoints[..., :2] - found[0].keypoints[..., :2]) < 1e-2).mean() > 0.9
 
 
 # --- training -----------------------------------------------------------------------------------------------------

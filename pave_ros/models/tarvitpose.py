@@ -87,7 +87,7 @@ class TARViTPose(ViTPose):
         """``heatmaps`` (B, K, 4 h, 4 w) of the frame in the middle of the window."""
         tokens = [self._tokens(features) for features, _ in window]
         hidden = self._hidden(torch.stack([likely for _, likely in window], 1))
-        joints = (self.query_content.weight + self.query_position.weight).expand(len(tokens[0]), -1, -1)
+        joints = (self.query_content.weight + self.query_position.weight).expand(tokens[0].shape[0], -1, -1)
         everywhere = torch.cat(tokens, 1)
         for layer in self.aggregation:
             joints = layer(joints, everywhere, hidden)
@@ -98,7 +98,7 @@ class TARViTPose(ViTPose):
     def _tokens(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, h w, C)"""
         if self.published_reshapes:
-            return features.reshape(len(features), -1, features.shape[1])
+            return features.reshape(features.shape[0], -1, features.shape[1])
         return features.flatten(2).transpose(1, 2)
 
     def _map(self, tokens: Tensor, shape: torch.Size) -> Tensor:
@@ -110,7 +110,7 @@ class TARViTPose(ViTPose):
         mask = (likely < MASK_THRESHOLD).flatten(3)
         if not self.published_reshapes:
             mask = mask.transpose(1, 2)
-        mask = mask.reshape(len(mask), likely.shape[2], -1)
+        mask = mask.reshape(mask.shape[0], likely.shape[2], -1)
         # A joint that may look nowhere would become NaN, so it looks everywhere. Heatmaps with a single sharp peak,
         # which scaling down can miss, come from untrained heads only.
         mask = mask & ~mask.all(-1, keepdim=True)
