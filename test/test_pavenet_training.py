@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pave_ros import models
 from pave_ros.datasets.base import Labels
 from pave_ros.models import pavenet
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.pavenet import PAVENet, Prediction
+from pave_ros.synthetic.scene import Scene
+from pave_ros.training import augmentation as augment
 from pave_ros.training import pavenet as objective
 from pave_ros.training.clips import ClipSettings, TrainingClips, clip_samples, moved
 from pave_ros.training.sources import Mixture, SourceError
@@ -39,8 +41,8 @@ def target(keypoints: list[list[list[float]]], labelled: list[list[int]], ignore
 
 def tiny(frames: int = 3) -> PAVENet:
     row = pavenet.Variant(
-        "test_efficientnet", frames=frames, encoder_layers=1, pose_layers=2, joint_layers=1,
-        hidden=64, inner=128, queries=6, persons=1,
+        "test_efficientnet", levels=(3, 4), frames=frames, encoder_layers=1, pose_layers=2, joint_layers=1,
+        hidden=64, inner=64, queries=4, persons=1,
     )  # fmt: skip
     info = ModelInfo("pavenet", "r50", "coco17", (64, 64), 1, (0.5,) * 3, (0.25,) * 3, window=frames)
     torch.manual_seed(0)
@@ -166,3 +168,66 @@ def test_the_configurations_are_readable(name: str) -> None:
     assert ClipSettings(**settings.data["clips"]).frames == 3
     Mixture.from_dict({"cache": ".", "weights": {}, **{k: v for k, v in settings.data.items() if k != "clips"}})
     assert issubclass(TrainingClips, torch.utils.data.Dataset)
+
+
+# --- what the frames around are for -------------------------------------------------------------------------------
+
+
+def walking() -> list[tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
+    """Three frames each of single people of the synthetic scene, with the keypoints (17, 2) of the middle one, pixels,
+    and which of them are labelled."""
+    clips = []
+    for scene in (Scene(seed=seed, width=160, height=120, persons=1) for seed in (6, 12)):
+        for number in range(0, 160, 20):
+            frames = [scene.frame(number + i) for i in range(3)]
+            if len(frames[1].persons) == 1 and (frames[1].visibility > 0).sum() > 12:
+                points = frames[1].persons.keypoints[0, :, :2]
+                clips.append(([frame.image for frame in frames], points, frames[1].visibility[0] > 0))
+    return clips
+
+
+def hidden(clip: tuple[list[np.ndarray], np.ndarray, np.ndarray], rng: np.random.Generator) -> tuple[Tensor, Target]:
+    """The person somewhere in frames (3, 3, 64, 64) of which the middle one shows nothing, and where they are in it."""
+    images, points, seen = clip
+    low, high = points[seen].min(0), points[seen].max(0)
+    matrix = augment.scaling(64 / (high - low).max() * rng.uniform(0.5, 0.75))
+    matrix = augment.rotation(rng.normal(0, 8)) @ matrix @ augment.translation(*-(low + high) / 2)
+    matrix = augment.translation(*(32 + rng.uniform(-14, 14, 2))) @ matrix
+    shown = np.stack([augment.warp_image(image, matrix, (64, 64)) for image in images])
+    shown[1] = 127
+    places = (points @ matrix[:2, :2].T + matrix[:2, 2]) / 64
+    people = target([places.tolist()], [seen.tolist()])
+    return (torch.from_numpy(shown.transpose(0, 3, 1, 2)) / 255 - 0.5), people
+
+
+def error_after_training(frames: int, clips: list[tuple[list[np.ndarray], np.ndarray, np.ndarray]]) -> float:
+    """Mean distance of the keypoints in pixels, of clips as they were trained on but placed anew."""
+    model = tiny(frames)
+    criterion, forward = objective.criterion("coco17"), objective.TrainingForward(model.train())
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    rng = np.random.default_rng(0)
+    middle = slice(None) if frames == 3 else slice(1, 2)
+    for step in range(80):
+        batch = [hidden(clips[rng.integers(len(clips))], rng) for _ in range(8)]
+        images = torch.stack([images[middle] for images, _ in batch])
+        loss = torch.stack(list(criterion(forward, images, [people for _, people in batch], [0] * 8).values())).sum()
+        optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 30)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    model.eval()
+    rng, errors = np.random.default_rng(1), []
+    for clip in clips * 3:
+        images, people = hidden(clip, rng)
+        with torch.no_grad():
+            found = model(images[None, middle])["pred_keypoints"][0, 0].view(17, 2)
+        errors.append(float((found - people.keypoints[0]).norm(dim=-1)[people.labelled[0]].mean()) * 64)
+    return float(np.mean(errors))
+
+
+def test_the_frames_around_tell_where_a_person_is_whom_the_middle_frame_hides() -> None:
+    clips = walking()
+    assert len(clips) >= 6
+    alone, in_context = (error_after_training(frames, clips) for frames in (1, 3))
+    assert in_context < 0.65 * alone, (alone, in_context)
