@@ -86,9 +86,11 @@ def _halved(weights: Path) -> PoseModel:
 def _compare(checkpoint: Path, exported: Path) -> None:
     """ShippingError unless both files find the same people, however unsure, in a picture."""
     image = Scene(seed=3, width=640, height=480).frame(30).image
-    one, other = (
-        Estimator(MODEL, path, "cpu", score_threshold=0.0, max_persons=10)(image) for path in (checkpoint, exported)
-    )
+    options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "score_threshold": 0.0, "max_persons": 10}
+    one = Estimator(MODEL, checkpoint, engine="pytorch", **options)(image)
+    other = Estimator(MODEL, exported, engine="onnxruntime", **options)(image)
+    if not (len(one) and len(other)):
+        raise ShippingError("nobody at all is found in a picture of the synthetic scene: are these weights trained?")
     apart = np.linalg.norm(one.keypoints[:, None, :, :2] - other.keypoints[None, :, :, :2], axis=-1).max(axis=-1)
     if not (apart.min(axis=1) < NEAR).all():
         raise ShippingError(f"torch and ONNX Runtime put keypoints up to {apart.min(axis=1).max():.2f} pixels apart")
