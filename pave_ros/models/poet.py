@@ -113,7 +113,7 @@ class POET(PoseModel):
         (cells,) = features
         memory = cells.flatten(2).transpose(1, 2)
         places = memory + self.positions(cells)
-        tokens = torch.zeros_like(self.queries).expand(len(memory), -1, -1)
+        tokens = torch.zeros_like(self.queries).expand(memory.shape[0], -1, -1)
         outputs = []
         for layer in self.decoder:
             tokens = layer(tokens, self.queries, memory, places)
