@@ -1,4 +1,4 @@
-"""Time of DETRPose for one picture, with PyTorch and with ONNX Runtime, on the CPU or a GPU.
+"""Time of DETRPose for one picture, with PyTorch, ONNX Runtime and OpenVINO, on the CPU or a GPU.
 
     python benchmarks/detrpose.py                       # all variants
     python benchmarks/detrpose.py n s --rounds 20 --json out/detrpose.json
@@ -6,7 +6,7 @@
 
 Weights are untrained, which changes nothing about the time. The candidates of a variant take turns, picture by picture,
 so that whatever else the machine does hits all alike; medians are printed, and how many times faster than the first
-column each one is.
+column each one is. On a busy machine look at the processor time of all threads instead, which is printed too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import torch
 from pave_ros import models
 from pave_ros.engines.export import export_onnx
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
+from pave_ros.engines.openvino import OpenVinoEngine
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.models.detrpose import VARIANTS
 
@@ -48,7 +49,11 @@ def candidates(variant: str, size: tuple[int, int], device: str, published: Path
     with tempfile.TemporaryDirectory() as folder:
         file = export_onnx(models.create("detrpose", variant), Path(folder) / "model.onnx", size)
         by_onnx = OnnxRuntimeEngine(file, device)
-    found["ONNX Runtime"] = lambda: by_onnx.decode([by_onnx.encode(picture)])
+        found["ONNX Runtime"] = lambda: by_onnx.decode([by_onnx.encode(picture)])
+        if by_onnx.device == "cpu":
+            for precision in ("fp32", "auto"):
+                engine = OpenVinoEngine(file, precision=precision)
+                found[f"OpenVINO {engine.precision}"] = lambda engine=engine: engine.decode([engine.encode(picture)])
     return found
 
 
@@ -84,16 +89,19 @@ def published_model(variant: str, size: tuple[int, int], checkout: Path, picture
     return run
 
 
-def medians(found: dict[str, Candidate], rounds: int) -> dict[str, float]:
-    """Milliseconds of each candidate, which take turns after one round of warming up."""
-    times: dict[str, list[float]] = {name: [] for name in found}
+def medians(found: dict[str, Candidate], rounds: int) -> dict[str, tuple[float, float]]:
+    """Milliseconds of each candidate by the clock and of the processor; they take turns after a round of warming up."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     for index in range(rounds + 1):
         for name, run in found.items():
-            started = time.perf_counter()
+            clock, processor = time.perf_counter(), time.process_time()
             run()
             if index:
-                times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
+                times[name].append((time.perf_counter() - clock, time.process_time() - processor))
+    return {
+        name: (1e3 * statistics.median(a for a, _ in rows), 1e3 * statistics.median(b for _, b in rows))
+        for name, rows in times.items()
+    }
 
 
 def main() -> None:
@@ -105,7 +113,7 @@ def main() -> None:
     parser.add_argument("--published", type=Path, help="checkout of the published code to time beside ours (CPU)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    results: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, tuple[float, float]]] = {}
     print(
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
     )
@@ -113,8 +121,10 @@ def main() -> None:
         found = candidates(variant, tuple(options.size), options.device, options.published)
         results[variant] = medians(found, options.rounds)
         first = next(iter(results[variant].values()))
-        cells = (f"{name} {ms:.0f} ms ({first / ms:.2f}x)" for name, ms in results[variant].items())
-        print(f"detrpose_{variant}, {options.size[0]}x{options.size[1]}: {', '.join(cells)}", flush=True)
+        print(f"detrpose_{variant}, {options.size[0]}x{options.size[1]}:")
+        for name, (ms, busy) in results[variant].items():
+            print(f"  {name:18} {ms:7.0f} ms ({first[0] / ms:.2f}x), processor {busy:7.0f} ms ({first[1] / busy:.2f}x)",
+                  flush=True)  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))
 

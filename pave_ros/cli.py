@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pave_ros.estimator import Estimator
     from pave_ros.evaluation.boxes import BoxesOf
     from pave_ros.evaluation.evaluate import Run
+    from pave_ros.models.base import PoseModel
     from pave_ros.predict import Job
 
 DEBUG_VARIABLE = "PAVE_ROS_DEBUG"
@@ -52,6 +53,23 @@ class Format(str, Enum):
     video = "video"
     jsonl = "jsonl"
     coco = "coco"
+
+
+class ExportFormat(str, Enum):
+    """What `export` writes, the keys of `pave_ros.engines.write.SUFFIXES`."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt_rtx"
+
+
+class ExportPrecision(str, Enum):
+    """What `export` computes in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
 
 
 def main() -> None:
@@ -510,40 +528,84 @@ def _known(name: str) -> Any:
 
 @app.command()
 def models() -> None:
-    """List the models, with the weights that are published for each."""
-    from pave_ros.checkpoints import files
-    from pave_ros.models import names
+    """List the models side by side, with the weights that are published for each; docs/models.md explains the numbers."""
+    from rich.table import Table
 
-    for name in names():
-        row = files.find(name)
-        print(f"{name:12} {row.name if row else 'no published weights'}")
+    from pave_ros import catalogue
+
+    table = Table(box=None, header_style="bold")
+    for column in catalogue.COLUMNS:
+        table.add_column(column, no_wrap=True)
+    for row in catalogue.rows():
+        table.add_row(*row)
+    wide = Console(width=max(out.width, 160), highlight=False)  # Lines are cut nowhere, also in a pipe.
+    wide.print(table)
+    for name, system in catalogue.SYSTEMS.items():
+        wide.print(f"{name}: {system.title}. {system.good_for}", soft_wrap=True)
 
 
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="Model, see `pave_ros models`.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The .onnx file to write; default MODEL.onnx here.")
+        Path | None, typer.Option("--output", "-o", help="File to write; default MODEL with the format's ending, here.")
     ] = None,
     weights: Weights = "auto",
-    input_size: InputSize = "",
-) -> None:
-    """Write a model as one ONNX file, which runs without torch: give it as weights."""
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="onnx runs everywhere; the two tensorrt on GPUs only.")
+    ] = ExportFormat.onnx,
+    precision: Annotated[
+        ExportPrecision, typer.Option(help="fp16: ONNX and OpenVINO keep weights in 16 bits, TensorRT computes in "
+                                      "them; int8: all but the decoder in 8 bits, set up on --calibration.")
+    ] = ExportPrecision.fp32,
+    input_size: Annotated[
+        str, typer.Option("--input", "--input-size", help="Input of the network, HEIGHTxWIDTH or one number for both; "
+                          "empty: the model's own.")
+    ] = "",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures handled together; without it any number (TensorRT: one).")
+    ] = None,
+    calibration: Annotated[
+        str, typer.Option(help="For int8: pictures or a folder of them, like those that will come.")
+    ] = "synthetic:frames=64",
+    capability: Annotated[
+        list[str] | None, typer.Option(help="For tensorrt_rtx: GPUs to build for, e.g. SM86; then none has to be here.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Write a model as a file that runs without torch: give it as weights. A video model becomes two files."""
     size = _input_size(input_size)
-    path = output or Path(f"{model}.onnx")
-    if path.suffix != ".onnx":
-        raise typer.BadParameter(f"{path} does not end in .onnx", param_hint="--output")
+    from pave_ros.engines import write
+
+    path = output or Path(model).with_suffix(write.SUFFIXES[file_format.value])
+    if path.suffix != write.SUFFIXES[file_format.value]:
+        raise typer.BadParameter(f"{path} does not end in {write.SUFFIXES[file_format.value]}", param_hint="--output")
     from pave_ros import models as known_models
     from pave_ros.checkpoints import files
 
     name = "_".join(known_models.split_name(model))
     source = None if weights == "random" else files.resolve(weights, name)
     from pave_ros.checkpoints import loading
-    from pave_ros.engines.export import export_onnx
 
     with err.status(f"exporting {name} ..."):
         network = loading.open_model(name, source) if source else known_models.create(name)
-        print(export_onnx(network, path, size))
+        pictures = _calibration(calibration, network, size) if precision is ExportPrecision.int8 else ()
+        request = write.Request(file_format.value, precision.value, size, batch, pictures, tuple(capability or ()))
+        for written in write.write(network, path, request):
+            print(written)
+
+
+def _calibration(source: str, network: PoseModel, size: tuple[int, int] | None) -> list[Any]:
+    """The pictures of a source as inputs of a network, at most a few hundred of them."""
+    from dataclasses import replace
+    from itertools import islice
+
+    from pave_ros.preprocessing import network_input
+    from pave_ros.video import open_source
+
+    info = replace(network.info, input_size=size or network.info.input_size, resize="stretch")
+    with open_source(source) as pictures:
+        images = ((frame.image, frame.bgr) for frame in islice(pictures, 300))
+        return [network_input(image, info, bgr) for image, bgr in images if image is not None]
 
 
 if __name__ == "__main__":

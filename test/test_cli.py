@@ -123,7 +123,7 @@ def test_traceback_on_request(how: str) -> None:
 
 
 def test_no_weights_and_no_network_says_what_to_do(call: Call, clip: Path, tmp_path: Path, cache: Path) -> None:
-    result = call("predict", str(clip), "-o", str(tmp_path / "out"))
+    result = call("predict", str(clip), "-o", str(tmp_path / "out"), "--model", "detrpose_n")
     assert result.returncode == 1
     message = result.stderr.strip().splitlines()[-1]
     for needed in (
@@ -180,19 +180,32 @@ def test_models(call: Call) -> None:
 
 def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is handed to the exporter; that it works is tested with the engines."""
-    from pave_ros.engines import export
+    from pave_ros.engines import write
 
     calls: list[Any] = []
 
-    def record(network: PoseModel, path: Path, input_size: tuple[int, int] | None) -> Path:
-        calls.append((network.info.name, path, input_size))
-        return path
+    def record(network: PoseModel, path: Path, request: write.Request) -> list[Path]:
+        calls.append((network.info.name, path, request))
+        return [path]
 
-    monkeypatch.setattr(export, "export_onnx", record)
+    monkeypatch.setattr(write, "write", record)
     result = call("export", "detrpose", "-o", str(tmp_path / "n.onnx"), "--weights", "random", "--input-size", "96x128")
     assert (result.returncode, result.stdout) == (0, f"{tmp_path}/n.onnx\n")
     call("export", "detrpose_n", "--weights", "random")
-    assert calls == [("detrpose_n", tmp_path / "n.onnx", (96, 128)), ("detrpose_n", Path("detrpose_n.onnx"), None)]
+    assert calls == [
+        ("detrpose_n", tmp_path / "n.onnx", write.Request(input_size=(96, 128))),
+        ("detrpose_n", Path("detrpose_n.onnx"), write.Request()),
+    ]
+    untrained = ("export", "detrpose_n", "--weights", "random")
+    gpus = ("--capability", "SM86", "--capability", "SM89")
+    call(*untrained, "--format", "tensorrt_rtx", "--precision", "fp16", "--batch", "4", "--input", "64", *gpus)
+    wanted = write.Request("tensorrt_rtx", "fp16", (64, 64), 4, (), ("SM86", "SM89"))
+    assert calls[2:] == [("detrpose_n", Path("detrpose_n.rtx"), wanted)]
+    few = ("--calibration", "synthetic:frames=3")
+    call(*untrained, "--format", "openvino", "--precision", "int8", "--input", "64x96", *few)
+    name, path, request = calls[3]
+    assert (path, request.format, request.precision) == (Path("detrpose_n.xml"), "openvino", "int8")
+    assert [picture.shape for picture in request.pictures] == [(1, 3, 64, 96)] * 3
     assert call("export", "detrpose_n", "-o", "x.txt").returncode == 2
     assert call("export", "detrpose_n", "--weights", "nowhere.pth").returncode == 1
 
@@ -232,7 +245,7 @@ def demos(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_demo_without_weights_says_what_to_expect(call: Call, demos: list[dict[str, Any]]) -> None:
-    result = call("demo", "--seconds", "3")
+    result = call("demo", "--seconds", "3", "--model", "detrpose_n")
     assert result.returncode == 0
     assert "No trained weights" in result.stderr and "goes on with random weights" in result.stderr
     (given,) = demos

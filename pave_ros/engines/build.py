@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 from pave_ros import __version__
 from pave_ros.engines.base import EngineError
@@ -80,12 +80,17 @@ class Build:
         """The same in a process of its own, which leaves the processor to others."""
         request = {key: str(value) if key == "source" else value for key, value in asdict(self).items()}
         command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(request)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None and process.stderr is not None
+        with (
+            TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
+        ):
+            assert process.stdout is not None
             line = ""
             for line in map(str.strip, process.stdout):
                 progress(line)
-            errors = process.stderr.read().strip().splitlines()
+            process.wait()
+            complaints.seek(0)
+            errors = complaints.read().strip().splitlines()
         if process.returncode:
             raise EngineError(errors[-1] if errors else f"the build ended with code {process.returncode}")
         return Path(line)

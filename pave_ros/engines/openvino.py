@@ -94,15 +94,19 @@ class Network:
         return self._core.compile_model(model, "CPU", self._options).create_infer_request()
 
 
-def set_label(model: openvino.Model, label: Label) -> None:
-    """Have a model carry its label into its ``.xml``."""
-    for key, value in label.properties().items():
+def convert(source: Path, target: Path, half: bool = False) -> Path:
+    """Write an exported ``.onnx`` as ``.xml`` and ``.bin``, which load faster, with its label; `half` keeps the weights
+    in 16 bits."""
+    model = openvino.Core().read_model(source)
+    for key, value in read_label(source).properties().items():
         model.set_rt_info(value, [METADATA_KEY, key])
+    openvino.save_model(model, target, compress_to_fp16=half)
+    return target
 
 
 def _label_of(model: openvino.Model, path: Path) -> Label:
-    found = model.rt_info[METADATA_KEY].astype(dict) if METADATA_KEY in model.rt_info else {}
-    return Label.from_properties({key: str(value.value) for key, value in found.items()}, path)
+    found = model.rt_info[METADATA_KEY] if model.has_rt_info([METADATA_KEY]) else {}
+    return Label.from_properties({key: value.astype(str) for key, value in found.items()}, path)
 
 
 def _with_precise_decoder(core: openvino.Core, model: openvino.Model) -> openvino.Model:

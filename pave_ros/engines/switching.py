@@ -52,7 +52,12 @@ class SwitchingEngine(Engine):
         self.name, self.device, self.precision, self.info = engine.name, engine.device, engine.precision, engine.info
 
     def _tell(self, text: str) -> None:
-        self.status = f"{self._better} {text} ({monotonic() - self._started:.0f} s)"
+        self._news, self._ended = text, None if text.startswith("is ") else monotonic()
+
+    @property
+    def status(self) -> str:  # type: ignore[override]
+        elapsed = (self._ended or monotonic()) - self._started
+        return f"{self._better} {self._news} ({elapsed:.0f} s)"
 
     def _work(self, build: Callable[[Callable[[str], None]], Engine]) -> None:
         try:

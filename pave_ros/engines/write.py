@@ -1,0 +1,76 @@
+"""Write a network in any of the formats that engines run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+
+from pave_ros.engines.base import EngineError
+from pave_ros.engines.export import complete, export_onnx
+from pave_ros.engines.exported import files_of
+from pave_ros.models.base import PoseModel
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".trt", "tensorrt_rtx": ".rtx"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted.
+
+    Attributes:
+        format: one of `SUFFIXES`.
+        precision: ``fp32``; ``fp16``, which is how ONNX and OpenVINO keep the weights and what TensorRT computes in; or
+            ``int8``, convolutions and linear layers of the encoder in 8 bits.
+        input_size: (height, width) of the network's input; None takes the model's own.
+        batch: pictures that are handled together; None leaves it free (TensorRT: one).
+        pictures: for ``int8``, some hundred network inputs (1, 3, H, W) like those that will come.
+        capabilities: for ``tensorrt_rtx``, the GPUs to build for, see `pave_ros.engines.tensorrt.build`.
+    """
+
+    format: str = "onnx"
+    precision: str = "fp32"
+    input_size: tuple[int, int] | None = None
+    batch: int | None = None
+    pictures: Iterable[npt.NDArray[np.float32]] = ()
+    capabilities: tuple[str, ...] = ()
+
+
+def write(model: PoseModel, path: Path, request: Request) -> list[Path]:
+    """Write a network, which is fused on the way: hand over one of its own. Returns the files that were written.
+
+    EngineError when it cannot be done, and when the library that the format is of is not installed.
+    """
+    for_gpu = request.format.startswith("tensorrt")
+    precision = {"fp16": "half" if for_gpu else "fp16", "int8": "fp32"}.get(request.precision, request.precision)
+    with TemporaryDirectory(dir=path.absolute().parent, prefix=".export-") as folder:
+        file = Path(folder) / path.with_suffix(".onnx").name
+        if request.precision == "int8":
+            from pave_ros.engines.quantization import quantize
+
+            if model.info.window > 1:
+                raise EngineError("int8 is for image models; export a video model in fp32 or fp16")
+            quantize(export_onnx(model, file, request.input_size, batch=request.batch), request.pictures)
+        else:
+            export_onnx(model, file, request.input_size, precision=precision, batch=request.batch)
+        return [_convert(part, path.parent, request) for part in files_of(file).values()]
+
+
+def _convert(file: Path, folder: Path, request: Request) -> Path:
+    """One ONNX file in the format that is wanted."""
+    target = folder / file.with_suffix(SUFFIXES[request.format]).name
+    if request.format == "onnx":
+        return file.replace(target)
+    if request.format == "openvino":
+        from pave_ros.engines.openvino import convert
+
+        return convert(file, target, half=request.precision == "fp16")
+    from pave_ros.engines.tensorrt import build
+
+    with complete(target) as partial:
+        build(request.format, file, partial, request.batch or 1, request.capabilities)
+    return target

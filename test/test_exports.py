@@ -1,0 +1,201 @@
+"""What `pave_ros export` writes: in every format the same people, and nothing else needed to run it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+from torch import Tensor, nn
+
+from pave_ros.checkpoints import loading
+from pave_ros.engines import open_file, tensorrt
+from pave_ros.engines.base import Engine, EngineError, Outputs
+from pave_ros.engines.export import export_onnx
+from pave_ros.engines.exported import read_label
+from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
+from pave_ros.engines.openvino import OpenVinoEngine, convert
+from pave_ros.engines.pytorch import PyTorchEngine
+from pave_ros.engines.write import Request, write
+from pave_ros.models.base import Features, PoseModel
+from pave_ros.models.info import ModelInfo
+from pave_ros.synthetic import Scene
+
+GOLDEN = Path(__file__).parent / "golden"
+SIZE = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "n.pth"
+    reference.write_checkpoint(path, *reference.read(GOLDEN / "detrpose_n.json"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path) -> Path:
+    return export_onnx(loading.open_model("detrpose_n", checkpoint), checkpoint.with_suffix(".onnx"), SIZE)
+
+
+def answer(engine: Engine, *clips: np.ndarray) -> Outputs:
+    return engine.decode([engine.encode(images) for images in clips])
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    """Frames of the synthetic scene as network inputs."""
+    scene = Scene(seed=3, width=SIZE[1], height=SIZE[0])
+    return [scene.frame(10 * i).image.astype(np.float32).transpose(2, 0, 1)[None] / 255 for i in range(count)]
+
+
+def test_openvino_format(exported: Path, tmp_path: Path) -> None:
+    file = convert(exported, tmp_path / "n.xml")
+    engine = open_file(file, "detrpose_n", precision="fp32")
+    assert engine.name == "openvino" and engine.info == read_label(exported).info
+    picture = pictures(1)[0]
+    for name, value in answer(OnnxRuntimeEngine(exported, "cpu"), picture).items():
+        np.testing.assert_allclose(answer(engine, picture)[name], value, atol=1e-3)
+    assert convert(exported, tmp_path / "half.xml", half=True).with_suffix(".bin").stat().st_size < 0.6 * (
+        file.with_suffix(".bin").stat().st_size
+    )
+    (tmp_path / "other.xml").write_text("<net/>")
+    with pytest.raises(EngineError, match=r"other\.xml"):
+        open_file(tmp_path / "other.xml", "detrpose_n")
+
+
+def test_bfloat16_keeps_the_decoder_precise(exported: Path) -> None:
+    """Whether or not this processor computes in bfloat16 by itself, it can be asked for."""
+    picture = pictures(1)[0]
+    engine = OpenVinoEngine(exported, precision="bf16")
+    assert engine.precision == "bf16"
+    found, expected = answer(engine, picture), answer(OpenVinoEngine(exported, precision="fp32"), picture)
+    assert np.abs(np.sort(found["pred_logits"]) - np.sort(expected["pred_logits"])).max() < 0.5
+    # Coordinates with 8 bits of mantissa would lie on a grid.
+    low = found["pred_keypoints"].view(np.uint32) & 0xFFFF
+    assert (low != 0).mean() > 0.9
+
+
+def test_eight_bits(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
+    [file] = write(
+        loading.open_model("detrpose_n", checkpoint),
+        tmp_path / "n.onnx",
+        Request(precision="int8", input_size=SIZE, pictures=pictures(4)),
+    )
+    assert list(tmp_path.iterdir()) == [file], "nothing else is left"
+    label = read_label(file)
+    assert (label.precision, label.weights) == ("int8", read_label(exported).weights)
+    assert file.stat().st_size < 0.8 * exported.stat().st_size
+    picture = pictures(5)[4]
+    expected = answer(OnnxRuntimeEngine(exported, "cpu"), picture)["pred_logits"]
+    for engine in (OnnxRuntimeEngine(file, "cpu"), OpenVinoEngine(file)):
+        assert engine.precision == "int8"
+        found = answer(engine, picture)["pred_logits"]
+        assert np.corrcoef(np.sort(found[0, :, 1]), np.sort(expected[0, :, 1]))[0, 1] > 0.98
+    with pytest.raises(EngineError, match="needs pictures"):
+        write(loading.open_model("detrpose_n", checkpoint), tmp_path / "n.onnx", Request(precision="int8"))
+
+
+def test_tensorrt_builds_in_half_precision_for_several_gpus(checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="there is no TensorRT for this processor")
+    request = Request("tensorrt_rtx", "fp16", SIZE, 2, capabilities=("SM86", "SM120"))
+    [file] = write(loading.open_model("detrpose_n", checkpoint), tmp_path / "n.rtx", request)
+    label, plan = tensorrt.read_engine(file)
+    assert (label.info.name, label.info.input_size, label.precision) == ("detrpose_n", SIZE, "fp16")
+    # The weights are in it, in 16 bits, once for both.
+    assert 8e6 < len(plan) < 60e6
+    if not torch.cuda.is_available():
+        with pytest.raises(EngineError, match="no such CUDA GPU here|does not run on cpu"):
+            open_file(file, "detrpose_n")
+
+
+def test_tensorrt_tells_how_far_it_is_and_what_is_wrong(exported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="there is no TensorRT for this processor")
+    told: list[str] = []
+    tensorrt.build("tensorrt_rtx", exported, tmp_path / "n.rtx", capabilities=["SM89"], progress=told.append)
+    percent = [int(text.rstrip("%")) for text in told]
+    assert percent == sorted(percent) and percent[0] < 20 and percent[-1] >= 80
+    with pytest.raises(EngineError, match="unknown compute capability 'SM1'.*SM89"):
+        tensorrt.build("tensorrt_rtx", exported, tmp_path / "n.rtx", capabilities=["SM1"])
+    (tmp_path / "broken.onnx").write_bytes(b"nothing")
+    with pytest.raises(EngineError, match=r"broken\.onnx: tensorrt_rtx cannot parse it"):
+        tensorrt.build("tensorrt_rtx", tmp_path / "broken.onnx", tmp_path / "n.rtx")
+    (tmp_path / "other.rtx").write_bytes(b"nothing of ours")
+    with pytest.raises(EngineError, match=r"other\.rtx: not an engine"):
+        tensorrt.read_engine(tmp_path / "other.rtx")
+
+
+class Clip(PoseModel):
+    """The smallest video model: it answers with how the window changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.info = ModelInfo("clip", "s", "coco17", (64, 64), 32, (0.0,) * 3, (1.0,) * 3, window=3)
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+        self.head = nn.Linear(4, 2)
+
+    def encode(self, images: Tensor) -> Features:
+        x = self.conv(images)
+        return x, x.mean((2, 3))
+
+    def decode(self, window: list[Features]) -> dict[str, Tensor]:
+        change = window[2][0] - window[0][0]
+        return {"change": self.head(change.mean((2, 3))), "now": window[1][1]}
+
+
+def test_video_models_become_two_files(tmp_path: Path) -> None:
+    model = Clip().eval()
+    first = export_onnx(model, tmp_path / "clip.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.decode.onnx", "clip.encode.onnx"]
+    assert [read_label(tmp_path / f"clip.{part}.onnx").part for part in ("encode", "decode")] == ["encode", "decode"]
+    frames = list(np.random.default_rng(0).random((3, 2, 3, 64, 64), np.float32))
+    expected = answer(PyTorchEngine(model, "cpu"), *frames)
+    for file in (first, tmp_path / "clip.decode.onnx", tmp_path / "clip.onnx"):  # any name stands for both
+        found = answer(OnnxRuntimeEngine(file, "cpu"), *frames)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, atol=1e-5)
+    found = answer(OpenVinoEngine(first, precision="fp32"), *frames)
+    np.testing.assert_allclose(found["change"], expected["change"], atol=1e-5)
+    export_onnx(Clip(), tmp_path / "other.onnx")
+    (tmp_path / "other.decode.onnx").replace(tmp_path / "clip.decode.onnx")
+    with pytest.raises(EngineError, match="other weights"):
+        OnnxRuntimeEngine(first, "cpu")
+    (tmp_path / "clip.decode.onnx").unlink()
+    with pytest.raises(FileNotFoundError, match=r"clip\.decode\.onnx; a video model is exported as two files"):
+        OnnxRuntimeEngine(first, "cpu")
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors"):
+            raise ModuleNotFoundError(f"{name} is not installed here", name=name)
+
+sys.meta_path.insert(0, Blocker())
+from pave_ros.ros import node  # all that the node is made of
+from pave_ros import Estimator
+from pave_ros.synthetic import Scene
+
+picture = Scene(seed=3).frame(30).image
+for engine in ("auto", "openvino", "onnxruntime"):
+    estimator = Estimator(weights=sys.argv[1], engine=engine, score_threshold=0.0)
+    print(estimator.engine, len(estimator(picture)))
+try:
+    Estimator(weights=sys.argv[2])
+except Exception as error:
+    print(error)
+"""
+
+
+def test_an_exported_file_needs_neither_torch_nor_timm(exported: Path, checkpoint: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(exported), str(checkpoint)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["openvino 20", "openvino 20", "onnxruntime 20"]
+    assert "pytorch is not installed (pip install torch timm)" in lines[3]
