@@ -16,7 +16,9 @@ from pave_ros.checkpoints import loading
 from pave_ros.checkpoints.poet import LAYOUT
 from pave_ros.models.poet import POET, build
 from pave_ros.training import poet
+from pave_ros.training.config import TrainingConfig
 from pave_ros.training.poet import BARE, NOBODY, PERSON, POETCriterion, Truth
+from pave_ros.training.sources import Mixture
 from pave_ros.training.target import Target
 
 
@@ -170,3 +172,10 @@ def test_a_step_reaches_every_parameter_that_is_trained(model: POET) -> None:
     torch.stack(list(losses.values())).sum().backward()
     unused = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert unused == []
+
+
+def test_the_training_configuration_holds_the_published_settings() -> None:
+    config = TrainingConfig.read(Path(__file__).parents[1] / "config/training/poet_r50.yaml")
+    assert (config.model, config.batch_size, config.clip_norm, config.ema_decay) == ("poet_r50", 12, 0.1, 0.0)
+    assert (config.learning_rate, config.backbone_learning_rate, config.weight_decay) == (5e-5, 5e-6, 1e-4)
+    assert Mixture.from_dict(config.data).weights == {"coco": 1}
