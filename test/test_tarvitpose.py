@@ -25,6 +25,9 @@ from pave_ros.models.vitpose import Variant, ViTPose, crop_info
 from pave_ros.persons import Boxes
 from pave_ros.topdown import TopDown
 from pave_ros.training import tarvitpose as training
+from pave_ros.training.augmentation import View
+from pave_ros.training.clips import ClipSettings
+from pave_ros.training.config import TrainingConfig
 from pave_ros.training.target import Target
 from pave_ros.training.tarvitpose import NONE, HeatmapCriterion, TrainingForward
 
@@ -290,6 +293,26 @@ def test_the_same_seed_gives_the_same_crop_and_no_people_give_no_loss() -> None:
     losses = objective(forward, image[None], [nobody], [0])
     losses["heatmaps"].backward()
     assert float(losses["heatmaps"].detach()) == 0
+
+
+def test_all_frames_of_a_clip_are_cut_alike_and_go_through_the_network() -> None:
+    image, points = picture()
+    clip = torch.stack([image, image.flip(1), image, image, image])
+    objective = HeatmapCriterion("coco17", 1, (64, 48))
+    crops, _, _ = objective.crops(clip[None], [target(points, 200, 160)], [3])
+    assert crops.shape == (1, 5, 3, 64, 48)
+    assert torch.equal(crops[0, 0], crops[0, 4]) and not torch.equal(crops[0, 0], crops[0, 1])
+    losses = objective(TrainingForward(tiny().train()), clip[None], [target(points, 200, 160)], [3])
+    losses["heatmaps"].backward()
+    assert losses["heatmaps"].isfinite()
+
+
+def test_the_training_configuration_is_for_this_model() -> None:
+    settings = TrainingConfig.read(Path(__file__).parents[1] / "config" / "training" / "tarvitpose_s.yaml")
+    assert models.split_name(settings.model) == ("tarvitpose", "s") and settings.skeleton == "posetrack17"
+    assert ClipSettings(**{**settings.data["clips"], "view": View(**settings.data["clips"]["view"])}).frames == 5
+    objective = training.criterion(settings.skeleton, **settings.objective_options)
+    assert objective.size == (384, 288) and objective.people == 16
 
 
 @pytest.mark.parametrize("system", ["tarvitpose", "vitpose"])
