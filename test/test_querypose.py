@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from pave_ros import models, postprocessing, skeletons
+from pave_ros.checkpoints import loading
 from pave_ros.checkpoints.querypose import LAYOUT
 from pave_ros.engines.export import export_onnx
 from pave_ros.models import querypose
@@ -61,6 +62,18 @@ def test_a_region_holds_the_means_of_its_cells() -> None:
     )  # Cell x reaches from 4 x to 4 x + 4 pixels, its centre has the value x.
     region = cut_out([row], torch.tensor([[[8.0, 8.0, 36.0, 36.0]]]), 7)
     torch.testing.assert_close(region[0, 0, 0], torch.arange(7) + 2.0)
+
+
+@torch.no_grad()
+def test_half_precision_keeps_boxes_in_full(tiny: querypose.QueryPose) -> None:
+    picture = torch.randn(1, 3, 64, 96)
+    full = tiny(picture)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = tiny(picture)
+    half = tiny.half()(picture.half())
+    for outputs in (mixed, half):
+        assert outputs["boxes"].dtype == torch.float32
+        torch.testing.assert_close(outputs["boxes"], full["boxes"], rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("layout", ["coco17", "posetrack15", "crowdpose14", "jhmdb15"])
@@ -136,6 +149,27 @@ def test_r50_has_the_published_keys_and_shapes() -> None:
     ours = {layout.to_published(key): list(value.shape) for key, value in model.state_dict().items()}
     assert {key: ours.get(key) for key in keys} == keys
     assert set(ours) - set(keys) == {"criterion.flow.flow.mask", "init_proposal_boxes.weight"}
+
+
+@torch.no_grad()
+def test_written_files_are_read_again(tiny: querypose.QueryPose, tmp_path: Path) -> None:
+    loading.save(tiny, tmp_path / "tiny.pth")
+    assert set(torch.load(tmp_path / "tiny.pth", weights_only=True)) == {"model"}
+    model = loading.open_model("querypose_r50", tmp_path / "tiny.pth")  # The file tells that it is light.
+    assert model.info.name == "querypose_r50_light" and model.info.trained
+    picture = torch.randn(1, 3, 64, 64)
+    for name, value in tiny(picture).items():
+        assert torch.equal(value, model(picture)[name])
+    with pytest.raises(loading.CheckpointError, match=r"key 'backbone\.\S+' is missing, which querypose_swin_l_light"):
+        loading.open_model("querypose_swin_l", tmp_path / "tiny.pth")
+
+
+def test_swin_files_hold_the_tables_of_places() -> None:
+    with torch.device("meta"):
+        model = models.create("querypose_swin_l")
+    tables = LAYOUT.derived(model)
+    assert len(tables) == 2 + 2 + 18 + 2
+    assert tables["backbone.bottom_up.layers.2.blocks.17.attn.relative_position_index"].shape == (49, 49)
 
 
 def test_the_file_tells_whether_a_model_is_light_and_how_many_people_it_seeks() -> None:

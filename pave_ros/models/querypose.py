@@ -26,7 +26,7 @@ from pave_ros.models.flow import RealNVP
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.layers import EncoderLayer
 from pave_ros.models.pyramid import WIDTH, HighResolution, HighResolutionLateral, TopDown
-from pave_ros.models.swin import OutputNorms, Swin
+from pave_ros.models.swin import LARGE, OutputNorms, Swin
 
 QUERIES = 100
 STAGES = 6
@@ -182,7 +182,7 @@ class QueryPose(PoseModel):
 def make_backbone(name: str) -> tuple[nn.Module, Sequence[int]]:
     """(backbone, channels of its four maps at the strides 4, 8, 16 and 32)"""
     if name == "swin_large_patch4_window7_224":
-        swin = Swin(192, (2, 2, 18, 2), (6, 12, 24, 48))
+        swin = Swin(*LARGE)
         return swin, swin.channels
     options: dict[str, Any] = {"feature_location": ""} if name.startswith("hrnet") else {}
     backbone: Any = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4), **options)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WINDOW = 7
+LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))  # Swin-L: width, depths and heads.
 DROP_PATH = 0.2  # Of the last block; the others have less, in proportion to their depth.
 
 
