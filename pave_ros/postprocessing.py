@@ -132,8 +132,8 @@ def _querypose(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Arr
 CENTERNET_CANDIDATES = 60  # Cells that are looked at, the best; each person has several.
 CENTERNET_LEAST = 0.02  # Score below which a cell is nobody.
 CENTERNET_SAME = 0.35  # Mean distance of two cells' rough keypoints, by their size, below which they are one person.
-CENTERNET_REACH = 0.12  # Deviation, by the person's size, of a rough keypoint from the joint's spot in the heatmap.
-CENTERNET_SPOT = 0.08  # Score of a spot that is as good as none: then the rough keypoint counts.
+CENTERNET_REACH = 0.2  # Deviation, by the person's size, of a rough keypoint from the joint's spot in the heatmap.
+CENTERNET_SPOT = 0.04  # Score of a spot that is as good as none: then the rough keypoint counts.
 
 
 def centernet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array]:
