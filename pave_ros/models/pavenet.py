@@ -30,10 +30,10 @@ from pave_ros.models.pavenet_decoder import (
     cell_centres,
     sigma_head,
 )
-from pave_ros.models.swin import OutputNorms, Swin
+from pave_ros.models.swin import LARGE, OutputNorms, Swin
 
 GROUPS = 32  # Of the normalisation in the neck.
-SWIN = {"swin_l": (192, (2, 2, 18, 2), (6, 12, 24, 48))}  # Backbones that timm has in another form.
+SWIN = {"swin_l": LARGE}  # Backbones that timm has in another form.
 
 
 @dataclass(frozen=True)
