@@ -21,7 +21,7 @@ from pave_ros.synthetic import Scene
 from pave_ros.video import VideoWriter, open_source
 
 TIMEOUT = 300.0  # seconds; generous, because the machine may be busy
-QUICK = ("--weights", "random", "--input-size", "96", "--device", "cpu")
+QUICK = ("--model", "detrpose_n", "--weights", "random", "--input-size", "96", "--device", "cpu")
 
 
 def demo(*arguments: str | Path) -> subprocess.Popen[str]:

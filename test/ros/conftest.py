@@ -26,7 +26,9 @@ from pave_ros.ros.node import PoseNode
 
 CAMERA = "synthetic:width=320,height=240,persons=2"
 # Untrained, but a real model through the whole path; every one of its guesses is shown.
-MODEL = ("-p", "weights:=random", "-p", "input_size:=[32, 32]", "-p", "score_threshold:=0.0")
+MODEL = (
+    "-p", "model:=detrpose_n", "-p", "weights:=random", "-p", "input_size:=[32, 32]", "-p", "score_threshold:=0.0",
+)  # fmt: skip
 
 Start = Callable[..., Process]
 

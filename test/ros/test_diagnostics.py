@@ -11,7 +11,6 @@ from peer import Peer, Process, wait_for
 from rclpy.lifecycle import TransitionCallbackReturn
 from std_msgs.msg import Header
 
-from pave_ros import models
 from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
 from pave_ros.ros.messages import nanoseconds
 from pave_ros.ros.node import PoseNode
@@ -34,11 +33,7 @@ def test_a_node_at_work_reports_all_values_once_a_second(robot: Process, peer: P
     assert 0.6 < (stamps[-1] - stamps[-6]) / 5e9 < 4
     values = diagnostics.values
     assert set(values) == VALUES
-    assert (values["model"], values["device"], values["engine"]) == (
-        "_".join(models.split_name(models.DEFAULT)),
-        "cpu",
-        "pytorch",
-    )
+    assert (values["model"], values["device"], values["engine"]) == ("detrpose_n", "cpu", "pytorch")
     assert (values["input size"], values["trained"]) == ("32x32", "no")
     wait_for(lambda: float(diagnostics.values["fps out"]) > 0, "results")
     values = diagnostics.values

@@ -14,7 +14,6 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
 
-from pave_ros import models
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.ros.messages import nanoseconds
 from pave_ros.skeletons import get
@@ -133,7 +132,7 @@ def test_lifecycle(camera: Process, start: Start, peer: Peer) -> None:
     for _ in range(2):  # once more after the cleanup
         skeletons.clear()
         assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
-        diagnostics.wait_for(state="inactive", model="_".join(models.split_name(models.DEFAULT)))
+        diagnostics.wait_for(state="inactive", model="detrpose_n")
         assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
         poses.clear()
         wait_for(lambda: poses and skeletons, "results of the active node")

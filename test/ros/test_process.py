@@ -9,7 +9,6 @@ import pytest
 from conftest import MODEL, Start
 from peer import Peer, Process, wait_for
 
-from pave_ros import models
 from pave_ros.msg import Poses
 
 ENDINGS: dict[str, tuple[Signals, ...]] = {
@@ -57,7 +56,7 @@ def test_the_node_ends_well_while_it_works(camera: Process, start: Start, peer: 
 @pytest.mark.parametrize("ending", [(SIGINT,), (SIGTERM, SIGTERM)])
 def test_the_node_ends_well_while_it_loads_the_model(ending: tuple[Signals, ...], start: Start) -> None:
     process = start("pave_ros.ros.node", "--ros-args", *MODEL)
-    wait_for(lambda: f"loading {models.DEFAULT}" in process.output, "the begin of the loading")
+    wait_for(lambda: "loading detrpose_n" in process.output, "the begin of the loading")
     send(process, ending)
     assert_ended_well(process)
 
@@ -66,7 +65,7 @@ def test_a_signal_does_not_break_into_the_loading_of_torch(start: Start) -> None
     """Torch aborts the process when an exception comes out of one of its imports."""
     running = [start("pave_ros.ros.node", "--ros-args", "-r", f"__ns:=/load{i}", *MODEL) for i in range(6)]
     for i, process in enumerate(running):
-        wait_for(lambda process=process: f"loading {models.DEFAULT}" in process.output, "the begin of the loading")
+        wait_for(lambda process=process: "loading detrpose_n" in process.output, "the begin of the loading")
         time.sleep(0.15 * i)
         process.signal(SIGINT)
     for process in running:
