@@ -528,12 +528,12 @@ def _known(name: str) -> Any:
 
 @app.command()
 def models() -> None:
-    """List the models side by side, with the weights that are published for each; docs/models.md explains the numbers."""
+    """List the models side by side: size, arithmetic, time, accuracy, weights; docs/models.md explains the numbers."""
     from rich.table import Table
 
     from pave_ros import catalogue
 
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for column in catalogue.COLUMNS:
         table.add_column(column, no_wrap=True)
     for row in catalogue.rows():

@@ -20,7 +20,7 @@ from pave_ros.checkpoints import files
 from pave_ros.models.base import PoseModel
 from pave_ros.video import VideoWriter
 
-QUICK = ("--weights", "random", "--input-size", "96", "--device", "cpu")
+QUICK = ("--model", "detrpose_n", "--weights", "random", "--input-size", "96", "--device", "cpu")
 
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -175,7 +175,9 @@ def test_weights_commands(call: Call, cache: Path) -> None:
 
 def test_models(call: Call) -> None:
     lines = call("models").stdout.splitlines()
-    assert any(line.split() == ["detrpose_n", "detrpose_hgnetv2_n.pth"] for line in lines)
+    row = next(line.split() for line in lines if line.startswith("detrpose_n "))
+    assert row[1:3] == ["4.1", "M"] and row[-1] == "detrpose_hgnetv2_n.pth"
+    assert any(line.startswith("poet: POET (Stoffl") for line in lines)
 
 
 def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

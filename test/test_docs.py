@@ -3,6 +3,7 @@
 from dataclasses import fields
 from pathlib import Path
 
+from pave_ros import catalogue, models
 from pave_ros.ros.camera import PARAMETERS
 from pave_ros.ros.node import PUBLISHERS
 from pave_ros.ros.parameters import rows
@@ -40,3 +41,25 @@ def test_every_parameter_of_the_camera_has_its_row() -> None:
 def test_every_setting_of_a_training_is_named() -> None:
     page = (DOCS / "training.md").read_text()
     assert [field.name for field in fields(TrainingConfig) if f"`{field.name}`" not in page] == []
+
+
+def test_the_page_of_the_models_has_the_numbers_of_the_code() -> None:
+    page = (DOCS / "models.md").read_text()
+    assert _cells(page, "| model | parameters |") == [[f"`{name}`", *cells] for name, *cells in catalogue.rows()], (
+        "python -m pave_ros.catalogue prints the tables"
+    )
+    assert _cells(page, "| system | good for |") == [
+        [f"`{name}`: {system.title}", system.good_for, system.keypoint_score]
+        for name, system in catalogue.SYSTEMS.items()
+    ]
+
+
+def test_every_model_is_in_the_catalogue() -> None:
+    assert [row[0] for row in catalogue.rows()] == models.names()
+    assert set(catalogue.SYSTEMS) == set(models.SYSTEMS)
+    assert set(catalogue.AP) <= set(models.names())
+
+
+def _cells(page: str, head: str) -> list[list[str]]:
+    table = head + page.partition(head)[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
