@@ -89,7 +89,7 @@ MEASURED: dict[str, tuple[float, int, str, int | None]] = {
     "pavenet_r50": (50.9, 390, "750x1333", None),
     "pavenet_swin_l": (221.0, 1644, "750x1333", None),
     "pavenet_hrnet_w48": (88.1, 861, "736x1344", None),
-    "pavenet_petr_r50": (43.6, 392, "750x1333", None),
+    "pavenet_petr_r50": (43.6, 392, "750x1333", 5772),
     "pavenet_petr_swin_l": (213.7, 1638, "750x1333", None),
     "tarvitpose_s": (35.6, 41, "384x288", 407),
     "tarvitpose_b": (134.9, 127, "384x288", 1264),
