@@ -198,4 +198,4 @@ def test_an_exported_file_needs_neither_torch_nor_timm(exported: Path, checkpoin
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[:3] == ["openvino 20", "openvino 20", "onnxruntime 20"]
-    assert "pytorch is not installed (pip install torch timm)" in lines[3]
+    assert "torch is not installed" in lines[3], "a checkpoint does need it"
