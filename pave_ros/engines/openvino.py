@@ -5,6 +5,7 @@ It reads ONNX files and its own pairs of ``.xml`` and ``.bin``.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,8 @@ class OpenVinoEngine(ExportedEngine):
         self._options = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[self._arithmetic],
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
+            # By itself it may keep to one socket, which in a virtual machine may be a single core.
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
             # On a robot the cores are others' too.
             "ENABLE_CPU_PINNING": False,
         }
