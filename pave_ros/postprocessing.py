@@ -132,7 +132,8 @@ def _querypose(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Arr
 CENTERNET_CANDIDATES = 60  # Cells that are looked at, the best; each person has several.
 CENTERNET_LEAST = 0.02  # Score below which a cell is nobody.
 CENTERNET_SAME = 0.35  # Mean distance of two cells' rough keypoints, by their size, below which they are one person.
-CENTERNET_REACH = 0.2  # Deviation, by the person's size, of a rough keypoint from the joint's spot in the heatmap.
+CENTERNET_REACH = 0.4  # Deviation, by the person's size, of a rough keypoint from the joint's spot in the heatmap.
+CENTERNET_POWER = 0.65
 CENTERNET_SPOT = 0.04  # Score of a spot that is as good as none: then the rough keypoint counts.
 
 
@@ -154,8 +155,9 @@ def centernet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tup
     order = np.argsort(-scores, kind="stable")
     kept = _distinct(rough, [i for i in order if scores[i] >= CENTERNET_LEAST])
     keypoints = _snapped(rough[kept], outputs["joints"][0], scale)
-    # A cell knows whether somebody is there; the spots know whether the joints were found.
-    certainty = scores[kept] * np.sqrt(keypoints[..., 2].mean(1))
+    # A cell knows whether somebody is there; the spots know whether the joints were found. The power brings a score
+    # from which people are shown to that of the other models, about 0.3.
+    certainty = (scores[kept] * np.sqrt(keypoints[..., 2].mean(1))) ** CENTERNET_POWER
     best = np.argsort(-certainty, kind="stable")
     return keypoints[best], certainty[best]
 

@@ -146,7 +146,7 @@ def test_rough_keypoints_go_to_the_near_spot_of_their_own_joint() -> None:
     assert keypoints[0, 0, :2] == pytest.approx([weight * 50 + (1 - weight) * 40, weight * 25 + (1 - weight) * 20])
     assert keypoints[0, 1, :2] == pytest.approx([weight * 50 + (1 - weight) * 40, weight * 75 + (1 - weight) * 80])
     assert keypoints[0, :, 2] == pytest.approx([0.9, 0.9])
-    assert scores[0] == pytest.approx(0.9 * math.sqrt(0.9), rel=1e-5)
+    assert scores[0] == pytest.approx((0.9 * math.sqrt(0.9)) ** postprocessing.CENTERNET_POWER, rel=1e-5)
 
 
 def test_without_a_spot_the_rough_keypoint_stays_and_is_unsure() -> None:

@@ -255,6 +255,12 @@ def test_demo_without_weights_says_what_to_expect(call: Call, demos: list[dict[s
     assert given["output"] == Path("out/demo") and given["ros_args"] == []
 
 
+def test_demo_runs_what_comes_with_the_package(call: Call, demos: list[dict[str, Any]]) -> None:
+    result = call("demo")
+    assert result.returncode == 0 and "random" not in result.stderr
+    assert (demos[0]["model"], demos[0]["weights"]) == ("embedded", str(files.EMBEDDED.path))
+
+
 def test_demo_takes_a_video_and_weights(call: Call, demos: list[dict[str, Any]], cache: Path) -> None:
     path = cache / "weights" / "detrpose_hgnetv2_s.pth"
     path.parent.mkdir(parents=True)

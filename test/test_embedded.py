@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from pave_ros.engines import shipped
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.shared import share_weights
 from pave_ros.persons import Persons
-from pave_ros.training import card
+from pave_ros.training import card, ship
 from pave_ros.video import VideoWriter
 
 
@@ -67,6 +69,37 @@ def test_other_checkpoints_stand_for_themselves(pair: tuple[Path, Path], tmp_pat
     assert shipped.best_form(mine, "auto", "cpu", "auto", None) == mine
     pair[1].unlink()
     assert shipped.best_form(pair[0], "auto", "cpu", "auto", None) == pair[0], "an installation without it works too"
+
+
+# --- the shipped files ------------------------------------------------------------------------------------------------
+
+
+def test_the_card_describes_the_files_that_are_shipped() -> None:
+    figures = json.loads(ship.PAGE.with_suffix(".json").read_text())
+    assert figures["files"] == ship.digests()
+    assert sum(one["bytes"] for one in figures["files"].values()) <= ship.LARGEST
+    page = ship.PAGE.read_text()
+    assert card.tables(figures) in page and all(one["sha256"] in page for one in figures["files"].values())
+
+
+def test_it_starts_without_torch() -> None:
+    code = (
+        "import sys, numpy; from pave_ros import Estimator; estimator = Estimator('embedded', device='cpu');"
+        "estimator(numpy.zeros((480, 640, 3), numpy.uint8)); assert 'torch' not in sys.modules;"
+        "print(estimator.name, estimator.trained, estimator.weights)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said.split() == [files.EMBEDDED.model, "True", str(files.EMBEDDED.path)]
+
+
+def test_both_files_find_the_same_people() -> None:
+    ship._compare(files.EMBEDDED.path, files.EMBEDDED.path.with_suffix(".onnx"))
+
+
+def test_it_sees_people_as_well_as_the_card_says() -> None:
+    """On a few pictures of the synthetic scene, which nobody has to download."""
+    written = json.loads(ship.PAGE.with_suffix(".json").read_text())["synthetic"]["AP50"]
+    assert card.on_synthetic_scenes("embedded", limit=24)["AP50"] > written - 0.1
 
 
 # --- weights in one file, used by two ---------------------------------------------------------------------------------

@@ -133,6 +133,14 @@ def assert_prefix_is_complete(prefix: Path, checkout: Path) -> None:
         assert os.access(prefix / "lib/pave_ros" / script, os.X_OK)
 
 
+def assert_weights_came_along(home: Path, checkout: Path) -> None:
+    """The embedded model lies in the installed package, where it is looked for."""
+    names = [name for name in files("pave_ros") if name.startswith("pave_ros/weights/")]
+    assert {Path(name).suffix for name in names} == {".safetensors", ".onnx"}
+    for name in names:
+        assert (home.parent / name).read_bytes() == (checkout / name).read_bytes()
+
+
 def test_pip_installs_messages_code_and_shared_files(
     installed_by_pip: tuple[Environment, bool], checkout: Path
 ) -> None:
@@ -140,6 +148,7 @@ def test_pip_installs_messages_code_and_shared_files(
     home = environment.package_lies_in()
     assert home == checkout / "pave_ros" if editable else home.is_relative_to(environment.folder)
     assert_prefix_is_complete(environment.folder, checkout)
+    assert_weights_came_along(home, checkout)
     # The pip user's setup.bash, for tools that search the ament index.
     setup = environment.folder / "share/pave_ros/local_setup.bash"
     share = environment.run("bash", "-c", f"source {setup} && echo $AMENT_PREFIX_PATH", folder=Path("/"))
@@ -160,6 +169,7 @@ def test_colcon_builds_with_only_the_wheels(
     assert home.is_relative_to(prefix)
     assert (home / "persons.py").is_symlink() == bool(option)
     assert_prefix_is_complete(prefix, checkout)
+    assert_weights_came_along(home, checkout)
     installed = {str(path.relative_to(home)) for path in home.rglob("*.py") if path.parent.name != "msg"}
     assert installed == {name.partition("/")[2] for name in files("pave_ros") if name.endswith(".py")}
 

@@ -37,7 +37,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
 ALIASES = {"embedded": "centernet_lite"}
 
 # What runs where no model is named.
-DEFAULT = "detrpose_n"
+DEFAULT = "embedded"
 
 
 def names() -> list[str]:

@@ -60,9 +60,9 @@ class Settings:
     """The values of all parameters of the pose node."""
 
     autostart: bool = _row(True, "Configure and activate at the start; false waits for lifecycle transitions.")
-    model: str = _row(models.DEFAULT, "Name of the model, as `pave_ros models` lists them.")
+    model: str = _row(models.DEFAULT, "embedded (comes with the package), or a model that `pave_ros models` lists.")
     weights: str = _row(
-        "auto", "auto (the published file of the model), the name or path of a file, or random (untrained)."
+        "auto", "auto (of the package, or the published file), the name or path of a file, or random (untrained)."
     )
     device: str = _row("auto", "auto (CUDA where there is one, else the CPU), cpu, cuda or cuda:N.")
     engine: str = _row(
