@@ -409,7 +409,8 @@ def test_command_scores_a_results_file(tmp_path: Path) -> None:
 def test_command_runs_a_model(tmp_path: Path) -> None:
     coco_files(tmp_path)
     report = tmp_path / "report.json"
-    arguments = ["--root", str(tmp_path), "--weights", "random", "--device", "cpu", "--engine", "pytorch"]
+    arguments = ["--root", str(tmp_path), "--model", "detrpose_n", "--weights", "random", "--device", "cpu"]
+    arguments += ["--engine", "pytorch"]
     answer = RUNNER.invoke(
         cli.app,
         ["evaluate", "--dataset", "coco", *arguments, "--limit", "2", "--input-size", "160", "--output", str(report)],

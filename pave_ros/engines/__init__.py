@@ -61,11 +61,21 @@ def open_file(
 
     if ready is not None:
         return opened(ready)
-    first = _open(path, model, *choose(path, "auto", device, "auto"), device, "auto", input_size)
+    first = _first(path, model, device, precision, input_size)
     if background and (first.info.resize == "stretch" or engine != "auto"):
         return SwitchingEngine(first, name, lambda progress: opened(build.run_apart(progress)))
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
     return first
+
+
+def _first(path: Path, model: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
+    """What runs the file as it is, in the precision that was asked for where it can."""
+    try:
+        name, reason = choose(path, "auto", device, precision)
+    except EngineError:
+        precision = "auto"
+        name, reason = choose(path, "auto", device, precision)
+    return _open(path, model, name, reason, device, precision, input_size)
 
 
 def _open(

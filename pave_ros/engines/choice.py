@@ -109,7 +109,9 @@ def _refusal(candidate: Candidate, device: str, precision: str) -> str:
     """Why an engine cannot do it here, whatever the file; empty when it can."""
     name = candidate.name
     kind = ("cuda" if has_gpu() else "cpu") if device == "auto" else device.partition(":")[0]
-    if kind in ("cpu", "cuda") and kind not in candidate.devices:
+    if kind not in ("cpu", "cuda"):
+        return f"unknown device {device!r}; use auto, cpu, cuda or cuda:N"
+    if kind not in candidate.devices:
         return f"{name} does not run on {kind}"
     if precision not in ("auto", *candidate.precisions):
         return f"precision {precision}: {name} runs in {', '.join(candidate.precisions)}"
