@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pave_ros import models, postprocessing
-from pave_ros.models.centernet import cell_centres
+from pave_ros.models.layers import cell_centres
 from pave_ros.postprocessing import centernet_people
 from pave_ros.training import centernet
 from pave_ros.training.centernet import assign, assignments, joint_loss, joint_maps, varifocal

@@ -23,7 +23,7 @@ from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.hybrid_encoder import ConvNorm, HybridEncoder, RepConv
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.layers import MLP
+from pave_ros.models.layers import MLP, cell_centres
 
 JOINT_PRIOR = -4.0  # First logit of all joints in all cells: joints are rare.
 
@@ -125,14 +125,3 @@ class CenterNet(PoseModel):
             if isinstance(module, (ConvNorm, RepConv)):
                 module.fuse()
         return self
-
-
-def cell_centres(maps: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Tensor:
-    """Centres (S, 2) in 0..1 of the cells of maps of these heights and widths, row by row, map after map."""
-    grids = []
-    for height, width in maps:
-        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
-        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        grids.append(torch.stack((grid_x, grid_y), -1).flatten(0, 1))
-    return torch.cat(grids)

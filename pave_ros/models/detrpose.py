@@ -23,7 +23,7 @@ from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.hybrid_encoder import ConvNorm, HybridEncoder, RepConv
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.layers import MLP, deformable_attention, inverse_sigmoid, sine_encoding
+from pave_ros.models.layers import MLP, cell_centres, deformable_attention, inverse_sigmoid, sine_encoding
 
 HEADS = 8
 CLASSES = 2  # Label 1 is the person, label 0 is never assigned.
@@ -226,14 +226,7 @@ class QuerySelection(nn.Module):
         In float32 whatever the model computes in: the published checkpoints hold them so, and half precision
         is too coarse for coordinates.
         """
-        device = features[0].device
-        centres = []
-        for height, width in (f.shape[-2:] for f in features):
-            y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
-            x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-            grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-            centres.append(torch.stack((grid_x, grid_y), -1).flatten(0, 1))
-        points = torch.cat(centres).unsqueeze(0)
+        points = cell_centres([(f.shape[-2], f.shape[-1]) for f in features], features[0].device).unsqueeze(0)
         valid = ((points > 0.01) & (points < 0.99)).all(-1, keepdim=True)
         return torch.log(points / (1 - points)), valid
 

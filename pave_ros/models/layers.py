@@ -74,6 +74,20 @@ def cell_encoding(
     return sine_encoding(torch.stack((grid_x, grid_y), -1).flatten(0, 1), channels, temperature)
 
 
+def cell_centres(maps: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Tensor:
+    """(S, 2) x and y in 0..1 of the centres of cells of maps of these heights and widths, row by row, map after map.
+
+    In float32 whatever the model computes in, as published: half precision is too coarse for coordinates.
+    """
+    centres = []
+    for height, width in maps:
+        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+        centres.append(torch.stack((grid_x, grid_y), -1).flatten(0, 1))
+    return torch.cat(centres)
+
+
 class EncoderLayer(nn.Module):
     """Transformer encoder layer (DETR), normalised after each part, with positions added to queries and keys only."""
 

@@ -21,13 +21,12 @@ from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.folding import fold_norms
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.layers import MLP
+from pave_ros.models.layers import MLP, cell_centres
 from pave_ros.models.pavenet_decoder import (
     EncoderLayer,
     JointDecoder,
     PoseDecoder,
     SpatialEncoder,
-    cell_centres,
     sigma_head,
 )
 from pave_ros.models.swin import LARGE, OutputNorms, Swin

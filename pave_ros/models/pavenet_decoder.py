@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pave_ros.models.layers import MLP, cell_encoding, inverse_sigmoid, sampled_attention
+from pave_ros.models.layers import MLP, cell_centres, cell_encoding, inverse_sigmoid, sampled_attention
 
 HEADS = 8
 POINTS = 4  # Of each head on each map, where a query is one place and not a pose.
@@ -169,18 +169,6 @@ class SpatialEncoder(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, positions, anchors, units, shapes)
         return tokens
-
-
-def cell_centres(shapes: Shapes, device: torch.device) -> Tensor:
-    """(S, 2) x and y in 0..1 of the centres of the cells of all maps; in float32 whatever the model computes in, as
-    published, since half precision is too coarse for coordinates."""
-    centres = []
-    for height, width in shapes:
-        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
-        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-        centres.append(torch.stack((grid_x, grid_y), -1).flatten(0, 1))
-    return torch.cat(centres)
 
 
 def map_units(shapes: Shapes, like: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pave_ros import skeletons
-from pave_ros.models.centernet import CenterNet, cell_centres
+from pave_ros.models.centernet import CenterNet
+from pave_ros.models.layers import cell_centres
 from pave_ros.training.matching import keypoint_similarity
 from pave_ros.training.target import Target, inside, mean_over_processes
 
@@ -107,7 +108,8 @@ class CenterNetCriterion:
         cells = mean_over_processes(len(assignment.cells), device)
         quality = torch.zeros(logits.shape, device=device)
         quality[assignment.pictures, assignment.cells] = oks.detach().clamp(min=LEAST_QUALITY)
-        ignored = torch.stack([inside(cell_centres(maps), target.ignored) for target in here]).to(device)
+        centres = cell_centres(maps)
+        ignored = torch.stack([inside(centres, target.ignored) for target in here]).to(device)
         return {
             "scores": self.weights.scores * varifocal(logits.float(), quality, ignored) / cells,
             "keypoints": self.weights.keypoints * distance / cells,
