@@ -356,6 +356,7 @@ def train(
 
     from pave_ros.training.clips import clip_samples
     from pave_ros.training.config import TrainingConfig
+    from pave_ros.training.crops import crop_samples
     from pave_ros.training.sources import Mixture, TrainingScenes, ValidationPictures
     from pave_ros.training.trainer import Samples, Trainer
     from pave_ros.training.validation import validate
@@ -366,6 +367,9 @@ def train(
         clips = clip_samples(settings.data, common)
         samples: Samples = clips
         mixture = clips.mixture
+    elif "crops" in settings.data:
+        crops = crop_samples(settings.data, common)
+        samples, mixture = crops, crops.mixture
     else:
         mixture = Mixture.from_dict({**common, **settings.data})
         samples = TrainingScenes(mixture)

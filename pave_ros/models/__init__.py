@@ -30,6 +30,7 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     ),
     "vitpose": ("s", "b", "l", "h"),
     "centernet": ("lite",),
+    "simplebaseline": ("lite",),
 }
 
 

@@ -180,19 +180,25 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
         return augment.filmed(clip[0], rng)[0], clip[1][0]
 
     def _picture(self, rng: Rng) -> Clip:
-        source = self._sources[rng.choice(len(self._sources), p=self._chances)]
-        picture = source.draw(rng)
+        picture = self.draw(rng)
         if rng.random() < self.mixture.empty:
             return without_people(picture.image, picture.labels, rng)
         return [picture.image], [picture.labels]
 
     def _pasted(self, clip: Clip, aspect: float, rng: Rng) -> Clip:
-        source = self._sources[rng.choice(len(self._sources), p=self._paste_chances)]
-        picture = source.draw_cutout(rng)
+        cutout = self.draw_cutout(rng)
+        return augment.paste(clip, cutout, somewhere(cutout.labels[0].boxes[0], self.mixture.size, aspect, rng))
+
+    def draw(self, rng: Rng) -> Picture:
+        """Any picture, as stored, each source with its chance."""
+        return self._sources[rng.choice(len(self._sources), p=self._chances)].draw(rng)
+
+    def draw_cutout(self, rng: Rng) -> Cutout:
+        """Anybody who can be cut out."""
+        picture = self._sources[rng.choice(len(self._sources), p=self._paste_chances)].draw_cutout(rng)
         person = picture.labels[:1]
         mask = body_mask(person.keypoints[0], picture.image.shape[1::-1]) if picture.mask is None else picture.mask
-        matrix = somewhere(person.boxes[0], self.mixture.size, aspect, rng)
-        return augment.paste(clip, Cutout([picture.image], [mask], [person]), matrix)
+        return Cutout([picture.image], [mask], [person])
 
 
 class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
