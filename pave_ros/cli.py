@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from pave_ros import __version__
-from pave_ros.detection import TORCHVISION
 from pave_ros.models import DEFAULT
 
 if TYPE_CHECKING:
@@ -123,7 +122,8 @@ InputSize = Annotated[
 
 
 Detector = Annotated[
-    str, typer.Option(help="Of top-down models: what finds the people, a detector, an .onnx file or a pose model.")
+    str,
+    typer.Option(help="Of top-down models: what finds the people: auto, a detector, an .onnx file or a pose model."),
 ]
 DetectorWeights = Annotated[str, typer.Option(help="Of the detector: auto, a path, or random (untrained).")]
 BoxThreshold = Annotated[float, typer.Option(min=0, max=1, help="Of top-down models: leave out boxes below.")]
@@ -170,7 +170,7 @@ def predict(
         bool, typer.Option("--sequence", help="A folder's pictures are the frames of one video.")
     ] = False,
     track: Annotated[bool, typer.Option(help="Give the people of videos numbers that stay.")] = True,
-    detector: Detector = TORCHVISION[0],
+    detector: Detector = "auto",
     detector_weights: DetectorWeights = "auto",
     box_threshold: BoxThreshold = 0.2,
     decoding: Decoding = "auto",
@@ -270,7 +270,7 @@ def evaluate(
     pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.")] = None,
     boxes: Annotated[str, typer.Option(help="Of top-down models: where the people are; detector, ground-truth, or a "
                                             "detections file in COCO's format.")] = "detector",
-    detector: Detector = TORCHVISION[0],
+    detector: Detector = "auto",
     detector_weights: DetectorWeights = "auto",
     box_threshold: BoxThreshold = 0.2,
     decoding: Decoding = "auto",

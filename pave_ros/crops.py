@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pave_ros.detection import TORCHVISION
 from pave_ros.frames import Image
 from pave_ros.persons import Floats
 
@@ -29,18 +30,20 @@ class Style:
         udp: the way of counting coordinates, see above.
         blur: side in pixels of the Gaussian that DARK smooths heatmaps with: as wide as the one in its targets.
         decoding: that it is published with.
+        detector: what finds the people for it, unless another is asked for.
     """
 
     udp: bool
     blur: int
     decoding: str
+    detector: str = TORCHVISION[0]
 
 
-# System -> style. DARK's filter fits the targets' deviation of 3 in TAR-ViTPose, of 2 in ViTPose and of 1.5 in the simple baseline.
+# System -> style. DARK's filter fits the deviation of the targets: 3 in TAR-ViTPose, 2 in ViTPose, 1.5 in ours.
 STYLES = {
     "tarvitpose": Style(udp=False, blur=17, decoding="quarter"),
     "vitpose": Style(udp=True, blur=11, decoding="dark"),
-    "simplebaseline": Style(udp=True, blur=7, decoding="dark"),
+    "simplebaseline": Style(udp=True, blur=7, decoding="dark", detector="centernet_lite"),
 }
 DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pave_ros import detection, engines, models, postprocessing, skeletons
+from pave_ros import crops, detection, engines, models, postprocessing, skeletons
 from pave_ros.checkpoints import files
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import PoseDetector
@@ -74,7 +74,7 @@ class Estimator:
         self._top_down: TopDown | None = None
         if is_top_down(self._engine.info.system):
             options = top_down or TopDownOptions()
-            self._top_down = TopDown(self._engine, _detector(options, device), options)
+            self._top_down = TopDown(self._engine, _detector(self._engine.info.system, options, device), options)
 
     @property
     def name(self) -> str:
@@ -197,9 +197,10 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
     return engine
 
 
-def _detector(options: TopDownOptions, device: str) -> Detector | None:
+def _detector(system: str, options: TopDownOptions, device: str) -> Detector | None:
     """What finds the boxes for a top-down model; None where they come with the pictures."""
-    name, weights = options.detector, options.detector_weights
+    name = crops.STYLES[system].detector if options.detector == "auto" else options.detector
+    weights = options.detector_weights
     if name == detection.GIVEN:
         return None
     try:

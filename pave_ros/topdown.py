@@ -15,7 +15,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from pave_ros import crops, skeletons
-from pave_ros.detection import TORCHVISION
 from pave_ros.detection.base import Detector
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame
@@ -34,7 +33,7 @@ class TopDownOptions:
 
     Attributes:
         detector: what finds the boxes, see `pave_ros.detection.open_detector`; the name of a pose model takes the boxes
-            around its people; ``given`` expects boxes to come with the pictures.
+            around its people; ``given`` expects boxes to come with the pictures; ``auto`` is the model's own choice.
         detector_weights: of a torchvision detector or a pose model: ``auto``, a path, or ``random``.
         box_threshold: boxes below this confidence are not looked at, 0..1 (published: 0.2).
         decoding: see `pave_ros.crops.keypoints_in`; ``auto`` for the one that the model is published with.
@@ -44,7 +43,7 @@ class TopDownOptions:
             long.
     """
 
-    detector: str = TORCHVISION[0]
+    detector: str = "auto"
     detector_weights: str = "auto"
     box_threshold: float = 0.2
     decoding: str = "auto"

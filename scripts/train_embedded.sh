@@ -19,8 +19,11 @@ if [ ! -f "$data/$backbone" ]; then
 fi
 echo "== Pictures and labels"
 python -m pave_ros.training.prepare "$data/cache" --lspet "$1" --jhmdb "$2" --coco "$3" --scenes 600 --teacher "$4"
-echo "== Training"
-python -m pave_ros.cli train config/training/centernet_lite.yaml
+for stage in centernet_lite simplebaseline_lite; do
+    echo "== Training $stage"
+    python -m pave_ros.cli train config/training/$stage.yaml
+done
 echo "== Into the package"
-python -m pave_ros.training.ship out/training/centernet_lite/weights.safetensors \
-    --config config/training/centernet_lite.yaml ${5:+--teacher "$4" --clips "$5"}
+python -m pave_ros.training.ship --config config/training/centernet_lite.yaml \
+    --detector out/training/centernet_lite/weights.safetensors \
+    --pose out/training/simplebaseline_lite/weights.safetensors ${5:+--teacher "$4" --clips "$5"}

@@ -85,6 +85,7 @@ def test_the_card_describes_the_files_that_are_shipped() -> None:
 def test_it_starts_without_torch() -> None:
     code = (
         "import sys, numpy; from pave_ros import Estimator; estimator = Estimator('embedded', device='cpu');"
+        "assert estimator.detector == 'centernet_lite';"
         "estimator(numpy.zeros((480, 640, 3), numpy.uint8)); assert 'torch' not in sys.modules;"
         "print(estimator.name, estimator.trained, estimator.weights)"
     )
@@ -92,8 +93,9 @@ def test_it_starts_without_torch() -> None:
     assert said.split() == [files.EMBEDDED.model, "True", str(files.EMBEDDED.path)]
 
 
-def test_both_files_find_the_same_people() -> None:
-    ship._compare(files.EMBEDDED.path, files.EMBEDDED.path.with_suffix(".onnx"))
+@pytest.mark.parametrize("stage", [files.EMBEDDED, files.EMBEDDED_DETECTOR], ids=lambda stage: stage.model)
+def test_both_files_of_a_stage_find_the_same_people(stage: files.WeightsFile) -> None:
+    ship.compare(stage.model, stage.path, stage.path.with_suffix(".onnx"))
 
 
 def test_it_sees_people_as_well_as_the_card_says() -> None:

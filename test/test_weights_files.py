@@ -99,7 +99,7 @@ def leave_part(row: WeightsFile, data: bytes) -> None:
 def test_table() -> None:
     assert len({row.name for row in WEIGHTS}) == len(WEIGHTS)
     for row in WEIGHTS:
-        assert row.url.startswith("https://") or row is files.EMBEDDED
+        assert row.url.startswith("https://") or row in (files.EMBEDDED, files.EMBEDDED_DETECTOR)
         assert row.model in (*models.names(), *TORCHVISION) and row.licence and row.page
     for model in {row.model for row in WEIGHTS}:
         first = files.find(model)  # what `auto` takes
@@ -113,15 +113,17 @@ def test_what_comes_with_the_package_is_not_fetched(tmp_path: Path, monkeypatch:
     (tmp_path / "sources").mkdir()
     (tmp_path / "package").mkdir()
     monkeypatch.setattr(files, "SHIPPED", tmp_path / "package")
-    with pytest.raises(WeightsError, match=r"package/embedded\.safetensors .*is missing: install pave_ros again"):
+    with pytest.raises(
+        WeightsError, match=r"package/simplebaseline_lite\.safetensors .*is missing: install pave_ros"
+    ):
         files.resolve("auto", files.EMBEDDED.model)
-    source = tmp_path / "sources" / "embedded.safetensors"
+    source = tmp_path / "sources" / files.EMBEDDED.name
     source.touch()
-    (tmp_path / "package" / "embedded.safetensors").symlink_to(source)  # as `colcon build --symlink-install` has it
+    (tmp_path / "package" / files.EMBEDDED.name).symlink_to(source)  # as `colcon build --symlink-install` has it
     for weights, model in (
-        ("auto", "centernet_lite"),
-        ("embedded", "detrpose_n"),
-        ("embedded.safetensors", "detrpose_n"),
+        ("auto", "simplebaseline_lite"),
+        ("simplebaseline_lite", "detrpose_n"),
+        ("simplebaseline_lite.safetensors", "detrpose_n"),
     ):
         assert files.resolve(weights, model) == source
     assert not (tmp_path / "cache").exists()

@@ -67,13 +67,17 @@ class WeightsFile:
         return self.path.is_file()
 
 
-EMBEDDED = WeightsFile(
-    name="embedded.safetensors",
-    model="centernet_lite",
-    skeleton="coco17",
-    url="",
-    page="docs/embedded.md",
-    licence="Apache-2.0",
+# The two stages of the embedded model: one person's crop, and before it all people of a picture.
+EMBEDDED, EMBEDDED_DETECTOR = (
+    WeightsFile(
+        name=f"{model}.safetensors",
+        model=model,
+        skeleton="coco17",
+        url="",
+        page="docs/embedded.md",
+        licence="Apache-2.0",
+    )
+    for model in ("simplebaseline_lite", "centernet_lite")
 )
 
 _DETRPOSE = "https://github.com/SebastianJanampa/DETRPose"
@@ -97,6 +101,7 @@ WEIGHTS: tuple[WeightsFile, ...] = tuple(
     for variant in "nsmlx"
 ) + (
     EMBEDDED,
+    EMBEDDED_DETECTOR,
     # ViTPose, trained by MMPose. Of TAR-ViTPose only a folder is published that no program may read.
     *(
         WeightsFile(

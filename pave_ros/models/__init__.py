@@ -34,8 +34,8 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
 }
 
 
-# Other names of models. The embedded one is that whose weights come with the package.
-ALIASES = {"embedded": "centernet_lite"}
+# Other names of models. The embedded one is that whose weights come with the package, those of its detector too.
+ALIASES = {"embedded": "simplebaseline_lite"}
 
 # What runs where no model is named.
 DEFAULT = "embedded"

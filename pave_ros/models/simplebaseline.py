@@ -90,12 +90,6 @@ class SimpleBaseline(PoseModel):
         peak = 2 * torch.pi * SPREAD**2  # One over the share of the middle cell, if the place is known.
         return {"heatmaps": peak * shares[..., :-1].unflatten(-1, (cells.shape[-2], cells.shape[-1]))}
 
-    def fuse(self) -> SimpleBaseline:
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.fuse()
-        return self
-
 
 def _merging(channels: int) -> nn.Sequential:
     return nn.Sequential(ConvNorm(channels, channels, 5, groups=channels), ConvNorm(channels, channels, 1, act=True))

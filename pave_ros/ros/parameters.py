@@ -18,7 +18,6 @@ from rclpy.parameter import Parameter
 
 from pave_ros import models
 from pave_ros.crops import DECODINGS
-from pave_ros.detection import TORCHVISION
 from pave_ros.engines import choice as engines
 
 
@@ -96,8 +95,8 @@ class Settings:
     tracking: bool = _row(True, "Give people track ids that stay the same over time.")
 
     detector: str = _row(
-        TORCHVISION[0],
-        "What finds people for a top-down model: torchvision's, an .onnx file, a pose model, or given (topic `boxes`).",
+        "auto",
+        "What finds people for a top-down model: auto, torchvision's, an .onnx file, a pose model, or given (`boxes`).",
     )
     detector_weights: str = _row("auto", "Of the detector: auto (the published file), a path, or random (untrained).")
     box_threshold: float = _row(

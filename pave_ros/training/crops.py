@@ -11,11 +11,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
 from pave_ros import crops, skeletons
-from pave_ros.datasets.base import Labels
 from pave_ros.detection.pose import MARGIN
 from pave_ros.frames import Image
 from pave_ros.persons import Floats
@@ -25,6 +25,7 @@ from pave_ros.training.sources import Mixture, SourceError, TrainingScenes
 from pave_ros.training.store import Picture
 from pave_ros.training.target import Target
 
+Mask = npt.NDArray[np.bool_]
 FEWEST = 5  # Labelled keypoints of a person who is worth a crop.
 
 
@@ -139,7 +140,7 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         return augment.paste(([image], [other.labels[0][:0]]), other, matrix)[0][0]
 
 
-def _part(image: Image, keypoints: Floats, rng: Rng) -> tuple[Image, Floats]:
+def _part(image: Image, keypoints: Floats, rng: Rng) -> tuple[Image, Mask]:
     """The picture with a border through the person, black beyond it, and which keypoints (K,) are left: those above a
     horizontal line, more rarely those below or beside one. All of it where too few would be left."""
     known = keypoints[:, 2] > 0

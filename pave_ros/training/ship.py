@@ -1,11 +1,12 @@
 """Put trained weights into the package, and the figures into their model card.
 
-    python -m pave_ros.training.ship WEIGHTS --config CONFIG.yaml --teacher FILE.onnx --clips DIR
+    python -m pave_ros.training.ship --detector WEIGHTS --pose WEIGHTS --config CONFIG.yaml --teacher FILE --clips DIR
 
-`WEIGHTS` is what `pave_ros train` wrote. They become ``embedded.safetensors``, in float16, and ``embedded.onnx``, which
-runs without torch and takes most of its weights from the former. Then the shipped files are measured: on the validation
-pictures of the training configuration, on the synthetic scene, against the teacher on clips, and by the clock. Without
-WEIGHTS what is in the package is measured again; what is not measured this time keeps its figures.
+`WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model. They become ``MODEL.safetensors``,
+in float16, and ``MODEL.onnx``, which runs without torch and takes most of its weights from the former. Then the shipped
+files are measured: on the validation pictures of the training configuration, on the synthetic scene, against the
+teacher on clips, and by the clock. Without weights what is in the package is measured again; what is not measured this
+time keeps its figures.
 
 For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/embedded.md``.
 """
@@ -35,7 +36,8 @@ from pave_ros.training import card
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.sources import Mixture
 
-MODEL = files.EMBEDDED.model
+MODEL = "embedded"
+STAGES = {row.model: row for row in (files.EMBEDDED, files.EMBEDDED_DETECTOR)}
 PAGE = Path(__file__).parents[2] / files.EMBEDDED.page
 LARGEST = 16e6  # bytes in all
 NEAR = 0.5  # pixels of a picture of 640x480 that the two files may differ by
@@ -45,11 +47,12 @@ class ShippingError(RuntimeError):
     """Weights that cannot be shipped; the message says why. The package is as it was."""
 
 
-def ship(weights: Path, folder: Path | None = None) -> list[Path]:
-    """Write the two files that the package ships, from a checkpoint of the embedded model.
+def ship(model: str, weights: Path, folder: Path | None = None) -> list[Path]:
+    """Write the two files that the package ships of one stage of the embedded model.
 
     Args:
-        weights: the checkpoint, in the published layout.
+        model: name of the stage's model, one of `STAGES`.
+        weights: its checkpoint, in the published layout.
         folder: where to; None for the package.
 
     Raises:
@@ -57,17 +60,18 @@ def ship(weights: Path, folder: Path | None = None) -> list[Path]:
         CheckpointError: not a checkpoint of that model.
     """
     folder = folder or files.SHIPPED
-    name = files.EMBEDDED.name
+    name = STAGES[model].name
+    others = sum(file["bytes"] for other, file in digests(folder).items() if Path(other).stem != Path(name).stem)
     with TemporaryDirectory() as temporary:
         checkpoint, exported = Path(temporary, name), Path(temporary, name).with_suffix(".onnx")
-        loading.save(_halved(weights), checkpoint)
+        loading.save(_halved(model, weights), checkpoint)
         # Of the rounded weights, so that both files hold the same numbers.
-        export_onnx(loading.open_model(MODEL, checkpoint), exported)
+        export_onnx(loading.open_model(model, checkpoint), exported)
         share_weights(exported, checkpoint)
-        size = sum(file.stat().st_size for file in (checkpoint, exported))
+        size = others + sum(file.stat().st_size for file in (checkpoint, exported))
         if size > LARGEST:
             raise ShippingError(f"{size / 1e6:.1f} MB in all; at most {LARGEST / 1e6:.0f} MB come with the package")
-        _compare(checkpoint, exported)
+        compare(model, checkpoint, exported)
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / file.name for file in (checkpoint, exported)]
         for file, target in zip((checkpoint, exported), written, strict=True):
@@ -75,20 +79,20 @@ def ship(weights: Path, folder: Path | None = None) -> list[Path]:
     return written
 
 
-def _halved(weights: Path) -> PoseModel:
-    model = loading.open_model(MODEL, weights)
+def _halved(name: str, weights: Path) -> PoseModel:
+    model = loading.open_model(name, weights)
     for key, value in model.state_dict().items():
         if value.is_floating_point() and not torch.isfinite(value.half()).all():
             raise ShippingError(f"{weights}: {key} is beyond what float16 holds, or not finite")
     return model.half()
 
 
-def _compare(checkpoint: Path, exported: Path) -> None:
+def compare(model: str, checkpoint: Path, exported: Path) -> None:
     """ShippingError unless both files find the same people, however unsure, in a picture."""
     image = Scene(seed=3, width=640, height=480).frame(30).image
     options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "score_threshold": 0.0, "max_persons": 10}
-    one = Estimator(MODEL, checkpoint, engine="pytorch", **options)(image)
-    other = Estimator(MODEL, exported, engine="onnxruntime", **options)(image)
+    one = Estimator(model, checkpoint, engine="pytorch", **options)(image)
+    other = Estimator(model, exported, engine="onnxruntime", **options)(image)
     if not (len(one) and len(other)):
         raise ShippingError("nobody at all is found in a picture of the synthetic scene: are these weights trained?")
     apart = np.linalg.norm(one.keypoints[:, None, :, :2] - other.keypoints[None, :, :, :2], axis=-1).max(axis=-1)
@@ -98,11 +102,12 @@ def _compare(checkpoint: Path, exported: Path) -> None:
 
 def digests(folder: Path | None = None) -> card.Figures:
     """Size and SHA-256 of the shipped files by name."""
-    shipped = [(folder or files.SHIPPED) / files.EMBEDDED.name]
-    shipped.append(shipped[0].with_suffix(".onnx"))
+    shipped = [(folder or files.SHIPPED) / row.name for row in STAGES.values()]
     return {
         file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-        for file in shipped
+        for checkpoint in shipped
+        for file in (checkpoint, checkpoint.with_suffix(".onnx"))
+        if file.is_file()
     }
 
 
@@ -111,7 +116,8 @@ def _tracked(items: Iterable[Any], what: str) -> Iterable[Any]:
 
 
 def main(
-    weights: Annotated[Path | None, typer.Argument(help="Checkpoint of the training; none: only measure.")] = None,
+    detector: Annotated[Path | None, typer.Option(help="Checkpoint of the first stage, which finds people.")] = None,
+    pose: Annotated[Path | None, typer.Option(help="Checkpoint of the second stage, one person's crop.")] = None,
     config: Annotated[Path | None, typer.Option(help="Training configuration, for the validation pictures.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="MoveNet MultiPose as an ONNX file; with --clips.")] = None,
     clips: Annotated[Path | None, typer.Option(help="A clip, or a folder of clips.")] = None,
@@ -120,13 +126,13 @@ def main(
     synthetic: Annotated[bool, typer.Option(help="Measure on the synthetic scene.")] = True,
     speed: Annotated[bool, typer.Option(help="Measure the speed, on two cores.")] = True,
 ) -> None:
-    """Ship WEIGHTS, measure, and write the model card."""
+    """Ship what is given, measure, and write the model card."""
     if (teacher is None) != (clips is None):
         raise typer.BadParameter("the teacher looks at clips: give both", param_hint="--teacher, --clips")
     found = card.clips_in(clips) if clips else []  # what is wrong with it is said first
-    if weights is not None:
-        for file in ship(weights):
-            print(file)
+    for row, weights in ((files.EMBEDDED_DETECTOR, detector), (files.EMBEDDED, pose)):
+        if weights is not None:
+            print(*ship(row.model, weights), sep="\n")
     figures: card.Figures = {"files": digests()}
     if config is not None:
         settings = TrainingConfig.read(config)

@@ -1,4 +1,4 @@
-"""The training objective of the simple baseline, which trains on crops: cross entropy between its heatmaps and where the
+"""The training objective of the simple baseline, which trains on crops: cross entropy between its heatmaps and where
 joints are."""
 
 from __future__ import annotations

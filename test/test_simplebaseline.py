@@ -1,0 +1,142 @@
+"""The simple baseline: targets and loss by hand, what its heatmaps mean, the crops that it learns from, learning."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_sources import cache as cache
+from test_sources import mixture
+
+from pave_ros import crops, models
+from pave_ros.training.crops import CropSettings, TrainingCrops, crop_samples
+from pave_ros.training.simplebaseline import TrainingForward, criterion, shares
+from pave_ros.training.sources import SourceError
+from pave_ros.training.target import Target
+
+SIZE = (12, 10)  # Cells, height and width, of the heatmaps of a crop of 48x40.
+PLAIN = CropSettings(shift=0, scale=0, degrees=0, turned=0, parts=0, beside=0, occluded=0)
+
+
+def target(points: torch.Tensor, labelled: torch.Tensor | None = None) -> Target:
+    """One person with the keypoints (K, 2)."""
+    known = torch.ones(len(points), dtype=torch.bool) if labelled is None else labelled
+    nobody = torch.zeros(0, 4)
+    return Target(points[None], known[None], torch.ones(1), nobody, known[None], nobody, torch.tensor([[0.0, 0, 1, 1]]))
+
+
+def test_a_joint_is_shared_by_the_cells_around_it_or_nowhere() -> None:
+    points = torch.tensor([[[4 / 9, 5 / 11], [0.0, 1.0], [1.2, 0.5]]])
+    wanted = shares(points, SIZE)
+    assert wanted.shape == (1, 3, 121) and wanted.sum(-1).allclose(torch.ones(1, 3))
+    inside, corner, outside = wanted[0]
+    assert inside[:-1].argmax() == 5 * 10 + 4 and inside[-1] == 0
+    # One cell aside it is lower by the Gaussian with a deviation of 1.5 cells.
+    assert float(inside[5 * 10 + 5] / inside[5 * 10 + 4]) == pytest.approx(math.exp(-1 / (2 * 1.5**2)), rel=1e-5)
+    assert corner[:-1].argmax() == 11 * 10 and outside[-1] == 1 and outside[:-1].sum() == 0
+
+
+def test_the_loss_by_hand() -> None:
+    """Two joints in one cell out of two cells and nowhere, one of them not labelled, and logits that favour neither."""
+
+    class Two(torch.nn.Module):
+        def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(1, 2, 1, 2), torch.tensor([[math.log(2), 0.0]])
+
+    points = torch.tensor([[5.0, 5.0], [0.5, 0.0]])  # The first is nowhere: one half of the share is there.
+    loss = criterion("coco17")(Two(), torch.zeros(1, 3, 4, 8), [target(points, torch.tensor([True, False]))], [0])
+    assert float(loss["heatmaps"]) == pytest.approx(math.log(2), rel=1e-5)
+    # Half way between both cells, each has a half of it, where it gets a third: ln(3/2).
+    loss = criterion("coco17")(Two(), torch.zeros(1, 3, 4, 8), [target(points, torch.tensor([False, True]))], [0])
+    assert float(loss["heatmaps"]) == pytest.approx(math.log(1.5), rel=1e-5)
+
+
+def test_a_heatmap_says_where_a_joint_is_and_how_sure_that_is() -> None:
+    model = models.create("simplebaseline_lite")
+    points = torch.tensor([[[4 / 9, 5 / 11], [0.3, 0.3]]])
+    wanted = shares(points, SIZE)
+    wanted[0, 1] = 0.25 * wanted[0, 1] + 0.75 * shares(torch.full((1, 1, 2), 2.0), SIZE)[0, 0]
+    logits = wanted.clamp(min=1e-30).log()
+    heatmaps = model.decode([(logits[..., :-1].unflatten(-1, SIZE), logits[..., -1])])["heatmaps"].numpy()
+    assert heatmaps.max((2, 3))[0] == pytest.approx([1, 0.25], abs=0.06)
+    place = np.array([[50.0, 60, 90, 110]], np.float32)  # Centre and size of a crop of 90x110 pixels.
+    found = crops.keypoints_in(heatmaps, place, crops.STYLES["simplebaseline"], "dark")[0, :, :2]
+    assert np.allclose(found, points[0].numpy() * (90, 110) + (5, 5), atol=1.0)
+
+
+def test_the_crop_is_four_times_its_heatmaps() -> None:
+    model = models.create("simplebaseline_lite")
+    with torch.no_grad():
+        outputs = model(torch.zeros(2, 3, 96, 64))
+    assert outputs["heatmaps"].shape == (2, 17, 24, 16) and float(outputs["heatmaps"].min()) >= 0
+
+
+def test_it_learns_a_crop_by_heart(cache: Path) -> None:
+    samples = TrainingCrops(PLAIN, mixture(cache, input_size=[96, 64]))
+    images, targets = zip(*(samples[i] for i in range(2)), strict=True)
+    batch = (torch.stack(images).float() / 255 - 0.5) / 0.5
+    torch.manual_seed(0)
+    model = models.create("simplebaseline_lite").train()
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    losses = []
+    for _ in range(25):
+        loss = criterion("coco17")(TrainingForward(model), batch, targets, [0, 1])["heatmaps"]  # type: ignore[arg-type]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.3 * losses[0], losses
+
+
+# --- crops to learn from ----------------------------------------------------------------------------------------------
+
+
+def test_keypoints_lie_on_the_person_in_the_middle(cache: Path) -> None:
+    samples = TrainingCrops(CropSettings(parts=0, beside=0, occluded=0), mixture(cache))
+    for number in range(20):
+        image, keypoints = samples.crop(number)
+        assert image.shape == (96, 128, 3) and keypoints.shape == (17, 3)
+        points, limits = keypoints[:, :2], np.array([128, 96])
+        inside = ((points >= 0) & (points < limits)).all(1)
+        assert inside.mean() > 0.8
+        assert np.abs((points.min(0) + points.max(0)) / 2 - limits / 2).max() < 40
+        x, y = points[inside].round().astype(int).clip(0, limits - 1).T
+        grey = image.mean(2)
+        assert np.median(grey[y, x]) > np.median(grey) + 10, "people are brighter than what is around them"
+
+
+def test_mirroring_swaps_left_and_right(cache: Path) -> None:
+    """The person faces the camera, so that the left shoulder is on the right of the picture: in mirrored crops too."""
+    samples = TrainingCrops(PLAIN, mixture(cache))
+    keypoints = np.stack([samples.crop(number)[1] for number in range(12)])
+    left, right = keypoints[:, 5, 0], keypoints[:, 6, 0]
+    assert len(set(np.sign(left - right))) == 1
+
+
+def test_a_part_of_a_person_shows_the_rest_as_nowhere(cache: Path) -> None:
+    samples = TrainingCrops(CropSettings(parts=1, shift=0, scale=0, turned=0), mixture(cache))
+    outside = []
+    for number in range(30):
+        _, one = samples[number]
+        assert bool(one.labelled.all())
+        outside.append(float(((one.keypoints < 0) | (one.keypoints > 1)).any(-1).float().mean()))
+    assert max(outside) > 0.4 and min(outside) < 0.2
+
+
+def test_a_number_always_gives_the_same_crop(cache: Path) -> None:
+    one, other = (TrainingCrops(CropSettings(beside=1), mixture(cache)) for _ in range(2))
+    for number in (0, 7):
+        assert torch.equal(one[number][0], other[number][0])
+        assert torch.equal(one[number][1].keypoints, other[number][1].keypoints)
+    assert not torch.equal(one[0][0], one[7][0])
+
+
+def test_settings_of_crops_come_from_a_configuration(cache: Path) -> None:
+    data = {"cache": str(cache), "weights": {"one": 1}, "crops": {"parts": 0.5}}
+    samples = crop_samples(data, {"input_size": [96, 64], "seed": 1, "skeleton": "coco17"})
+    assert samples.settings.parts == 0.5 and samples.mixture.seed == 1 and samples[0][0].shape == (3, 96, 64)
+    with pytest.raises(SourceError, match=r"unknown settings of crops: size; known: beside, "):
+        crop_samples({**data, "crops": {"size": 3}}, {})
