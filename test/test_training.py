@@ -210,6 +210,21 @@ def test_resumed_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
     assert any((tmp_path / "whole" / "logs").iterdir())
 
 
+def test_learning_rates_step_down_at_milestones(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, steps=30, milestones=(10, 20), milestone_factor=0.5, final=0.1), Dots())
+    assert [trainer.learning_rate_factor(step) for step in (0, 1, 9, 10, 19, 20)] == [0.5, 1, 1, 0.5, 0.5, 0.25]
+
+
+def test_what_is_like_the_backbone_learns_at_its_rate(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, backbone_learning_rate=1e-5, like_backbone=("sampling_offsets",)), Dots())
+    rates = {id(p): group["peak"] for group in trainer._optimizer.param_groups for p in group["params"]}
+    found = {
+        part: {rates[id(p)] for name, p in trainer.model.named_parameters() if part in name and p.requires_grad}
+        for part in ("backbone.", "sampling_offsets", "attention_weights")
+    }
+    assert found == {"backbone.": {1e-5}, "sampling_offsets": {1e-5}, "attention_weights": {1e-3}}
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path, steps=8, warmup=1, batch_size=2), Dots())
     batch = next(trainer._batches())

@@ -113,9 +113,7 @@ def test_what_comes_with_the_package_is_not_fetched(tmp_path: Path, monkeypatch:
     (tmp_path / "sources").mkdir()
     (tmp_path / "package").mkdir()
     monkeypatch.setattr(files, "SHIPPED", tmp_path / "package")
-    with pytest.raises(
-        WeightsError, match=r"package/simplebaseline_lite\.safetensors .*is missing: install pave_ros"
-    ):
+    with pytest.raises(WeightsError, match=r"package/simplebaseline_lite\.safetensors .*is missing: install pave_ros"):
         files.resolve("auto", files.EMBEDDED.model)
     source = tmp_path / "sources" / files.EMBEDDED.name
     source.touch()

@@ -33,8 +33,11 @@ class TrainingConfig:
         objective_options: arguments of the system's `criterion` beside the skeleton.
         accumulate: parts that the batch of a process is computed in, to save memory.
         learning_rate, backbone_learning_rate: at the peak.
+        like_backbone: parameters whose names hold one of these learn at the backbone's rate, e.g. ``sampling_offsets``.
         weight_decay: of AdamW.
         warmup: steps of linear warm-up.
+        milestones: steps from which the learning rate is `milestone_factor` times as high; the cosine is off then.
+        milestone_factor: see there.
         final: share of the learning rate that the cosine schedule ends with; 1 keeps it constant, as published.
         clip_norm: largest norm of the gradient.
         ema_decay, ema_warmup: of the averaged weights; decay * (1 - exp(-step / warmup)).
@@ -60,8 +63,11 @@ class TrainingConfig:
     accumulate: int = 1
     learning_rate: float = 1e-4
     backbone_learning_rate: float = 1e-4
+    like_backbone: tuple[str, ...] = ()
     weight_decay: float = 1e-4
     warmup: int = 1000
+    milestones: tuple[int, ...] = ()
+    milestone_factor: float = 0.1
     final: float = 1.0
     clip_norm: float = 0.1
     ema_decay: float = 0.9999
@@ -109,7 +115,7 @@ class TrainingConfig:
         for name in ("output", "weights", "backbone"):
             if values.get(name) is not None:
                 values[name] = Path(str(values[name])).expanduser()
-        for name in ("input_size", "frozen"):
+        for name in ("input_size", "frozen", "like_backbone", "milestones"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
         try:

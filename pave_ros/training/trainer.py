@@ -141,11 +141,13 @@ class Trainer:
         return model.to(memory_format=torch.channels_last)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """The backbone with its own learning rate, as published; frozen parameters are left out."""
+        """The backbone, and what learns like it, with its own learning rate, as published; frozen parameters are left
+        out."""
         groups: dict[bool, list[Tensor]] = {True: [], False: []}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                groups[name.startswith("backbone.")].append(parameter)
+                alike = name.startswith("backbone.") or any(part in name for part in self.config.like_backbone)
+                groups[alike].append(parameter)
         rates = {True: self.config.backbone_learning_rate, False: self.config.learning_rate}
         return [{"params": groups[b], "lr": rates[b], "peak": rates[b]} for b in (True, False) if groups[b]]
 
@@ -154,10 +156,13 @@ class Trainer:
         return average * decay + value * (1 - decay)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step: linear warm-up, then a cosine down to `final`."""
+        """Share of the peak learning rate at a step: linear warm-up, then steps down at the milestones, or a cosine down
+        to `final`."""
         config = self.config
         if step < config.warmup:
             return (step + 1) / config.warmup
+        if config.milestones:
+            return float(config.milestone_factor ** sum(step >= milestone for milestone in config.milestones))
         done = (step - config.warmup) / max(config.steps - config.warmup, 1)
         return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
