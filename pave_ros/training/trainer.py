@@ -156,7 +156,7 @@ class Trainer:
         return average * decay + value * (1 - decay)
 
     def learning_rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step: linear warm-up, then steps down at the milestones, or a cosine down
+        """Share of the peak learning rate at a step: linear warm-up, then steps at the milestones, or a cosine down
         to `final`."""
         config = self.config
         if step < config.warmup:
