@@ -18,8 +18,9 @@ from pave_ros import crops, skeletons
 from pave_ros.detection.base import Detector
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame
-from pave_ros.persons import Boxes, Floats, Persons
+from pave_ros.persons import Boxes, Floats, Ints, Persons
 from pave_ros.preprocessing import network_input
+from pave_ros.skeletons import Skeleton
 from pave_ros.tracking import overlap
 
 Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
@@ -101,7 +102,8 @@ class TopDown:
         chosen = self.options.decoding
         self._decoding = self._style.decoding if chosen == "auto" else chosen
         self._size = (engine.info.input_size[1], engine.info.input_size[0])
-        self._mirror = list(skeletons.get(engine.info.skeleton).mirror)
+        self._skeleton = skeletons.get(engine.info.skeleton)
+        self._mirror = list(self._skeleton.mirror)
 
     def estimate(self, window: Sequence[Frame], max_persons: int) -> Persons:
         """The people in the middle frame of a window, all of them.
@@ -113,15 +115,17 @@ class TopDown:
 
         Returns:
             The score of a keypoint is that of the box times the maximum of the heatmap, that of a person the mean over
-            the keypoints.
+            the keypoints; best first.
         """
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
-        if not len(found):
-            return _persons(np.zeros((0, len(self._mirror), 3), np.float32), found, self._engine.info.skeleton)
-        heatmaps = self._heatmaps(features)
-        places = crops.crop_boxes(found.boxes, self._size)
-        keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding)
-        return _persons(keypoints, found, self._engine.info.skeleton)
+        keypoints = np.zeros((0, len(self._mirror), 3), np.float32)
+        if len(found):
+            places = crops.crop_boxes(found.boxes, self._size)
+            keypoints = crops.keypoints_in(self._heatmaps(features), places, self._style, self._decoding)
+        keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
+        scores = keypoints[..., 2].mean(1)
+        kept = distinct(keypoints, scores, found.boxes, self._skeleton, self._style.same)
+        return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     # --- where people are -----------------------------------------------------------------------------------------
 
@@ -216,7 +220,21 @@ class TopDown:
         return np.concatenate(outputs)
 
 
-def _persons(keypoints: Floats, found: Boxes, skeleton: str) -> Persons:
-    keypoints[..., 2] = keypoints[..., 2].clip(0, 1) * found.scores[:, None]
-    scores = keypoints[..., 2].mean(1)
-    return Persons.from_keypoints(keypoints, scores, skeleton, found.boxes)[np.argsort(-scores, kind="stable")]
+def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleton, same: float) -> Ints:
+    """Which people are left, best first, when those are left out who are a better one again, or a part of one.
+
+    Args:
+        keypoints: (N, K, 3) of x, y in pixels and score.
+        scores: (N,) of the people.
+        boxes: (N, 4) of x, y, width, height.
+        skeleton: keypoint layout.
+        same: object keypoint similarity from which two are one, over the keypoints that the worse of them is sure of.
+    """
+    spread = 8 * np.asarray(skeleton.sigmas) ** 2 * np.maximum(boxes[:, 2:].prod(1), 1.0)[:, None]
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        apart = np.square(keypoints[kept, :, :2] - keypoints[i, :, :2]).sum(-1)
+        alike = np.exp(-apart / spread[kept]) @ keypoints[i, :, 2] / max(keypoints[i, :, 2].sum(), 1e-6)
+        if not (alike >= same).any():
+            kept.append(int(i))
+    return np.array(kept, np.int32)

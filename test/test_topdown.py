@@ -15,7 +15,7 @@ from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions
+from pave_ros.topdown import TopDown, TopDownOptions, distinct
 
 INFO = ModelInfo(
     system="tarvitpose",
@@ -261,3 +261,21 @@ def test_what_is_missing_is_said() -> None:
         estimate(TopDown(Brightness(), None), [Frame(0, image=scene(1, 1))], 0, 20)
     with pytest.raises(ValueError, match=r"decoding 'fancy'.*auto, quarter, dark"):
         TopDownOptions(decoding="fancy")
+
+
+def test_who_was_found_twice_or_in_part_is_one_person() -> None:
+    body = np.random.default_rng(0).uniform(0, 1, (17, 2)) * (80, 200)
+    whole = np.concatenate((body, np.full((17, 1), 0.8)), 1)
+    again = whole + (2, -2, -0.1)
+    # Of the part only the face was sure; its other joints lie anywhere.
+    part = np.concatenate((body + 300, np.full((17, 1), 0.01)), 1)
+    part[:5] = whole[:5] + (1, 1, 0)
+    neighbour = whole + (60, 0, -0.2)
+    keypoints = np.stack((again, part, whole, neighbour)).astype(np.float32)
+    boxes = np.array([[0, 0, 80, 200], [0, 0, 30, 30], [0, 0, 80, 200], [60, 0, 80, 200]], np.float32)
+    scores = keypoints[..., 2].mean(1)
+    coco = skeletons.get("coco17")
+    assert distinct(keypoints, scores, boxes, coco, same=0.5).tolist() == [2, 3]
+    assert distinct(keypoints, scores, boxes, coco, same=2.0).tolist() == [2, 0, 3, 1], "as published, all are kept"
+    nobody = distinct(keypoints[:0], scores[:0], boxes[:0], coco, same=0.5)
+    assert nobody.tolist() == []
