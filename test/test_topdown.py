@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pave_ros import crops
+from pave_ros import crops, skeletons
 from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
