@@ -96,6 +96,7 @@ MEASURED: dict[str, tuple[float, int, str, int | None]] = {
     "pavenet_hrnet_w48": (88.1, 861, "736x1344", None),
     "pavenet_petr_r50": (43.6, 392, "750x1333", 5772),
     "pavenet_petr_swin_l": (213.7, 1638, "750x1333", None),
+    "pavenet_lite": (7.3, 4, "252x448", 93),
     "tarvitpose_s": (35.6, 41, "384x288", 407),
     "tarvitpose_b": (134.9, 127, "384x288", 1264),
     "tarvitpose_l": (388.4, 354, "384x288", None),
@@ -115,7 +116,7 @@ MEASURED: dict[str, tuple[float, int, str, int | None]] = {
     "vitpose_l": (308.5, 123, "256x192", None),
     "vitpose_h": (637.2, 252, "256x192", None),
     "centernet_lite": (4.0, 2, "320x320", 57),
-    "simplebaseline_lite": (2.0, 1, "192x160", None),
+    "simplebaseline_lite": (2.0, 1, "192x160", 13),
 }
 
 

@@ -65,6 +65,14 @@ def test_sizes_are_the_published_ones(variant: str, millions: float) -> None:
     assert count / 1e6 == pytest.approx(millions, abs=2e-3)
 
 
+def test_the_small_one_could_come_with_the_package() -> None:
+    model = models.create("pavenet_lite")
+    assert 2 * sum(p.numel() for p in model.parameters()) < 16e6, "bytes in float16"
+    with torch.inference_mode():
+        outputs = model(torch.zeros(1, 3, 3, 64, 90))
+    assert outputs["pred_keypoints"].shape == (1, 20, 34) and outputs["pred_sigmas"].shape == (1, 20, 34)
+
+
 @pytest.mark.parametrize("frames", [1, 3, 5])
 def test_any_number_of_frames_layers_queries_and_keypoints(frames: int) -> None:
     model = small(frames, pose_layers=1, joint_layers=1, queries=7, persons=4)

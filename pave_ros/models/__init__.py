@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # `build(variant, skeleton)` makes the network.
 SYSTEMS: dict[str, tuple[str, ...]] = {
     "detrpose": ("n", "s", "m", "l", "x", "lite"),
-    "pavenet": ("r50", "swin_l", "hrnet_w48", "petr_r50", "petr_swin_l"),
+    "pavenet": ("r50", "swin_l", "hrnet_w48", "petr_r50", "petr_swin_l", "lite"),
     "tarvitpose": ("s", "b", "l", "h", "s_corrected", "b_corrected", "l_corrected", "h_corrected"),
     "poet": ("r50", "dc5_r50"),
     "querypose": (

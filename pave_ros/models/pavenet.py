@@ -50,6 +50,7 @@ class Variant:
         persons: of them, those whose joints are refined and who are answered, the best.
         petr: queries start from learned content alone, joints have no deviations, and a heatmap is made in training.
         input_size, stride: bounds of the input, and what its sides are multiples of.
+        mean, std: of the pictures that the backbone was trained on, in 0..1.
     """
 
     backbone: str
@@ -67,6 +68,8 @@ class Variant:
     skeleton: str = "posetrack15"
     input_size: tuple[int, int] = (800, 1333)
     stride: int = 1
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
 VARIANTS = {
@@ -77,6 +80,21 @@ VARIANTS = {
     "hrnet_w48": Variant("hrnet_w48", options={"feature_location": ""}, stride=32),
     "petr_r50": Variant("resnet50", frames=1, petr=True, skeleton="coco17"),
     "petr_swin_l": Variant("swin_l", (1, 2, 3), frames=1, petr=True, skeleton="coco17"),
+    # Of this project: as small as the embedded model, for processors.
+    "lite": Variant(
+        "efficientnet_lite0",
+        encoder_layers=1,
+        pose_layers=2,
+        joint_layers=1,
+        hidden=128,
+        inner=512,
+        queries=60,
+        persons=20,
+        skeleton="coco17",
+        input_size=(256, 448),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    ),
 }
 
 
@@ -134,8 +152,8 @@ def build(
         skeleton=skeleton or row.skeleton,
         input_size=row.input_size,
         stride=row.stride,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=row.mean,
+        std=row.std,
         resize="fit",
         antialias=False,
         window=row.frames,
