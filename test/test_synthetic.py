@@ -16,7 +16,7 @@ from pave_ros.synthetic import Scene, SyntheticFrame
 from pave_ros.synthetic.body import Build, P, keypoint_anchors, kinematics
 from pave_ros.synthetic.motion import STANDING, Station, Visit
 from pave_ros.synthetic.place import KINDS
-from pave_ros.synthetic.render import Camera, Mesh, render
+from pave_ros.synthetic.render import Camera, Mesh, _Corners, _visible, render
 
 COCO = skeletons.get("coco17")
 SIZE = (320, 240)
@@ -247,6 +247,17 @@ def test_a_floor_of_level_triangles_has_no_holes() -> None:
     seen = np.zeros(64 * 64, bool)
     seen[layer.pixels] = True
     assert seen.reshape(64, 64)[36:].all()
+
+
+def test_pixels_are_counted_in_the_largest_pictures_too() -> None:
+    """Beyond 2^24 pixels, as in 3840x2160 drawn at twice the size."""
+    size, odd = 4500, 3
+    x, y = np.float32([[1, 1 + odd, 1], [1, 1, 1 + odd]]) + np.float32(size - 1 - odd - 1)
+    corners = _Corners(x[:, None], y[:, None], np.ones((3, 1), np.float32))
+    pixels, _, _ = _visible(corners, np.float32([odd * odd]), size, size, None)
+    rows, columns = np.divmod(pixels, size)
+    assert rows.min() == columns.min() == size - 1 - odd and rows.max() == columns.max() == size - 1
+    assert len(pixels) == 10  # 4, 3, 2 and 1 in a row
 
 
 def test_the_nearer_triangle_hides_the_other() -> None:

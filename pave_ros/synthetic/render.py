@@ -225,7 +225,8 @@ def _visible(
     at_start = p * start + q * line + r
 
     step = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-    pixel = np.repeat((line * width + start).astype(np.intp), count) + step
+    # In whole numbers: float32 cannot count the pixels of a picture larger than 4096 x 4096.
+    pixel = np.repeat(line.astype(np.intp) * width + start.astype(np.intp), count) + step
     inverse = np.repeat(at_start, count) + np.repeat(p, count) * step.astype(np.float32)
     owner = np.repeat(triangle, count)
     if behind is not None:
