@@ -251,7 +251,7 @@ def test_a_floor_of_level_triangles_has_no_holes() -> None:
 
 def test_pixels_are_counted_in_the_largest_pictures_too() -> None:
     """Beyond 2^24 pixels, as in 3840x2160 drawn at twice the size."""
-    size, side = 4500, 2  # Cells whose numbers are side, which float32 does not have there.
+    size, side = 4500, 2  # Cells whose numbers are odd, which float32 does not have there.
     x, y = np.float32([[1, 1 + side, 1], [1, 1, 1 + side]]) + np.float32(size - 1 - side - 1)
     corners = _Corners(x[:, None], y[:, None], np.ones((3, 1), np.float32))
     pixels, _, _ = _visible(corners, np.float32([side * side]), size, size, None)
