@@ -18,6 +18,7 @@ from pave_ros.skeletons import Skeleton
 from pave_ros.topdown import TopDown, TopDownOptions, is_top_down
 
 RANDOM = "random"
+MOST_BOXES = 100  # that a pose model gives as a detector; how many are looked at is `max_persons` of what asks it.
 
 
 class Estimator:
@@ -29,7 +30,8 @@ class Estimator:
             ``.safetensors``, or an exported ``.onnx``), the name of a known file, or ``random`` (untrained, seeded: to
             try the data path; its people mean nothing).
         device: ``auto`` (CUDA when there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
-        engine: ``auto`` (the best that is installed and runs the file) or one of `pave_ros.engines.NAMES`.
+        engine: ``auto`` (the best that is installed and runs the file) or one of `pave_ros.engines.NAMES`; a pose model
+            that finds the people for a top-down model runs on the same.
         input_size: (height, width) of the network's input in pixels; None takes the model's own.
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``half``; which of them is to be had depends on the engine.
         score_threshold: people below it are left out, 0..1; may be changed at any time.
@@ -74,7 +76,9 @@ class Estimator:
         self._top_down: TopDown | None = None
         if is_top_down(self._engine.info.system):
             options = top_down or TopDownOptions()
-            self._top_down = TopDown(self._engine, _detector(self._engine.info.system, options, device), options)
+            self._top_down = TopDown(
+                self._engine, _detector(self._engine.info.system, options, device, engine), options
+            )
 
     @property
     def name(self) -> str:
@@ -197,7 +201,7 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
     return engine
 
 
-def _detector(system: str, options: TopDownOptions, device: str) -> Detector | None:
+def _detector(system: str, options: TopDownOptions, device: str, engine: str) -> Detector | None:
     """What finds the boxes for a top-down model; None where they come with the pictures."""
     name = crops.STYLES[system].detector if options.detector == "auto" else options.detector
     weights = options.detector_weights
@@ -207,4 +211,7 @@ def _detector(system: str, options: TopDownOptions, device: str) -> Detector | N
         models.split_name(name)
     except ValueError:
         return detection.open_detector(name, weights, device)
-    return PoseDetector(name, Estimator(name, weights, device, score_threshold=options.box_threshold))
+    find = Estimator(
+        name, weights, device, engine=engine, score_threshold=options.box_threshold, max_persons=MOST_BOXES
+    )
+    return PoseDetector(name, find)
