@@ -33,6 +33,8 @@ class Style:
         detector: what finds the people for it, unless another is asked for.
         same: similarity from which two people are one, who was found twice or in part; above 1 keeps all, as published.
         power: that scores are raised to, which brings the one from which people are shown to that of the other models.
+        follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
+            not, as published.
     """
 
     udp: bool
@@ -41,13 +43,16 @@ class Style:
     detector: str = TORCHVISION[0]
     same: float = 2.0
     power: float = 1.0
+    follow: float = 0.0
 
 
 # System -> style. DARK's filter fits the deviation of the targets: 3 in TAR-ViTPose, 2 in ViTPose, 1.5 in ours.
 STYLES = {
     "tarvitpose": Style(udp=False, blur=17, decoding="quarter"),
     "vitpose": Style(udp=True, blur=11, decoding="dark"),
-    "simplebaseline": Style(udp=True, blur=7, decoding="dark", detector="centernet_lite", same=0.5, power=0.5),
+    "simplebaseline": Style(
+        udp=True, blur=7, decoding="dark", detector="centernet_lite", same=0.5, power=0.5, follow=0.8
+    ),
 }
 DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.
 

@@ -106,6 +106,11 @@ class Estimator:
         return self.window // 2
 
     @property
+    def earlier(self) -> int:
+        """Number of frames before the one in question that are of use."""
+        return max(self.reach, int(self._top_down is not None and self._top_down.follows))
+
+    @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the network's input in pixels."""
         return self._engine.info.input_size
@@ -151,8 +156,8 @@ class Estimator:
 
         Args:
             frames: the history, oldest first, with their images; of them, those that lie within `reach` of the frame
-                in question are looked at. What the encoder makes of a frame is kept in it, so handing over the same
-                frames again costs nothing.
+                in question are looked at, and `earlier` before it. What the encoder makes of a frame is kept in it, so
+                handing over the same frames again costs nothing.
             index: of the frame in question. A video model looks at frames behind it as well as before it; where there
                 is none, the nearest takes its place.
         """
@@ -162,7 +167,7 @@ class Estimator:
             raise ValueError("the frame in question has no image")
         window = around(frames, index, self.window)
         if self._top_down is not None:
-            found = self._top_down.estimate(window, self.max_persons)
+            found = self._top_down.estimate(window, self.max_persons, frames[index - 1] if index else None)
             return found[found.scores >= self.score_threshold]
         for frame in window:
             if frame.features is None and frame.image is not None:
@@ -176,7 +181,7 @@ class Estimator:
     def video(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Persons]]:
         """Every frame of a video with its people, in order; a video model sees the frames behind each, too, so a
         result comes `reach` frames late."""
-        history: deque[Frame] = deque(maxlen=self.window)
+        history: deque[Frame] = deque(maxlen=self.earlier + 1 + self.reach)
         unanswered = 0
         for frame in frames:
             history.append(frame)

@@ -16,15 +16,18 @@ from scipy.optimize import linear_sum_assignment
 
 from pave_ros import crops, skeletons
 from pave_ros.detection.base import Detector
+from pave_ros.detection.pose import MARGIN
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame
-from pave_ros.persons import Boxes, Floats, Ints, Persons
+from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
 from pave_ros.preprocessing import network_input
 from pave_ros.skeletons import Skeleton
 from pave_ros.tracking import overlap
 
 Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
 SAME_PERSON = 0.3  # Overlap of two boxes in frames that follow each other.
+SAME_BOX = 0.5  # Overlap from which a box makes another needless.
+SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints show where; so many have to.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
 
@@ -69,11 +72,13 @@ class _Seen:
         found: the boxes in it.
         boxes: (4,) of every crop that was encoded: of the boxes found, then of people followed from other frames.
         features: of every crop.
+        people: around the keypoints of the people who came of it, with the scores of their boxes.
     """
 
     found: Boxes
     boxes: list[Floats] = field(default_factory=list)
     features: list[Views] = field(default_factory=list)
+    people: Boxes | None = None
 
     @property
     def nbytes(self) -> int:
@@ -91,6 +96,7 @@ class TopDown:
 
     Attributes:
         window: number of frames that the model looks at.
+        follows: whether people are also looked for where they were a frame before.
     """
 
     def __init__(self, engine: Engine, detect: Detector | None, options: TopDownOptions | None = None) -> None:
@@ -99,24 +105,28 @@ class TopDown:
         self.window = engine.info.window
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
+        self.follows = self._style.follow > 0 and self.options.reuse_features
         chosen = self.options.decoding
         self._decoding = self._style.decoding if chosen == "auto" else chosen
         self._size = (engine.info.input_size[1], engine.info.input_size[0])
         self._skeleton = skeletons.get(engine.info.skeleton)
         self._mirror = list(self._skeleton.mirror)
 
-    def estimate(self, window: Sequence[Frame], max_persons: int) -> Persons:
+    def estimate(self, window: Sequence[Frame], max_persons: int, before: Frame | None = None) -> Persons:
         """The people in the middle frame of a window, all of them.
 
         Args:
             window: as many frames as the model looks at, in order of time; the same one again where there is no other.
                 What was found and encoded is kept in them.
             max_persons: at most so many boxes of a frame are looked at, the best.
+            before: the frame before the middle one, where people were that may be followed.
 
         Returns:
             The score of a keypoint is that of the box times the maximum of the heatmap, that of a person the mean over
             the keypoints; best first.
         """
+        if self.follows:
+            self._follow_from(before, window[len(window) // 2], max_persons)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints = np.zeros((0, len(self._mirror), 3), np.float32)
         if len(found):
@@ -125,6 +135,10 @@ class TopDown:
         keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
         scores = keypoints[..., 2].mean(1)
         kept = distinct(keypoints, scores, found.boxes, self._skeleton, self._style.same)
+        seen = window[len(window) // 2].features
+        if self.follows and isinstance(seen, _Seen):
+            sure = kept[scores[kept] >= SURE]
+            seen.people = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     # --- where people are -----------------------------------------------------------------------------------------
@@ -159,6 +173,21 @@ class TopDown:
             frame.features = _Seen(self._boxes(frame, most))
             self._add(frame.features, frame, frame.features.found.boxes)
         return frame.features
+
+    def _follow_from(self, before: Frame | None, frame: Frame, most: int) -> None:
+        """Look at a frame's boxes, and at those of the people in the frame before, as far as they are others. Boxes that
+        come with a frame are all there is."""
+        if isinstance(frame.features, _Seen) or frame.boxes is not None:
+            return
+        if before is None or not isinstance(before.features, _Seen):
+            return
+        assert before.image is not None and frame.image is not None
+        people = before.features.people
+        if people is None or before.image.shape != frame.image.shape:
+            return
+        found = joined(self._boxes(frame, most), people, self._style.follow)
+        frame.features = _Seen(found.best(self.options.box_threshold, most))
+        self._add(frame.features, frame, frame.features.found.boxes)
 
     def _boxes(self, frame: Frame, most: int) -> Boxes:
         boxes = frame.boxes
@@ -218,6 +247,31 @@ class TopDown:
         parts = [slice(i, i + TOGETHER) for i in range(0, count, TOGETHER)]
         outputs = [engine.decode([engine.stack(people[part]) for people in window])["heatmaps"] for part in parts]
         return np.concatenate(outputs)
+
+
+def joined(found: Boxes, people: Boxes, share: float) -> Boxes:
+    """The boxes that were found in a frame, and those of people a frame before whom none of them shows.
+
+    Args:
+        found: in the frame.
+        people: in the frame before.
+        share: of its score that a box of the frame before has now; where one of the frame shows the same person, that
+            one has the higher score of both.
+    """
+    faded = people.scores * share
+    alike = overlap(people.boxes, found.boxes)
+    scores = np.maximum(found.scores, np.where(alike >= SAME_BOX, faded[:, None], 0).max(0, initial=0))
+    lost = ~(alike >= SAME_BOX).any(1)
+    return Boxes.of(np.concatenate((found.boxes, people.boxes[lost])), np.concatenate((scores, faded[lost])))
+
+
+def around_keypoints(keypoints: Floats) -> Floats:
+    """(N, 4) boxes of x, y, width, height around the keypoints (N, K, 3) that are sure, or all where few are."""
+    sure = keypoints[..., 2] >= SURE
+    sure |= sure.sum(1, keepdims=True) < FEWEST
+    boxes = boxes_of(np.where(sure[..., None], keypoints[..., :2], np.nan).astype(np.float32))
+    margin = boxes[:, 2:] * np.float32(MARGIN)
+    return np.concatenate((boxes[:, :2] - margin, boxes[:, 2:] + 2 * margin), 1)
 
 
 def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleton, same: float) -> Ints:

@@ -15,7 +15,7 @@ from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions, distinct
+from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, distinct, joined
 
 INFO = ModelInfo(
     system="tarvitpose",
@@ -279,3 +279,65 @@ def test_who_was_found_twice_or_in_part_is_one_person() -> None:
     assert distinct(keypoints, scores, boxes, coco, same=2.0).tolist() == [2, 0, 3, 1], "as published, all are kept"
     nobody = distinct(keypoints[:0], scores[:0], boxes[:0], coco, same=0.5)
     assert nobody.tolist() == []
+
+
+# --- people followed from frame to frame ------------------------------------------------------------------------------
+
+
+def test_boxes_of_people_a_frame_before_fill_in_for_those_that_were_not_found() -> None:
+    found = Boxes.of([[0, 0, 50, 100], [200, 0, 50, 100]], [0.3, 0.9])
+    people = Boxes.of([[4, 2, 50, 100], [400, 0, 60, 90]], [0.8, 0.5])
+    both = joined(found, people, 0.8)
+    np.testing.assert_allclose(both.boxes, [[200, 0, 50, 100], [0, 0, 50, 100], [400, 0, 60, 90]])
+    np.testing.assert_allclose(both.scores, [0.9, 0.64, 0.4])
+    nobody = Boxes.of(np.zeros((0, 4)))
+    assert len(joined(nobody, nobody, 0.8)) == 0
+    assert len(joined(found, nobody, 0.8)) == 2 and len(joined(nobody, people, 0.8)) == 2
+
+
+def test_a_box_holds_the_keypoints_that_are_sure() -> None:
+    keypoints = np.zeros((2, 17, 3), np.float32)
+    keypoints[0, :6] = [[100, 50, 0.9], [120, 50, 0.9], [100, 90, 0.5], [120, 90, 0.5], [110, 60, 0.4], [105, 70, 0.4]]
+    keypoints[1, :, :2] = np.linspace(0, 80, 34).reshape(17, 2)  # of nobody
+    np.testing.assert_allclose(around_keypoints(keypoints)[0], [98, 46, 24, 48])
+    np.testing.assert_allclose(around_keypoints(keypoints)[1], [-7.76, -5.33, 93.1, 93.1], atol=0.01)
+
+
+class Spread(Brightness):
+    """Its joints lie around the spot, not all in one place."""
+
+    def decode(self, window: Sequence[Any]) -> Outputs:
+        heatmaps = super().decode(window)["heatmaps"]
+        around = [np.roll(heatmaps[:, i], (i % 5 - 2, i % 3 - 1), (1, 2)) for i in range(17)]
+        return {"heatmaps": np.stack(around, 1)}
+
+
+class Blinking:
+    """A detector that sees the person in every second frame."""
+
+    name = "blinking"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        self.calls += 1
+        return Boxes.of([[220, 120, 150, 180]] if self.calls % 2 else np.zeros((0, 4)))
+
+
+@pytest.mark.parametrize(("follow", "seen"), [(0.0, [1, 0, 1]), (0.8, [1, 1, 1])])
+def test_a_person_whom_the_detector_misses_is_followed(
+    follow: float, seen: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    style = replace(crops.STYLES["vitpose"], follow=follow, same=0.5)
+    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    top_down = TopDown(Spread(info), Blinking())
+    assert top_down.follows == (follow > 0)
+    frames = [Frame(stamp=i, image=scene(295.0 + 2 * i, 210.0)) for i in range(3)]
+    found = [top_down.estimate([frames[i]], 20, frames[i - 1] if i else None) for i in range(3)]
+    assert [len(people) for people in found] == seen
+    if follow:
+        assert found[1].scores[0] == pytest.approx(0.8 * found[0].scores[0], rel=0.1)
+        other = Frame(stamp=9, image=np.zeros((100, 100, 3), np.uint8))
+        assert not len(top_down.estimate([other], 20, frames[2])), "pictures of another size have nothing in common"

@@ -67,7 +67,7 @@ class Worker:
         logger: Logger,
     ) -> None:
         self._lookahead = settings().lookahead
-        self.buffer = FrameBuffer(estimator.reach + 1 + self._lookahead, settings().max_gap)
+        self.buffer = FrameBuffer(estimator.earlier + 1 + self._lookahead, settings().max_gap)
         self._estimator, self._settings, self._publish = estimator, settings, publish
         self._alive, self._clock = alive, clock
         self._statistics, self._logger = statistics, logger
@@ -152,7 +152,7 @@ class Worker:
         self._statistics.memory = self.buffer.nbytes
         if settings.tracking:
             persons = self._tracker.update(persons, asked.stamp)
-        earlier = around(frames, -1 - self._lookahead, self._estimator.window)[: self._estimator.reach]
+        earlier = around(frames, -1 - self._lookahead, 2 * self._estimator.earlier + 1)[: self._estimator.earlier]
         context = len({id(frame) for frame in earlier if frame is not asked})
         result, self._dropped = Result(asked, persons, context, self._dropped), 0
         self._publish(result)
