@@ -175,8 +175,8 @@ class TopDown:
         return frame.features
 
     def _follow_from(self, before: Frame | None, frame: Frame, most: int) -> None:
-        """Look at a frame's boxes, and at those of the people in the frame before, as far as they are others. Boxes that
-        come with a frame are all there is."""
+        """Look at a frame's boxes, and at those of the people in the frame before, as far as they are others. Boxes
+        that come with a frame are all there is."""
         if isinstance(frame.features, _Seen) or frame.boxes is not None:
             return
         if before is None or not isinstance(before.features, _Seen):
