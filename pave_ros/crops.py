@@ -51,7 +51,7 @@ STYLES = {
     "tarvitpose": Style(udp=False, blur=17, decoding="quarter"),
     "vitpose": Style(udp=True, blur=11, decoding="dark"),
     "simplebaseline": Style(
-        udp=True, blur=7, decoding="dark", detector="centernet_lite", same=0.5, power=0.5, follow=0.8
+        udp=True, blur=7, decoding="dark", detector="centernet_lite", same=0.6, power=0.6, follow=0.8
     ),
 }
 DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.

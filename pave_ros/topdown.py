@@ -122,8 +122,8 @@ class TopDown:
             before: the frame before the middle one, where people were that may be followed.
 
         Returns:
-            The score of a keypoint is that of the box times the maximum of the heatmap, that of a person the mean over
-            the keypoints; best first.
+            The score of a keypoint is that of the box times the maximum of the heatmap, to the system's power, that of
+            a person the mean over the keypoints; best first.
         """
         if self.follows:
             self._follow_from(before, window[len(window) // 2], max_persons)
