@@ -23,7 +23,7 @@ from pave_ros.video import VideoError, VideoWriter, open_source
 class Truth:
     """Finds one person whose nose is the picture's brightest spot; the left ankle is never given."""
 
-    window, reach = 3, 1
+    window, reach, earlier = 3, 1, 1
     video = Estimator.video
 
     def __init__(self) -> None:
