@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -60,7 +61,8 @@ def by_source(find: Finder, pictures: ValidationPictures, limit: int = 0) -> dic
 def _finder(model: PoseModel) -> Finder:
     device = next(model.parameters()).device
     if is_top_down(model.info.system):
-        top_down = TopDown(PyTorchEngine(model, str(device), "fp32"), None)
+        # An engine folds what it runs; the network that is trained stays as it is.
+        top_down = TopDown(PyTorchEngine(copy.deepcopy(model), str(device), "fp32"), None)
 
         def in_boxes(image: Image, labels: Labels) -> Persons:
             boxes = Boxes.of(labels.boxes[~labels.crowd])
