@@ -162,7 +162,7 @@ class StandIn:
     """An estimator without a model: the same two people in every picture, after `delay` seconds."""
 
     name, engine, device, precision, weights = "stand_in", "pytorch", "cpu", "fp32", "none"
-    trained, window, reach, input_size, detector = True, 1, 0, (32, 32), ""
+    trained, window, reach, earlier, input_size, detector = True, 1, 0, 0, (32, 32), ""
     engine_reason, engine_status = "asked for", ""
     skeleton = skeletons.get("coco17")
 

@@ -156,6 +156,7 @@ def test_history_reaches_as_far_back_as_the_model_wants(
 ) -> None:
     monkeypatch.setattr("peer.StandIn.window", 5)
     monkeypatch.setattr("peer.StandIn.reach", 2)
+    monkeypatch.setattr("peer.StandIn.earlier", 2)
     front = rig(max_gap=1.0)
     assert [front.ask(i * SECOND).context for i in (1, 2, 3, 4)] == [0, 1, 2, 2]
     assert [frame.stamp // SECOND for frame in front.model.windows[-1]] == [2, 3, 4]
@@ -166,9 +167,20 @@ def test_history_reaches_as_far_back_as_the_model_wants(
     assert front.ask(int(4.2 * SECOND)).context == 1, "an image that cannot be read is no context"
 
 
+def test_who_follows_people_is_handed_the_image_before(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peer.StandIn.earlier", 1)  # It looks at single images otherwise.
+    front = rig(max_gap=1.0)
+    assert [front.ask(i * SECOND).context for i in (1, 2, 3)] == [0, 1, 1]
+    assert [frame.stamp // SECOND for frame in front.model.windows[-1]] == [2, 3]
+    assert front.ask(9 * SECOND).context == 0, "after a pause nobody is where they were"
+
+
 def test_with_lookahead_answers_come_one_image_later(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peer.StandIn.window", 3)
     monkeypatch.setattr("peer.StandIn.reach", 1)
+    monkeypatch.setattr("peer.StandIn.earlier", 1)
     front = rig(max_gap=1.0, lookahead=1)
     for stamp in (1, 2, 3, 4):
         front.images.publish(image(stamp * SECOND))
