@@ -32,7 +32,7 @@ class Layout:
 
     prefixes: tuple[tuple[str, str], ...]
     keypoints: str
-    derived: Callable[[PoseModel], State]
+    derived: Callable[[PoseModel], State] = lambda model: {}
     rows: tuple[int, int] = (1, 0)
     entry: str = "model"
     options: Callable[[Mapping[str, Tensor]], dict[str, Any]] = lambda state: {}

@@ -32,6 +32,5 @@ LAYOUT = Layout(
     prefixes=PREFIXES,
     keypoints="kpt_embed.layers.2.weight",
     rows=(3, 2),
-    derived=lambda model: {},
     options=options,
 )

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from pave_ros.checkpoints.layout import Layout
 
-LAYOUT = Layout(prefixes=(), keypoints="heatmaps.bias", derived=lambda model: {})
+LAYOUT = Layout(prefixes=(), keypoints="heatmaps.bias")

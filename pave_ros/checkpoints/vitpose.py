@@ -23,6 +23,5 @@ HEAD = (
 LAYOUT = Layout(
     prefixes=(*ENCODER, *HEAD),
     keypoints="head.final_layer.weight",
-    derived=lambda model: {},
     entry="state_dict",
 )

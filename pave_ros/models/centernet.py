@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.hybrid_encoder import ConvNorm, HybridEncoder, RepConv
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import HALF, ModelInfo
 from pave_ros.models.layers import MLP, cell_centres
 
 JOINT_PRIOR = -4.0  # First logit of all joints in all cells: joints are rare.
@@ -46,7 +46,7 @@ VARIANTS = {"lite": Variant("efficientnet_lite0", (2, 3, 4), 128, 512, 100, (320
 def build(variant: str, skeleton: str = "coco17") -> CenterNet:
     """The network of one variant with untrained weights."""
     row = VARIANTS[variant]
-    info = ModelInfo("centernet", variant, skeleton, row.input_size, stride=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    info = ModelInfo("centernet", variant, skeleton, row.input_size, stride=32, mean=HALF, std=HALF)
     return CenterNet(row, info)
 
 

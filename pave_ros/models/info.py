@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 METADATA_KEY = "pave_ros"  # Under which an exported file carries it.
+# What pictures are normalised by for backbones trained on ImageNet; for EfficientNet-Lite, mean and deviation alike.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.folding import fold_norms
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import HALF, IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import MLP, cell_centres
 from pave_ros.models.pavenet_decoder import (
     EncoderLayer,
@@ -68,8 +68,8 @@ class Variant:
     skeleton: str = "posetrack15"
     input_size: tuple[int, int] = (800, 1333)
     stride: int = 1
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
 
 VARIANTS = {
@@ -92,8 +92,8 @@ VARIANTS = {
         persons=20,
         skeleton="coco17",
         input_size=(256, 448),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        mean=HALF,
+        std=HALF,
     ),
 }
 

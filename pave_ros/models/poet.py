@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import MLP, EncoderLayer, cell_encoding
 
 HIDDEN = 256
@@ -55,8 +55,8 @@ def build(variant: str, skeleton: str = "coco17", queries: int = QUERIES) -> POE
         skeleton=skeleton,
         input_size=row.input_size,
         stride=1,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
         resize="fit_detr",
     )
     return POET(row, info, queries)

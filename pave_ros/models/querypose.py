@@ -23,7 +23,7 @@ from torchvision.ops import roi_align
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import EncoderLayer
 from pave_ros.models.pyramid import WIDTH, HighResolution, HighResolutionLateral, TopDown
 from pave_ros.models.swin import LARGE, OutputNorms, Swin
@@ -94,8 +94,8 @@ def build(variant: str, skeleton: str = "coco17", light: bool | None = None, que
         skeleton=skeleton,
         input_size=(800, 1333),
         stride=1,  # The network pads.
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
         resize="fit",
     )
     return QueryPose(VARIANTS[variant], info, queries)

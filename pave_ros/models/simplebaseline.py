@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.hybrid_encoder import ConvNorm
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import HALF, ModelInfo
 
 SPREAD = 1.5  # Standard deviation, in cells, of the places where a joint may lie whose place is known.
 
@@ -49,8 +49,7 @@ VARIANTS = {"lite": Variant("efficientnet_lite0", 3, 128, (192, 160))}
 def build(variant: str, skeleton: str = "coco17") -> SimpleBaseline:
     """The network of one variant with untrained weights."""
     row = VARIANTS[variant]
-    half = (0.5, 0.5, 0.5)
-    info = ModelInfo("simplebaseline", variant, skeleton, row.input_size, stride=32, mean=half, std=half)
+    info = ModelInfo("simplebaseline", variant, skeleton, row.input_size, stride=32, mean=HALF, std=HALF)
     return SimpleBaseline(row, info)
 
 

@@ -17,13 +17,11 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 
 PATCH = 16
 POSITIONS = (16, 12)  # Patches of the 256 x 192 crop that the position embedding is made for.
 DECODER_CHANNELS = 256
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pave_ros import crops, skeletons
 from pave_ros.checkpoints import loading, vitpose
 from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.models.base import PoseModel
-from pave_ros.models.vitpose import IMAGENET_MEAN, IMAGENET_STD, ViTPose
+from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD
+from pave_ros.models.vitpose import ViTPose
 from pave_ros.training.target import Target
 
 Array = npt.NDArray[Any]
