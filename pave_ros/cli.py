@@ -354,27 +354,24 @@ def train(
     torchrun --nproc_per_node=2 -m pave_ros.cli train CONFIG."""
     from functools import partial
 
-    from pave_ros.training.clips import clip_samples
+    from pave_ros.training.clips import TrainingClips, clip_samples
     from pave_ros.training.config import TrainingConfig
-    from pave_ros.training.crops import crop_samples
+    from pave_ros.training.crops import TrainingCrops, crop_samples
     from pave_ros.training.sources import Mixture, TrainingScenes, ValidationPictures
-    from pave_ros.training.trainer import Samples, Trainer
+    from pave_ros.training.trainer import Trainer
     from pave_ros.training.validation import validate
 
     settings = TrainingConfig.read(config)
     common = {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton}
+    samples: TrainingClips | TrainingCrops | TrainingScenes
     if "clips" in settings.data:
-        clips = clip_samples(settings.data, common)
-        samples: Samples = clips
-        mixture = clips.mixture
+        samples = clip_samples(settings.data, common)
     elif "crops" in settings.data:
-        crops = crop_samples(settings.data, common)
-        samples, mixture = crops, crops.mixture
+        samples = crop_samples(settings.data, common)
     else:
-        mixture = Mixture.from_dict({**common, **settings.data})
-        samples = TrainingScenes(mixture)
-    check = partial(validate, pictures=ValidationPictures(mixture), limit=settings.validate_limit)
-    trainer = Trainer(settings, samples, validate=check if mixture.weights else None)
+        samples = TrainingScenes(Mixture.from_dict({**common, **settings.data}))
+    check = partial(validate, pictures=ValidationPictures(samples.mixture), limit=settings.validate_limit)
+    trainer = Trainer(settings, samples, validate=check if samples.mixture.weights else None)
     if trainer.step and trainer.process.first:
         out.print(f"going on after step {trainer.step}")
     weights = trainer.run()

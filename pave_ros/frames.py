@@ -56,14 +56,15 @@ def around(frames: Sequence[Frame], index: int, size: int) -> list[Frame]:
     for step in (-1, 1):
         place, side = index, []
         for _ in range(size // 2):
-            if 0 <= place + step < len(frames) and _same_size(frames[place + step], frames[index]):
+            if 0 <= place + step < len(frames) and same_size(frames[place + step], frames[index]):
                 place += step
             side.append(frames[place])
         window = side[::-1] + window if step < 0 else window + side
     return window
 
 
-def _same_size(one: Frame, other: Frame) -> bool:
+def same_size(one: Frame, other: Frame) -> bool:
+    """Whether two frames hold pictures of one size."""
     return one.image is not None and other.image is not None and one.image.shape == other.image.shape
 
 

@@ -16,9 +16,9 @@ from scipy.optimize import linear_sum_assignment
 
 from pave_ros import crops, skeletons
 from pave_ros.detection.base import Detector
-from pave_ros.detection.pose import MARGIN
+from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
-from pave_ros.frames import Frame
+from pave_ros.frames import Frame, same_size
 from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
 from pave_ros.preprocessing import network_input
 from pave_ros.skeletons import Skeleton
@@ -125,8 +125,9 @@ class TopDown:
             The score of a keypoint is that of the box times the maximum of the heatmap, to the system's power, that of
             a person the mean over the keypoints; best first.
         """
+        middle = window[len(window) // 2]
         if self.follows:
-            self._follow_from(before, window[len(window) // 2], max_persons)
+            self._seen(middle, max_persons, before)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints = np.zeros((0, len(self._mirror), 3), np.float32)
         if len(found):
@@ -135,10 +136,9 @@ class TopDown:
         keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
         scores = keypoints[..., 2].mean(1)
         kept = distinct(keypoints, scores, found.boxes, self._skeleton, self._style.same)
-        seen = window[len(window) // 2].features
-        if self.follows and isinstance(seen, _Seen):
+        if self.follows:
             sure = kept[scores[kept] >= SURE]
-            seen.people = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
+            middle.features.people = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     # --- where people are -----------------------------------------------------------------------------------------
@@ -168,26 +168,18 @@ class TopDown:
         features = {number: self._encode(frame, found.boxes) for number, frame in frames.items()}
         return found, [features[id(frame)] for frame in window]
 
-    def _seen(self, frame: Frame, most: int) -> _Seen:
+    def _seen(self, frame: Frame, most: int, before: Frame | None = None) -> _Seen:
+        """What is known of a frame, found out now where nothing is: its boxes are looked at, and those of the people in
+        the frame before, as far as they are others. Boxes that come with a frame are all there is."""
         if not isinstance(frame.features, _Seen):
-            frame.features = _Seen(self._boxes(frame, most))
-            self._add(frame.features, frame, frame.features.found.boxes)
+            found = self._boxes(frame, most)
+            if before is not None and frame.boxes is None and same_size(before, frame):
+                people = before.features.people if isinstance(before.features, _Seen) else None
+                if people is not None:
+                    found = joined(found, people, self._style.follow).best(self.options.box_threshold, most)
+            frame.features = _Seen(found)
+            self._add(frame.features, frame, found.boxes)
         return frame.features
-
-    def _follow_from(self, before: Frame | None, frame: Frame, most: int) -> None:
-        """Look at a frame's boxes, and at those of the people in the frame before, as far as they are others. Boxes
-        that come with a frame are all there is."""
-        if isinstance(frame.features, _Seen) or frame.boxes is not None:
-            return
-        if before is None or not isinstance(before.features, _Seen):
-            return
-        assert before.image is not None and frame.image is not None
-        people = before.features.people
-        if people is None or before.image.shape != frame.image.shape:
-            return
-        found = joined(self._boxes(frame, most), people, self._style.follow)
-        frame.features = _Seen(found.best(self.options.box_threshold, most))
-        self._add(frame.features, frame, frame.features.found.boxes)
 
     def _boxes(self, frame: Frame, most: int) -> Boxes:
         boxes = frame.boxes
@@ -269,9 +261,7 @@ def around_keypoints(keypoints: Floats) -> Floats:
     """(N, 4) boxes of x, y, width, height around the keypoints (N, K, 3) that are sure, or all where few are."""
     sure = keypoints[..., 2] >= SURE
     sure |= sure.sum(1, keepdims=True) < FEWEST
-    boxes = boxes_of(np.where(sure[..., None], keypoints[..., :2], np.nan).astype(np.float32))
-    margin = boxes[:, 2:] * np.float32(MARGIN)
-    return np.concatenate((boxes[:, :2] - margin, boxes[:, 2:] + 2 * margin), 1)
+    return with_margin(boxes_of(np.where(sure[..., None], keypoints[..., :2], np.nan).astype(np.float32)))
 
 
 def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleton, same: float) -> Ints:

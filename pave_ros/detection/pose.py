@@ -7,9 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from pave_ros.frames import Image
-from pave_ros.persons import Boxes, Persons, boxes_of
+from pave_ros.persons import Boxes, Floats, Persons, boxes_of
 
 MARGIN = 0.1  # Of the extent of the keypoints, on each side: people go on beyond their joints.
+
+
+def with_margin(extent: Floats) -> Floats:
+    """(..., 4) boxes of people from those (..., 4) around their keypoints, x, y, width, height."""
+    margin = extent[..., 2:] * np.float32(MARGIN)
+    return np.concatenate((extent[..., :2] - margin, extent[..., 2:] + 2 * margin), -1)
 
 
 class PoseDetector:
@@ -26,6 +32,4 @@ class PoseDetector:
 
     def __call__(self, image: Image, bgr: bool = False) -> Boxes:
         persons = self._find(image, bgr)
-        boxes = boxes_of(persons.keypoints)
-        margin = boxes[:, 2:] * np.float32(MARGIN)
-        return Boxes.of(np.concatenate((boxes[:, :2] - margin, boxes[:, 2:] + 2 * margin), 1), persons.scores)
+        return Boxes.of(with_margin(boxes_of(persons.keypoints)), persons.scores)

@@ -19,7 +19,7 @@ from pave_ros import datasets
 from pave_ros.frames import Image
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Clip, Rng, Size, View
-from pave_ros.training.sources import Mixture, SourceError, TrainingScenes, target_of
+from pave_ros.training.sources import Mixture, SourceError, TrainingScenes, check_names, target_of
 from pave_ros.training.target import Target
 
 STILLS = "stills"  # Name of the source that moves pictures.
@@ -138,9 +138,7 @@ def clip_samples(data: Mapping[str, Any], common: Mapping[str, Any]) -> Training
         common: what the mixture takes from the rest of the configuration.
     """
     given = dict(data["clips"])
-    known = set(ClipSettings.__dataclass_fields__)
-    if unknown := set(given) - known:
-        raise SourceError(f"unknown settings of clips: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+    check_names(ClipSettings, given, "clips")
     if "view" in given:
         view: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given["view"].items()}
         given["view"] = View(**view)

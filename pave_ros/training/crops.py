@@ -16,12 +16,12 @@ import torch
 from torch.utils.data import Dataset
 
 from pave_ros import crops, skeletons
-from pave_ros.detection.pose import MARGIN
+from pave_ros.detection.pose import with_margin
 from pave_ros.frames import Image
 from pave_ros.persons import Floats
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Rng
-from pave_ros.training.sources import Mixture, SourceError, TrainingScenes
+from pave_ros.training.sources import Mixture, TrainingScenes, check_names
 from pave_ros.training.store import Picture
 from pave_ros.training.target import Target
 
@@ -120,7 +120,7 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         """(2, 3) from the picture to the crop around the points (N, 2), about as a detector would place it."""
         settings = self.settings
         low, extent = points.min(0), np.maximum(np.ptp(points, axis=0), 4.0)
-        box = np.concatenate((low - MARGIN * extent, (1 + 2 * MARGIN) * extent))
+        box = with_margin(np.concatenate((low, extent)))
         box[:2] += settings.shift * rng.standard_normal(2) * extent
         crop = crops.crop_boxes(box[None].astype(np.float32), self.mixture.size)[0]
         crop[2:] *= np.exp(settings.scale * np.clip(rng.standard_normal(), -2, 2))
@@ -165,8 +165,6 @@ def crop_samples(data: Mapping[str, Any], common: Mapping[str, Any]) -> Training
         data: ``crops`` holds `CropSettings`, everything else is the `Mixture`'s.
         common: what the mixture takes from the rest of the configuration.
     """
-    known = set(CropSettings.__dataclass_fields__)
-    if unknown := set(data["crops"]) - known:
-        raise SourceError(f"unknown settings of crops: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+    check_names(CropSettings, data["crops"], "crops")
     rest = {key: value for key, value in data.items() if key != "crops"}
     return TrainingCrops(CropSettings(**data["crops"]), Mixture.from_dict({**common, **rest}))

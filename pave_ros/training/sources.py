@@ -33,6 +33,15 @@ class SourceError(ValueError):
     """A mixture that cannot be made; the message says why."""
 
 
+def check_names(kind: type, values: Mapping[str, Any], what: str) -> None:
+    """Raise SourceError where settings are given that a dataclass does not have."""
+    known = {f.name for f in fields(kind)}
+    if unknown := set(values) - known:
+        raise SourceError(
+            f"unknown settings of {what}: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+        )
+
+
 @dataclass(frozen=True)
 class Mixture:
     """What is mixed, and how: plain data, as a section of a training configuration gives it.
@@ -78,10 +87,7 @@ class Mixture:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Mixture:
         """A mixture from plain data; SourceError names what is unknown or missing."""
-        known = {f.name for f in fields(cls)}
-        if unknown := set(values) - known:
-            names = ", ".join(sorted(unknown))
-            raise SourceError(f"unknown settings of a mixture: {names}; known: {', '.join(sorted(known))}")
+        check_names(cls, values, "a mixture")
         if missing := {"cache", "weights"} - set(values):
             raise SourceError(f"a mixture needs {' and '.join(sorted(missing))}")
         plain: dict[str, Any] = {
