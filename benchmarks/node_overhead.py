@@ -66,8 +66,8 @@ def parameters(model: str, device: str, side: int) -> dict[str, Any]:
 
 
 @contextmanager
-def timed(times: dict[str, list[float]], **functions: tuple[Any, str]) -> Iterator[None]:
-    """Time the calls of functions, given as (object, name of its attribute), under the names of the arguments."""
+def timed(times: dict[str, list[float]], *functions: tuple[str, Any, str]) -> Iterator[None]:
+    """Time the calls of functions, given as (under which name, object, name of its attribute)."""
 
     def timer(function: Callable[..., Any], record: list[float]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -79,14 +79,14 @@ def timed(times: dict[str, list[float]], **functions: tuple[Any, str]) -> Iterat
 
         return call
 
-    originals = {name: getattr(*place) for name, place in functions.items()}
-    for name, place in functions.items():
-        setattr(*place, timer(originals[name], times.setdefault(name, [])))
+    originals = [getattr(owner, attribute) for _, owner, attribute in functions]
+    for (name, owner, attribute), original in zip(functions, originals, strict=True):
+        setattr(owner, attribute, timer(original, times.setdefault(name, [])))
     try:
         yield
     finally:
-        for name, place in functions.items():
-            setattr(*place, originals[name])
+        for (_, owner, attribute), original in zip(functions, originals, strict=True):
+            setattr(owner, attribute, original)
 
 
 def in_process(settings: dict[str, Any], rounds: int) -> dict[str, Figures]:
@@ -139,12 +139,12 @@ def take_turns(
         bare.append(perf_counter() - start)
         with timed(
             steps,
-            callback=(worker.buffer, "push"),
-            conversion=(images, "read"),
-            model=(estimator, "estimate"),
-            tracking=(worker._tracker, "update"),
-            message=(messages, "poses"),
-            publishing=(node._outputs["poses"], "publish"),
+            ("callback", worker.buffer, "push"),
+            ("conversion", images, "read"),
+            ("model", estimator, "estimate"),
+            ("tracking", worker._tracker, "update"),
+            ("message", messages, "poses"),
+            ("publishing", node._outputs["poses"], "publish"),
         ):
             start = perf_counter()
             through_node(stamp)

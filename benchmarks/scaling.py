@@ -58,25 +58,25 @@ def stages(model: Estimator, image: Image, rounds: int) -> Figures:
     """Medians of the steps of one result, in their order, and of all of it. The network is what the engine runs; both
     parts of it, and of both stages."""
     networks = [part._engine for part in _parts(model)]
-    known: dict[str, list[tuple[Any, str]]] = {
-        "resize and normalise": [(estimator, "network_input"), (topdown, "network_input")],
-        "cut people out": [(crops, "cut")],
-        "network": [(engine, part) for engine in networks for part in ("encode", "decode")],
-        "keypoints from the network's answer": [(estimator.postprocessing, "persons"), (crops, "keypoints_in")],
-        "message": [(messages, "poses")],
-    }
-    sums: dict[str, list[float]] = {name: [] for name in (*known, "all")}
+    known = [
+        ("resize and normalise", estimator, "network_input"),
+        ("resize and normalise", topdown, "network_input"),
+        ("cut people out", crops, "cut"),
+        *(("network", engine, part) for engine in networks for part in ("encode", "decode")),
+        ("keypoints from the network's answer", estimator.postprocessing, "persons"),
+        ("keypoints from the network's answer", crops, "keypoints_in"),
+        ("message", messages, "poses"),
+    ]
+    sums: dict[str, list[float]] = {name: [] for name in (*(name for name, *_ in known), "all")}
     for turn in range(WARM_UP + rounds):
-        times: dict[str, list[float]] = {f"{i}.{j}": [] for i, at in enumerate(known.values()) for j in range(len(at))}
-        places = {f"{i}.{j}": one for i, at in enumerate(known.values()) for j, one in enumerate(at)}
-        with timed(times, **places):
+        spent: dict[str, list[float]] = {}
+        with timed(spent, *known):
             start = perf_counter()
             result(model, image)
-            total = perf_counter() - start
+            spent["all"] = [perf_counter() - start]
         if turn >= WARM_UP:
-            for i, name in enumerate(known):
-                sums[name].append(sum(sum(spent) for key, spent in times.items() if key.startswith(f"{i}.")))
-            sums["all"].append(total)
+            for name, seconds in spent.items():
+                sums[name].append(sum(seconds))
     found = {name: 1000 * statistics.median(values) for name, values in sums.items()}
     found["everything else"] = found["all"] - sum(value for name, value in found.items() if name != "all")
     return found
