@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,3 +280,25 @@ def test_cuda_without_a_gpu_is_refused(weights: Path, exported: Path) -> None:
 def test_auto_runs_on_what_is_there() -> None:
     engine = PyTorchEngine(models.create("detrpose_n"), "auto", input_size=(64, 64))
     assert engine.device.startswith("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_signals_are_heard_after_openvino_engines_came_and_went(exported: Path) -> None:
+    """In a process of its own, since where this goes wrong it ends the process."""
+    code = """
+import signal, sys
+import numpy as np
+from pave_ros.engines.openvino import OpenVinoEngine
+heard = []
+signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+def used():
+    engine = OpenVinoEngine(sys.argv[1])
+    engine.encode(np.zeros((1, 3, 256, 320), np.float32))
+    return engine
+first, second = used(), used()
+del first
+del second
+signal.raise_signal(signal.SIGINT)
+print("heard", *heard)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "heard 2\n"), done.stderr

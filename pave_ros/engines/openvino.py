@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,6 +22,17 @@ from pave_ros.models.info import METADATA_KEY
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 HEAVY = ("Convolution", "GroupConvolution", "MatMul")
+
+
+@cache
+def core() -> openvino.Core:
+    """The one of this process, kept until its end.
+
+    It gives the thread that first compiles a model another stack for signals, and takes it back when it goes. With two
+    of them, the first to go leaves the second one's thread to restore a stack that is no more: the next Ctrl-C, or the
+    end of a child process, is a segmentation fault then.
+    """
+    return openvino.Core()
 
 
 class OpenVinoEngine(ExportedEngine):
@@ -43,7 +55,6 @@ class OpenVinoEngine(ExportedEngine):
         if precision not in ("auto", *PRECISIONS):
             raise EngineError(f"precision {precision}: OpenVINO runs in {', '.join(PRECISIONS)} or auto")
         self.device = "cpu"
-        self._core = openvino.Core()
         # Not OpenVINO's own choice, which is bf16 on such processors: it moves joints by pixels.
         self._arithmetic = "fp32" if precision == "auto" else precision
         self._options = {
@@ -58,22 +69,22 @@ class OpenVinoEngine(ExportedEngine):
 
     def load(self, path: Path, device: str) -> tuple[Label, Network]:
         try:
-            model = self._core.read_model(path)
+            model = core().read_model(path)
         except RuntimeError as error:
             raise EngineError(f"{path}: OpenVINO cannot load it ({str(error).strip().splitlines()[-1]})") from None
         label = read_label(path) if path.suffix == ".onnx" else _label_of(model, path)
         self.precision = "int8" if label.precision == "int8" else self._arithmetic
         if self._arithmetic == "bf16":
-            model = _with_precise_decoder(self._core, model)
-        return label, Network(self._core, model, self._options)
+            model = _with_precise_decoder(model)
+        return label, Network(model, self._options)
 
 
 class Network:
     """One file in OpenVINO, compiled for each size of batch that comes, in powers of two: fixed shapes are much
     faster, and compiling takes seconds."""
 
-    def __init__(self, core: openvino.Core, model: openvino.Model, options: dict[str, Any]) -> None:
-        self._core, self._model, self._options = core, model, options
+    def __init__(self, model: openvino.Model, options: dict[str, Any]) -> None:
+        self._model, self._options = model, options
         self._requests: dict[int, openvino.InferRequest] = {}
         first = model.inputs[0].partial_shape[0]
         self._fixed = 0 if first.is_dynamic else first.get_length()
@@ -93,13 +104,13 @@ class Network:
         model = self._model.clone()
         if not self._fixed:
             model.reshape({port: [batch, *list(port.partial_shape)[1:]] for port in model.inputs})
-        return self._core.compile_model(model, "CPU", self._options).create_infer_request()
+        return core().compile_model(model, "CPU", self._options).create_infer_request()
 
 
 def convert(source: Path, target: Path, half: bool = False) -> Path:
     """Write an exported ``.onnx`` as ``.xml`` and ``.bin``, which load faster, with its label; `half` keeps the weights
     in 16 bits."""
-    model = openvino.Core().read_model(source)
+    model = core().read_model(source)
     for key, value in read_label(source).properties().items():
         model.set_rt_info(value, [METADATA_KEY, key])
     openvino.save_model(model, target, compress_to_fp16=half)
@@ -111,7 +122,7 @@ def _label_of(model: openvino.Model, path: Path) -> Label:
     return Label.from_properties({key: value.astype(str) for key, value in found.items()}, path)
 
 
-def _with_precise_decoder(core: openvino.Core, model: openvino.Model) -> openvino.Model:
+def _with_precise_decoder(model: openvino.Model) -> openvino.Model:
     """The model with its decoder marked: all but its matrix products stays in float32.
 
     OpenVINO reads such marks from its own format only; Python cannot set them.
@@ -128,4 +139,4 @@ def _with_precise_decoder(core: openvino.Core, model: openvino.Model) -> openvin
                     layer.insert(int(layer.find("data") is not None), info)
                 ElementTree.SubElement(info, "attribute", name="precise", version="0")
         tree.write(file)
-        return core.read_model(file.read_text(), openvino.Tensor(np.fromfile(file.with_suffix(".bin"), np.uint8)))
+        return core().read_model(file.read_text(), openvino.Tensor(np.fromfile(file.with_suffix(".bin"), np.uint8)))

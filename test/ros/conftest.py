@@ -57,20 +57,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield function
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Starts processes that end with the last test."""
+    """Starts processes that end with the last test of a file, lest they slow down all that come after."""
     with processes(tmp_path_factory.mktemp("ros")) as function:
         yield function
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def camera(start_shared: Start) -> Process:
     """A camera process: the synthetic scene on /robot1/image at 10 Hz."""
     return start_shared("pave_ros.ros.camera", CAMERA, "--rate", "10", "--ros-args", "-r", "__ns:=/robot1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def robot(start_shared: Start, camera: Process) -> Process:
     """A node process with a fast model at that camera: /robot1/pose_node."""
     return start_shared("pave_ros.ros.node", "--ros-args", "-r", "__ns:=/robot1", *MODEL)

@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_once(folder: Path, start: Start, peer: Peer) -> None:
     pictures = peer.subscribe(Image, "/folder/image", DEEP)
     process = start(
-        "pave_ros.ros.camera", str(folder), "--rate", "2", "--once", "--frame-id", "desk",
+        "pave_ros.ros.camera", str(folder), "--rate", "1", "--once", "--frame-id", "desk",
         "--ros-args", "-r", "__ns:=/folder",
     )  # fmt: skip
     assert process.wait() == 0, process.output
