@@ -181,9 +181,15 @@ def run_querypose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str,
     outputs = {name: v.numpy() for name, v in model(((picture - mean) / std).permute(2, 0, 1)[None]).items()}
     size = np.array([given["width"], given["height"]] * 2)
     boxes = outputs["boxes"] * size
-    # From here on the published boxes are float32 in whatever the network computes.
-    rounded = {**outputs, "boxes": boxes.astype(np.float32).astype(boxes.dtype) / size}
-    keypoints, scores, shown = postprocessing.querypose_people(rounded, (2 * given["width"], 2 * given["height"]))
+    # From here on the published boxes, and their widths and heights, are float32 in whatever the network computes.
+    low, high = np.split(boxes.astype(np.float32), 2, axis=-1)
+    places = [
+        np.concatenate((low, end), -1, dtype=boxes.dtype) for end in (high, low.astype(boxes.dtype) + (high - low))
+    ]
+    twice = (2 * given["width"], 2 * given["height"])
+    (_, scores, shown), (keypoints, *_) = (
+        postprocessing.querypose_people({**outputs, "boxes": place / size}, twice) for place in places
+    )
     return {
         **outputs,
         "boxes": boxes,
