@@ -31,7 +31,7 @@ from scipy.optimize import linear_sum_assignment
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pave_ros import postprocessing  # noqa: E402
+from pave_ros import models, postprocessing  # noqa: E402
 from pave_ros.checkpoints import loading  # noqa: E402
 from pave_ros.models.base import PoseModel  # noqa: E402
 from pave_ros.models.pavenet import PAVENet  # noqa: E402
@@ -48,13 +48,25 @@ FLOAT32_TOLERANCES = {
     **{("QueryPose", f"persons/{name}"): 1e-3 for name in ("pred_boxes", "scores")},
     ("QueryPose", "persons/pred_keypoints"): 1e-2,
 }
-# Variants that the references call otherwise than we do.
-VARIANTS = {
-    ("QueryPose", "res50"): "r50",
-    ("QueryPose", "hrnet32"): "hrnet_w32",
-    ("QueryPose", "hrnet48"): "hrnet_w48",
-    ("QueryPose", "swinl"): "swin_l",
-}
+
+
+SHORT = {"resnet": "r", "res": "r", "hrnetw": "hrnet", "small": "s", "base": "b", "large": "l", "huge": "h"}
+
+
+def canonical(variant: str) -> list[str]:
+    """The parts of a variant's name, however it is written: R50, res50, Swin-L, swinl, hrnet48, HRNet-W48, R50-DC5."""
+    plain = re.sub(r"[^a-z0-9]", "", variant.lower())
+    for long, short in SHORT.items():
+        plain = plain.replace(long, short)
+    return sorted(re.findall(r"[a-z]+[0-9]*", plain))
+
+
+def model_name(system: str, variant: str) -> str:
+    """What we call a variant of a system; KeyError where we have none of that name."""
+    for name in models.names():
+        if name.startswith(f"{system}_") and canonical(name.removeprefix(f"{system}_")) == canonical(variant):
+            return name
+    raise KeyError(f"{system} {variant}")
 
 
 def seeded_tensor(key: str, shape: list[int], spec: Spec) -> Array:
@@ -214,6 +226,7 @@ def in_their_order(ours: dict[str, Array], theirs: dict[str, Array]) -> dict[str
 SYSTEMS: dict[str, tuple[str, Callable[[PoseModel, Spec, torch.dtype], dict[str, Array]]]] = {
     "DETRPose": ("detrpose", run_detrpose),
     "PAVE-Net": ("pavenet", run_pavenet),
+    "PETR": ("pavenet_petr", run_pavenet),
     "POET": ("poet", run_poet),
     "QueryPose": ("querypose", run_querypose),
     "TAR-ViTPose": ("tarvitpose", run_tarvitpose),
@@ -253,8 +266,7 @@ def compare(path: Path) -> list[Comparison]:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / f"{path.stem}.pth"
         write_checkpoint(checkpoint, spec, arrays)
-        variant = spec["variant"].lower()
-        model = loading.open_model(f"{system}_{VARIANTS.get((spec['model'], variant), variant)}", checkpoint)
+        model = loading.open_model(model_name(system, spec["variant"]), checkpoint)
     done = []
     for dtype in TOLERANCES:  # The weights are float32 numbers, so going to float64 and back changes none.
         ours = run(model.to(dtype), spec, dtype)

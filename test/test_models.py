@@ -36,6 +36,23 @@ def test_the_reference_tool_fails_on_other_numbers(tmp_path: Path) -> None:
     assert "FAILED" in done.stdout and "pred_keypoints" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "system, variant, name",
+    [
+        ("querypose", "res50", "querypose_r50"),
+        ("querypose", "hrnet48", "querypose_hrnet_w48"),
+        ("pavenet", "Swin-L", "pavenet_swin_l"),
+        ("pavenet_petr", "R50", "pavenet_petr_r50"),
+        ("poet", "R50-DC5", "poet_dc5_r50"),
+        ("tarvitpose", "Huge", "tarvitpose_h"),
+    ],
+)
+def test_variants_are_known_however_they_are_written(system: str, variant: str, name: str) -> None:
+    assert reference.model_name(system, variant) == name
+    with pytest.raises(KeyError):
+        reference.model_name(system, "r18")
+
+
 @pytest.mark.parametrize("name, millions", [("n", 4.117), ("s", 11.595), ("m", 21.097), ("l", 33.273), ("x", 74.359)])
 def test_sizes_are_the_published_ones(name: str, millions: float) -> None:
     model = models.create("detrpose", name)
