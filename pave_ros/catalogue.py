@@ -84,39 +84,39 @@ AP = {
 }
 
 # Model -> millions of parameters, GFLOPs, input (height x width), milliseconds; from benchmarks/models.py, in one run.
-MEASURED: dict[str, tuple[float, int, str, int | None]] = {
-    "detrpose_n": (4.1, 9, "640x640", 217),
-    "detrpose_s": (11.6, 34, "640x640", 466),
-    "detrpose_m": (21.1, 69, "640x640", 764),
-    "detrpose_l": (33.3, 110, "640x640", 1152),
-    "detrpose_x": (74.4, 245, "640x640", 2367),
-    "detrpose_lite": (5.3, 4, "320x320", 94),
-    "pavenet_r50": (50.9, 390, "750x1333", None),
-    "pavenet_swin_l": (221.0, 1644, "750x1333", None),
-    "pavenet_hrnet_w48": (88.1, 861, "736x1344", None),
-    "pavenet_petr_r50": (43.6, 392, "750x1333", 5772),
-    "pavenet_petr_swin_l": (213.7, 1638, "750x1333", None),
-    "pavenet_lite": (7.3, 4, "252x448", 93),
-    "tarvitpose_s": (35.6, 41, "384x288", 407),
-    "tarvitpose_b": (134.9, 127, "384x288", 1264),
-    "tarvitpose_l": (388.4, 354, "384x288", None),
-    "tarvitpose_h": (761.9, 684, "384x288", None),
-    "poet_r50": (41.5, 190, "750x1333", 2437),
-    "poet_dc5_r50": (41.5, 419, "750x1333", 4289),
-    "querypose_r50": (322.6, 3381, "750x1333", None),
-    "querypose_r50_light": (188.7, 3346, "750x1333", None),
-    "querypose_hrnet_w32": (328.2, 3538, "750x1333", None),
-    "querypose_hrnet_w32_light": (194.3, 3503, "750x1333", None),
-    "querypose_hrnet_w48": (364.5, 3889, "750x1333", None),
-    "querypose_hrnet_w48_light": (230.6, 3855, "750x1333", None),
-    "querypose_swin_l": (493.9, 4643, "750x1333", None),
-    "querypose_swin_l_light": (360.0, 4608, "750x1333", None),
+MEASURED: dict[str, tuple[float, int, str, int]] = {
+    "detrpose_n": (4.1, 9, "640x640", 235),
+    "detrpose_s": (11.6, 34, "640x640", 587),
+    "detrpose_m": (21.1, 69, "640x640", 948),
+    "detrpose_l": (33.3, 110, "640x640", 1629),
+    "detrpose_x": (74.4, 245, "640x640", 2448),
+    "detrpose_lite": (5.3, 4, "320x320", 87),
+    "pavenet_r50": (50.9, 390, "750x1333", 6374),
+    "pavenet_swin_l": (221.0, 1644, "750x1333", 24795),
+    "pavenet_hrnet_w48": (88.1, 861, "736x1344", 8379),
+    "pavenet_petr_r50": (43.6, 392, "750x1333", 5621),
+    "pavenet_petr_swin_l": (213.7, 1638, "750x1333", 22957),
+    "pavenet_lite": (7.3, 4, "252x448", 121),
+    "tarvitpose_s": (35.6, 41, "384x288", 451),
+    "tarvitpose_b": (134.9, 127, "384x288", 1483),
+    "tarvitpose_l": (388.4, 354, "384x288", 4085),
+    "tarvitpose_h": (761.9, 684, "384x288", 7252),
+    "poet_r50": (41.5, 190, "750x1333", 2320),
+    "poet_dc5_r50": (41.5, 419, "750x1333", 4334),
+    "querypose_r50": (322.6, 3381, "750x1333", 24006),
+    "querypose_r50_light": (188.7, 3347, "750x1333", 18816),
+    "querypose_hrnet_w32": (328.2, 3537, "750x1333", 20629),
+    "querypose_hrnet_w32_light": (194.3, 3503, "750x1333", 18851),
+    "querypose_hrnet_w48": (364.5, 3889, "750x1333", 22908),
+    "querypose_hrnet_w48_light": (230.6, 3855, "750x1333", 21356),
+    "querypose_swin_l": (493.9, 4643, "750x1333", 38011),
+    "querypose_swin_l_light": (360.0, 4608, "750x1333", 34419),
     "vitpose_s": (24.3, 11, "256x192", 122),
-    "vitpose_b": (90.0, 37, "256x192", 397),
-    "vitpose_l": (308.5, 123, "256x192", None),
-    "vitpose_h": (637.2, 252, "256x192", None),
-    "centernet_lite": (4.0, 2, "320x320", 57),
-    "simplebaseline_lite": (2.0, 1, "192x160", 13),
+    "vitpose_b": (90.0, 37, "256x192", 405),
+    "vitpose_l": (308.5, 123, "256x192", 1459),
+    "vitpose_h": (637.2, 252, "256x192", 2900),
+    "centernet_lite": (4.0, 2, "320x320", 55),
+    "simplebaseline_lite": (2.0, 1, "192x160", 22),
 }
 
 
@@ -128,13 +128,12 @@ def rows() -> list[tuple[str, ...]]:
 def _row(name: str) -> tuple[str, ...]:
     parameters, gflops, size, milliseconds = MEASURED[name.removesuffix("_corrected")]  # The same network.
     file = files.find(name)
-    time = f"{milliseconds} ms" if milliseconds else ""
-    return name, f"{parameters} M", str(gflops), size, AP.get(name, ""), time, file.name if file else ""
+    return name, f"{parameters} M", str(gflops), size, AP.get(name, ""), f"{milliseconds} ms", file.name if file else ""
 
 
 def _main() -> None:
     """Print the tables of docs/models.md."""
-    print("|", " | ".join(COLUMNS), "|\n|", " --- |" * len(COLUMNS))
+    print("|", " | ".join(COLUMNS), "|\n|" + " --- |" * len(COLUMNS))
     for name, *cells in rows():
         print("|", " | ".join((f"`{name}`", *cells)), "|")
     print("\n| system | good for | the score of a keypoint |\n| --- | --- | --- |")
