@@ -150,6 +150,9 @@ def _to_onnx(
     )
     assert program is not None  # It is None only where torch writes the file itself.
     proto: onnx.ModelProto = program.model_proto
+    # Where a network reads the number of pictures as a plain number, torch fixes it without a word.
+    if dynamic and not all(item.type.tensor_type.shape.dim[0].dim_param for item in proto.graph.input):
+        raise EngineError("the network cannot be exported for any number of pictures: it computes with their number")
     return proto
 
 

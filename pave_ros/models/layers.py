@@ -34,8 +34,8 @@ class MLP(nn.Module):
 
 def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
     """Logit of probabilities, kept finite by `eps` at both ends."""
-    x = x.clamp(0, 1)
-    return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
+    # Not cut to 0..1 first, as published, with the same result: torch's export fuses a cut of a cut to one that it loses.
+    return torch.log(x.clamp(eps, 1.0) / (1 - x).clamp(eps, 1.0))
 
 
 def sine_wavelengths(count: int, temperature: float, device: torch.device | str = "cpu") -> Tensor:

@@ -297,7 +297,7 @@ class PAVENet(PoseModel):
     ) -> tuple[list[Tensor], list[list[Tensor]]]:  # fmt: skip
         chosen = tokens.gather(1, best.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
         poses = self.selection.poses(
-            chosen, centres.expand(len(tokens), -1, -1).gather(1, best.unsqueeze(-1).expand(-1, -1, 2))
+            chosen, centres.expand(tokens.shape[0], -1, -1).gather(1, best.unsqueeze(-1).expand(-1, -1, 2))
         )
         positions, content = (part[: best.shape[1]] for part in self.selection.query_embedding.weight.chunk(2, -1))
         start = content.expand_as(chosen) if self.variant.petr else chosen.detach() + content

@@ -1,0 +1,105 @@
+"""Every published system in every engine that runs without a GPU: the same numbers, of a photograph; and in TensorRT.
+
+The networks are small or see a small picture, with weights that make every part count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+import reference
+import torch
+from test_pavenet import small as small_pavenet
+from test_tarvitpose import tiny as tiny_tarvitpose
+
+from pave_ros.checkpoints import loading
+from pave_ros.engines import tensorrt
+from pave_ros.engines.base import Engine, Outputs
+from pave_ros.engines.exported import DECODE, ENCODE
+from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
+from pave_ros.engines.openvino import OpenVinoEngine
+from pave_ros.engines.pytorch import PyTorchEngine
+from pave_ros.engines.write import Request, write
+from pave_ros.models import querypose
+from pave_ros.models.base import PoseModel
+
+GOLDEN = Path(__file__).parent / "golden"
+PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  # Public domain.
+
+
+def seeded(name: str, folder: Path) -> PoseModel:
+    """The network of a reference, from its file, as users load one."""
+    spec, arrays = reference.read(GOLDEN / f"{name}.json")
+    reference.write_checkpoint(folder / f"{name}.pth", spec, arrays)
+    model = reference.model_name(reference.SYSTEMS[spec["model"]][0], spec["variant"])
+    return loading.open_model(model, folder / f"{name}.pth")
+
+
+def small_querypose() -> PoseModel:
+    torch.manual_seed(0)
+    model = querypose.build("r50_light", queries=4).eval()
+    with torch.no_grad():
+        model.first_boxes.weight.copy_(torch.tensor([[0.3, 0.3, 0.4, 0.5], [0.6, 0.5, 0.3, 0.8]] * 2))
+    return model
+
+
+# System -> (how to make its network, height and width of its input).
+SYSTEMS: dict[str, tuple[Callable[[Path], PoseModel], tuple[int, int]]] = {
+    "detrpose": (lambda folder: seeded("detrpose_n", folder), (96, 128)),
+    "pavenet": (lambda folder: small_pavenet(), (64, 96)),
+    "tarvitpose": (lambda folder: tiny_tarvitpose(), (64, 48)),
+    "poet": (lambda folder: seeded("poet_r50", folder), (64, 96)),
+    "querypose": (lambda folder: small_querypose(), (64, 96)),
+}
+
+
+def answer(engine: Engine, picture: np.ndarray) -> Outputs:
+    """Of a window in which the picture moves."""
+    images = [np.roll(picture, 3 * t, axis=3) for t in range(engine.info.window)]
+    return engine.decode([engine.encode(image) for image in images])
+
+
+def photograph(engine: Engine) -> np.ndarray:
+    """As a network's input (1, 3, H, W)."""
+    info = engine.info
+    picture = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
+    picture = cv2.resize(picture, info.input_size[::-1], interpolation=cv2.INTER_AREA)
+    normal = (picture / np.float32(255) - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
+    return np.ascontiguousarray(normal.transpose(2, 0, 1)[None])
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(querypose, "STAGES", 2)
+    make, size = SYSTEMS[system]
+    parts = write(make(tmp_path), tmp_path / "model.onnx", Request(input_size=size))
+    assert len(parts) == (2 if make(tmp_path).info.window > 1 else 1)
+    known = OnnxRuntimeEngine(parts[0])
+    picture = photograph(known)
+    expected = answer(PyTorchEngine(make(tmp_path), "cpu", "fp32"), picture)
+    for engine in (known, OpenVinoEngine(parts[0])):
+        found = answer(engine, picture)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            value = np.asarray(value)
+            assert value.size and np.ptp(value) > 0, name
+            np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=f"{engine.name}: {name}")
+
+
+@pytest.mark.parametrize("system", [name for name in SYSTEMS if name != "detrpose"])  # test_exports builds that one.
+def test_tensorrt_builds_all_in_half_precision(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="there is no TensorRT for this processor")
+    monkeypatch.setattr(querypose, "STAGES", 2)
+    make, size = SYSTEMS[system]
+    files = write(
+        make(tmp_path), tmp_path / "model.rtx", Request("tensorrt_rtx", "fp16", size, 1, capabilities=("SM86", "SM89"))
+    )
+    labels = [tensorrt.read_engine(file)[0] for file in files]
+    assert all(label.precision == "fp16" and label.info.input_size == size for label in labels)
+    if labels[0].info.window > 1:
+        assert [label.part for label in labels] == [ENCODE, DECODE]
