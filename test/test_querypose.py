@@ -47,6 +47,18 @@ def test_boxes_move_by_hand() -> None:
     assert boxes[1, 2].item() == pytest.approx(1 + 100000 / 16)
 
 
+def test_regions_are_the_same_by_sampling() -> None:
+    """Also of boxes that lie partly or wholly outside, or are empty."""
+    torch.manual_seed(0)
+    features = torch.randn(2, 8, 20, 30, dtype=torch.float64)
+    boxes = torch.rand(2, 50, 4, dtype=torch.float64) * 60 - 15
+    boxes[..., 2:] = boxes[..., :2] + torch.rand(2, 50, 2) * 40
+    boxes[:, 0, 2:] = boxes[:, 0, :2]
+    regions = querypose.aligned_regions(features, boxes, 7)
+    assert (regions == 0).flatten(1).all(1).any() and (regions != 0).any()
+    torch.testing.assert_close(querypose.sampled_regions(features, boxes, 7), regions)
+
+
 def test_a_region_comes_from_the_map_that_suits_its_size() -> None:
     maps = [torch.full((1, 2, 512 // s, 512 // s), float(s)) for s in (4, 8, 16, 32)]
     sides = torch.tensor([20.0, 111.0, 113.0, 223.0, 225.0, 400.0, 510.0])

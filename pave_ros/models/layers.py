@@ -34,7 +34,7 @@ class MLP(nn.Module):
 
 def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
     """Logit of probabilities, kept finite by `eps` at both ends."""
-    # Not cut to 0..1 first, as published, with the same result: torch's export fuses a cut of a cut to one that it loses.
+    # Not cut to 0..1 first, as published, with the same result: torch's export loses constants of a cut of a cut.
     return torch.log(x.clamp(eps, 1.0) / (1 - x).clamp(eps, 1.0))
 
 

@@ -224,20 +224,47 @@ def cut_out(maps: Sequence[Tensor], boxes: Tensor, cells: int) -> Tensor:
         (B * N, C, cells, cells)
     """
     boxes = boxes.float()
-    batch = torch.arange(boxes.shape[0], dtype=boxes.dtype, device=boxes.device)
-    regions = torch.cat((batch[:, None, None].expand(-1, boxes.shape[1], 1), boxes), -1).flatten(0, 1)
     # Every map is asked for every box: what to leave out depends on the data, which exported files cannot.
     dtype = torch.promote_types(maps[0].dtype, boxes.dtype)
-    looks = [
-        roi_align(m.to(dtype), regions.to(dtype), cells, 1 / stride, sampling_ratio=2, aligned=True)
-        for m, stride in zip(maps, STRIDES, strict=False)
-    ]
+    # TensorRT's RoIAlign is a plugin, which its edition for RTX does not have.
+    align = sampled_regions if torch.compiler.is_compiling() else aligned_regions
+    looks = [align(m.to(dtype), boxes.to(dtype) / stride, cells) for m, stride in zip(maps, STRIDES, strict=False)]
     if len(looks) == 1:
         return looks[0].to(maps[0].dtype)
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     level = torch.floor(4 + torch.log2(area.sqrt() / 224 + 1e-8)).clamp(2, 1 + len(maps)) - 2
     fits = level.flatten()[:, None, None, None] == torch.arange(len(maps), device=boxes.device).view(-1, 1, 1, 1, 1)
     return torch.where(fits, torch.stack(looks), 0).sum(0).to(maps[0].dtype)
+
+
+def aligned_regions(features: Tensor, boxes: Tensor, cells: int) -> Tensor:
+    """RoIAlign: each cell of a region is the mean of two by two samples.
+
+    Args:
+        features: (B, C, H, W).
+        boxes: (B, N, 4) x1, y1, x2, y2 in cells of the features.
+        cells: along each side of a region.
+
+    Returns:
+        (B * N, C, cells, cells)
+    """
+    return roi_align(features, list(boxes), cells, sampling_ratio=2, aligned=True)
+
+
+def sampled_regions(features: Tensor, boxes: Tensor, cells: int) -> Tensor:
+    """The same by operations that every runtime has; what lies more than a cell outside the features is zero."""
+    size = features.new_tensor([features.shape[3], features.shape[2]])
+    steps = (torch.arange(2 * cells, dtype=boxes.dtype, device=boxes.device) + 0.5) / (2 * cells)
+    low, extent = boxes[..., None, :2] - 0.5, boxes[..., None, 2:] - boxes[..., None, :2]
+    places = low + extent * steps[:, None]  # (B, N, 2 cells, 2): x of each column, y of each line
+    inside = ((places >= -1) & (places <= size)).to(features.dtype)
+    x, y = ((2 * places + 1) / size - 1).unbind(-1)
+    shape = (-1, -1, 2 * cells, 2 * cells)
+    grid = torch.stack((x.unsqueeze(2).expand(shape), y.unsqueeze(3).expand(shape)), -1).flatten(1, 2)
+    samples = F.grid_sample(features, grid, padding_mode="border", align_corners=False)
+    samples = samples.unflatten(2, (boxes.shape[1], 2 * cells)).transpose(1, 2)
+    samples = samples * (inside[..., 1].unsqueeze(3) * inside[..., 0].unsqueeze(2)).unsqueeze(2)
+    return F.avg_pool2d(samples.flatten(0, 1), 2)
 
 
 class DynamicConv(nn.Module):
