@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pave_ros import models, postprocessing
 from pave_ros.checkpoints import loading
+from pave_ros.engines.base import Engine
+from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
+from pave_ros.engines.openvino import OpenVinoEngine
 from pave_ros.models.pavenet import PAVENet
 
 CONFIG = "configs/videopose/2025-5-11/2025_5_11_res50_num_frames_3_posetrack17_layer_num_3.py"
@@ -153,29 +157,56 @@ def variant(**changes: Any) -> PAVENet:
     return seeded(model).fuse()
 
 
+Steps = tuple[Callable[[], Any], Callable[[], Any]]  # Encode the new frame, decode the window.
+
+
+def in_engines(model: PAVENet, frames: torch.Tensor, folder: Path) -> dict[str, Steps]:
+    """An output in a stream by what runs exported files."""
+    file = export_onnx(model, folder / "pavenet.onnx", (frames.shape[-2], frames.shape[-1]), batch=1)
+    engines = {
+        "ONNX Runtime": OnnxRuntimeEngine(file),
+        "OpenVINO": OpenVinoEngine(file),
+        "OpenVINO, bf16": OpenVinoEngine(file, precision="bf16"),
+    }
+    return {name: _steps(engine, [frame.numpy() for frame in frames.unbind(1)]) for name, engine in engines.items()}
+
+
+def _steps(engine: Engine, frames: list[Any]) -> Steps:
+    known = [engine.encode(frame) for frame in frames]
+    engine.decode(known)  # The first time it is compiled.
+    return lambda: engine.encode(frames[-1]), lambda: engine.decode(known)
+
+
 def against_the_published(folder: Path, size: tuple[int, int], runs: int) -> None:
     model = models.create("pavenet", "r50")
     assert isinstance(model, PAVENet)
     seeded(model)
+    frames = clip(size)
     with tempfile.TemporaryDirectory() as temporary:
         loading.save(model, Path(temporary) / "seeded.pth")
         theirs = published(folder, Path(temporary) / "seeded.pth")
-    model.fuse()
-    frames = clip(size)
-    encode, decode = output_in_stream(model, frames)
-    rows = []
-    for number in range(runs):
-        slow, (keypoints, scores) = seconds(lambda: theirs(frames))
-        first, _ = seconds(encode)
-        second, outputs = seconds(decode)
-        rows.append((slow, first, second))
-        print(f"run {number + 1}: published {slow:.2f} s, ours {first:.2f} + {second:.2f} s", flush=True)
-    ours, our_scores, _ = postprocessing.pavenet_people({k: v.numpy() for k, v in outputs.items()}, size[::-1])
-    slow, first, second = np.median(np.array(rows), axis=0)
-    difference = np.abs(ours - keypoints.numpy()) / (1 + np.abs(keypoints.numpy()))
-    print(f"median: published {slow:.2f} s, ours {first + second:.2f} s, {slow / (first + second):.1f} times as fast")
-    print(f"largest difference relative to 1 + |value|: keypoints {difference.max():.1e}, scores "
-          f"{np.abs(our_scores - scores.numpy()).max():.1e}")  # fmt: skip
+        model.fuse()
+        ours = {"PyTorch": output_in_stream(model, frames), **in_engines(model, frames, Path(temporary))}
+        rows = []
+        for number in range(runs):
+            slow, (keypoints, scores) = seconds(lambda: theirs(frames))
+            steps = {name: (seconds(encode)[0], seconds(decode)) for name, (encode, decode) in ours.items()}
+            rows.append([slow, *(first + second for first, (second, _) in steps.values())])
+            print(f"run {number + 1}: published {slow:.2f} s")
+            for name, (first, (second, outputs)) in steps.items():
+                print(f"  {name}: {first:.2f} + {second:.2f} s, {apart(outputs, keypoints, scores, size)}", flush=True)
+    slow, *others = np.median(np.array(rows), axis=0)
+    print(f"median: published {slow:.2f} s")
+    for name, taken in zip(ours, others, strict=True):
+        print(f"  {name}: {taken:.2f} s, {slow / taken:.1f} times as fast")
+
+
+def apart(outputs: Mapping[str, Any], keypoints: torch.Tensor, scores: torch.Tensor, size: tuple[int, int]) -> str:
+    """How far the people are from the published ones, of whom each has the one of ours that is nearest."""
+    ours, our_scores, _ = postprocessing.pavenet_people({k: np.asarray(v) for k, v in outputs.items()}, size[::-1])
+    far = np.abs(ours[:, None] - keypoints.numpy()[None])[..., :2].max(axis=(2, 3))
+    worse = np.abs(our_scores[far.argmin(0)] - scores.numpy()).max()
+    return f"keypoints differ by up to {far.min(0).max():.1e} pixels, scores by {worse:.1e}"
 
 
 def table(runs: int) -> None:
@@ -250,7 +281,7 @@ def main() -> None:
         torch.set_num_threads(1)
     height, width = map(int, args.size.split("x"))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    with torch.inference_mode():
+    with torch.no_grad():  # Not in inference mode, whose tensors cannot be exported.
         if args.people:
             flatness(args.people, args.runs)
         elif args.published:
