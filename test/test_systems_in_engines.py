@@ -1,6 +1,7 @@
 """Every published system in every engine that runs without a GPU: the same numbers, of a photograph; and in TensorRT.
 
-The networks are small or see a small picture, with weights that make every part count.
+The networks are small or see a small picture, with weights that make every part count. DETRPose has its tests of the same
+in test_engines and test_exports.
 """
 
 from __future__ import annotations
@@ -50,7 +51,6 @@ def small_querypose() -> PoseModel:
 
 # System -> (how to make its network, height and width of its input).
 SYSTEMS: dict[str, tuple[Callable[[Path], PoseModel], tuple[int, int]]] = {
-    "detrpose": (lambda folder: seeded("detrpose_n", folder), (96, 128)),
     "pavenet": (lambda folder: small_pavenet(), (64, 96)),
     "tarvitpose": (lambda folder: tiny_tarvitpose(), (64, 48)),
     "poet": (lambda folder: seeded("poet_r50", folder), (64, 96)),
@@ -78,8 +78,8 @@ def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(querypose, "STAGES", 2)
     make, size = SYSTEMS[system]
     parts = write(make(tmp_path), tmp_path / "model.onnx", Request(input_size=size))
-    assert len(parts) == (2 if make(tmp_path).info.window > 1 else 1)
     known = OnnxRuntimeEngine(parts[0])
+    assert len(parts) == (2 if known.info.window > 1 else 1)
     picture = photograph(known)
     expected = answer(PyTorchEngine(make(tmp_path), "cpu", "fp32"), picture)
     for engine in (known, OpenVinoEngine(parts[0])):
@@ -91,7 +91,7 @@ def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pyte
             np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=f"{engine.name}: {name}")
 
 
-@pytest.mark.parametrize("system", [name for name in SYSTEMS if name != "detrpose"])  # test_exports builds that one.
+@pytest.mark.parametrize("system", SYSTEMS)
 def test_tensorrt_builds_all_in_half_precision(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorrt_rtx", reason="there is no TensorRT for this processor")
     monkeypatch.setattr(querypose, "STAGES", 2)
