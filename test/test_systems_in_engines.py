@@ -1,7 +1,7 @@
 """Every published system in every engine that runs without a GPU: the same numbers, of a photograph; and in TensorRT.
 
-The networks are small or see a small picture, with weights that make every part count. DETRPose has its tests of the same
-in test_engines and test_exports.
+The networks are small or see a small picture, with weights that make every part count. DETRPose has its tests
+of the same in test_engines and test_exports.
 """
 
 from __future__ import annotations
