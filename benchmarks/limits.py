@@ -16,7 +16,6 @@ bounds has met that limit; one far above both spends its time on neither.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 from collections import Counter
@@ -31,7 +30,7 @@ from models import gflops
 
 from pave_ros import models
 from pave_ros.engines.export import export_onnx
-from pave_ros.engines.openvino import core
+from pave_ros.engines.openvino import compile_options, core
 
 ROUNDS = 30
 
@@ -63,13 +62,11 @@ def network(file: Path, arithmetic: float) -> dict[str, Any]:
     limits = machine()
     model = core().read_model(file)
     model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
-    options["INFERENCE_NUM_THREADS"] = len(os.sched_getaffinity(0))
-    request = core().compile_model(model, "CPU", options).create_infer_request()
+    request = core().compile_model(model, "CPU", compile_options("fp32")).create_infer_request()
     inputs = {port.any_name: np.random.rand(*port.shape).astype(np.float32) for port in model.inputs}
     request.infer(inputs)
     taken = statistics.median(_seconds(lambda: request.infer(inputs)) for _ in range(ROUNDS))
-    profiled = core().compile_model(model, "CPU", {**options, "PERF_COUNT": True})
+    profiled = core().compile_model(model, "CPU", {**compile_options("fp32"), "PERF_COUNT": True})
     moved = sum(_bytes(op) for op in profiled.get_runtime_model().get_ordered_ops())
     return {
         "ms": 1e3 * taken,

@@ -25,15 +25,20 @@ from pave_ros.training.target import Target
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch) -> querypose.QueryPose:
-    """A network of one stage that looks for four people all over the picture."""
-    monkeypatch.setattr(querypose, "STAGES", 1)
+def for_four_people() -> querypose.QueryPose:
+    """A network that looks for four people all over the picture."""
     torch.manual_seed(0)
     model = querypose.build("r50_light", queries=4).eval()
     with torch.no_grad():
         model.first_boxes.weight.copy_(torch.tensor([[0.3, 0.3, 0.4, 0.5], [0.6, 0.5, 0.3, 0.8]] * 2))
     return model
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> querypose.QueryPose:
+    """A network of one stage."""
+    monkeypatch.setattr(querypose, "STAGES", 1)
+    return for_four_people()
 
 
 # --- the network ------------------------------------------------------------------------------------------------------

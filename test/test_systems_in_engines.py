@@ -14,8 +14,8 @@ import matplotlib
 import numpy as np
 import pytest
 import reference
-import torch
 from test_pavenet import small as small_pavenet
+from test_querypose import for_four_people
 from test_tarvitpose import tiny as tiny_tarvitpose
 
 from pave_ros.checkpoints import loading
@@ -28,33 +28,24 @@ from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.engines.write import Request, write
 from pave_ros.models import querypose
 from pave_ros.models.base import PoseModel
+from pave_ros.preprocessing import network_input
 
 GOLDEN = Path(__file__).parent / "golden"
 PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  # Public domain.
 
 
-def seeded(name: str, folder: Path) -> PoseModel:
+def seeded_poet(folder: Path) -> PoseModel:
     """The network of a reference, from its file, as users load one."""
-    spec, arrays = reference.read(GOLDEN / f"{name}.json")
-    reference.write_checkpoint(folder / f"{name}.pth", spec, arrays)
-    model = reference.model_name(reference.SYSTEMS[spec["model"]][0], spec["variant"])
-    return loading.open_model(model, folder / f"{name}.pth")
-
-
-def small_querypose() -> PoseModel:
-    torch.manual_seed(0)
-    model = querypose.build("r50_light", queries=4).eval()
-    with torch.no_grad():
-        model.first_boxes.weight.copy_(torch.tensor([[0.3, 0.3, 0.4, 0.5], [0.6, 0.5, 0.3, 0.8]] * 2))
-    return model
+    reference.write_checkpoint(folder / "poet.pth", *reference.read(GOLDEN / "poet_r50.json"))
+    return loading.open_model("poet_r50", folder / "poet.pth")
 
 
 # System -> (how to make its network, height and width of its input).
 SYSTEMS: dict[str, tuple[Callable[[Path], PoseModel], tuple[int, int]]] = {
     "pavenet": (lambda folder: small_pavenet(), (64, 96)),
     "tarvitpose": (lambda folder: tiny_tarvitpose(), (64, 48)),
-    "poet": (lambda folder: seeded("poet_r50", folder), (64, 96)),
-    "querypose": (lambda folder: small_querypose(), (64, 96)),
+    "poet": (seeded_poet, (64, 96)),
+    "querypose": (lambda folder: for_four_people(), (64, 96)),
 }
 
 
@@ -64,15 +55,6 @@ def answer(engine: Engine, picture: np.ndarray) -> Outputs:
     return engine.decode([engine.encode(image) for image in images])
 
 
-def photograph(engine: Engine) -> np.ndarray:
-    """As a network's input (1, 3, H, W)."""
-    info = engine.info
-    picture = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
-    picture = cv2.resize(picture, info.input_size[::-1], interpolation=cv2.INTER_AREA)
-    normal = (picture / np.float32(255) - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
-    return np.ascontiguousarray(normal.transpose(2, 0, 1)[None])
-
-
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(querypose, "STAGES", 2)
@@ -80,7 +62,8 @@ def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pyte
     parts = write(make(tmp_path), tmp_path / "model.onnx", Request(input_size=size))
     known = OnnxRuntimeEngine(parts[0])
     assert len(parts) == (2 if known.info.window > 1 else 1)
-    picture = photograph(known)
+    photograph = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
+    picture = network_input(photograph, known.info)
     expected = answer(PyTorchEngine(make(tmp_path), "cpu", "fp32"), picture)
     for engine in (known, OpenVinoEngine(parts[0])):
         found = answer(engine, picture)

@@ -35,6 +35,18 @@ def core() -> openvino.Core:
     return openvino.Core()
 
 
+def compile_options(arithmetic: str, threads: int = 0) -> dict[str, Any]:
+    """For a network that computes in one of `PRECISIONS`, on so many threads; 0 for all cores."""
+    return {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[arithmetic],
+        "PERFORMANCE_HINT": "LATENCY",
+        # By itself it may keep to one socket, which in a virtual machine may be a single core.
+        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        # On a robot the cores are others' too.
+        "ENABLE_CPU_PINNING": False,
+    }
+
+
 class OpenVinoEngine(ExportedEngine):
     """Runs a file of `pave_ros.engines.export`.
 
@@ -57,14 +69,7 @@ class OpenVinoEngine(ExportedEngine):
         self.device = "cpu"
         # Not OpenVINO's own choice, which is bf16 on such processors: it moves joints by pixels.
         self._arithmetic = "fp32" if precision == "auto" else precision
-        self._options = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[self._arithmetic],
-            "PERFORMANCE_HINT": "LATENCY",
-            # By itself it may keep to one socket, which in a virtual machine may be a single core.
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
-            # On a robot the cores are others' too.
-            "ENABLE_CPU_PINNING": False,
-        }
+        self._options = compile_options(self._arithmetic, threads)
         super().__init__(path, device)
 
     def load(self, path: Path, device: str) -> tuple[Label, Network]:
