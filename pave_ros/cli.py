@@ -260,7 +260,7 @@ def evaluate(
     model: Model = DEFAULT,
     weights: Weights = "auto",
     device: Device = "auto",
-    engine: Annotated[str, typer.Option(help="auto, pytorch or onnxruntime.")] = "auto",
+    engine: Annotated[str, typer.Option(help="What runs the model; auto takes the best that is installed.")] = "auto",
     input_size: InputSize = "",
     results: Annotated[Path | None, typer.Option(help="Score this results file in COCO's format instead of a model.",
                                                  exists=True, dir_okay=False)] = None,

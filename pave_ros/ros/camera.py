@@ -45,7 +45,9 @@ PARAMETERS: tuple[tuple[str, Any, str], ...] = (
     ("reliability", "reliable", "reliable or best_effort; see config/fastdds_images.xml for the latter"),
 )
 
-
+# Seconds that a source played only once waits for its first subscriber: discovery takes a moment, and nobody could ever
+# see what was published before.
+PATIENCE = 10.0
 TRANSPORTS = {"raw": ("raw",), "compressed": ("compressed",), "both": ("raw", "compressed")}
 
 
@@ -127,6 +129,8 @@ class CameraNode(Node):
 
     def _publish_all(self) -> None:
         try:
+            if not self._values["loop"]:
+                self._wait_for_subscriber()
             for frame in self._paced():
                 self._publish(frame)
         except Exception as error:
@@ -140,6 +144,15 @@ class CameraNode(Node):
             if not self.failed:
                 self.get_logger().info("the source is at its end")
             self._finished.trigger()
+
+    def _wait_for_subscriber(self) -> None:
+        end = monotonic() + PATIENCE
+        while not any(publisher.get_subscription_count() for publisher in self._image_publishers.values()):
+            if self._stopping.wait(0.02):
+                return
+            if monotonic() > end:
+                self.get_logger().warning(f"nobody has subscribed in {PATIENCE:g} s; the source is played all the same")
+                return
 
     def _paced(self) -> Iterator[Frame]:
         """The frames of the source when they are due; a source that is too slow is not hurried afterwards."""
