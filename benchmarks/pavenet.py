@@ -254,7 +254,8 @@ def flatness(path: Path, runs: int) -> None:
     for count, median in zip(counts, medians, strict=True):
         print(f"{count:3} people: {median:.0f} ms")
     figure, axes = pyplot.subplots(figsize=(5.2, 3))
-    axes.plot(counts, medians / medians[0], "o-", label=f"here, {size[1]}x{size[0]}, one core ({medians[0]:.0f} ms)")
+    cores = {1: "one core", 2: "two cores"}.get(torch.get_num_threads(), f"{torch.get_num_threads()} cores")
+    axes.plot(counts, medians / medians[0], "o-", label=f"here, {size[1]}x{size[0]}, {cores} ({medians[0]:.0f} ms)")
     axes.plot(counts, np.ones(len(counts)), "--", color="grey", label="published, A800 (153 ms)")
     axes.set(xlabel="people in the picture", ylabel="time of a result / that of one person", ylim=(0, 1.5))
     axes.set_xticks(counts)

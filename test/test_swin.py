@@ -13,7 +13,7 @@ def test_equals_timm_where_no_map_has_to_be_padded() -> None:
     theirs = SwinTransformer(img_size=448, **shape).eval()
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    ours = Swin(*shape.values()).eval()
+    ours = Swin(*shape.values(), drop_path=0.0).eval()
     state = theirs.state_dict()
     ours.load_state_dict({key: state[key] for key in ours.state_dict()})  # The names are timm's.
     images = torch.randn(1, 3, 448, 448)
@@ -41,7 +41,7 @@ def test_maps_are_padded_before_they_are_shifted() -> None:
 
 @torch.no_grad()
 def test_any_size_gives_maps_rounded_up() -> None:
-    backbone = Swin(24, (1, 1, 2, 1), (1, 2, 3, 4)).eval()
+    backbone = Swin(24, (1, 1, 2, 1), (1, 2, 3, 4), drop_path=0.0).eval()
     maps = OutputNorms(backbone.channels)(backbone(torch.zeros(2, 3, 70, 101)))
     shapes = [tuple(m.shape) for m in maps]
     assert shapes == [(2, 24, 18, 26), (2, 48, 9, 13), (2, 96, 5, 7), (2, 192, 3, 4)]

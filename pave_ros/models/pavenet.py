@@ -372,7 +372,7 @@ def _split(memory: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, .
 def _backbone(variant: Variant) -> tuple[nn.Module, tuple[int, ...]]:
     """The backbone, its batch normalisation frozen as published, and the channels of the maps that are used."""
     if variant.backbone in SWIN:
-        swin = Swin(*SWIN[variant.backbone])
+        swin = Swin(*SWIN[variant.backbone], drop_path=0.3)
         return swin, swin.channels[variant.levels[0] :]
     backbone: Any = timm.create_model(
         variant.backbone, features_only=True, out_indices=variant.levels, **variant.options

@@ -182,7 +182,7 @@ class QueryPose(PoseModel):
 def make_backbone(name: str) -> tuple[nn.Module, Sequence[int]]:
     """(backbone, channels of its four maps at the strides 4, 8, 16 and 32)"""
     if name == "swin_large_patch4_window7_224":
-        swin = Swin(*LARGE)
+        swin = Swin(*LARGE, drop_path=0.2)
         return swin, swin.channels
     options: dict[str, Any] = {"feature_location": ""} if name.startswith("hrnet") else {}
     backbone: Any = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4), **options)

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 
 WINDOW = 7
 LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))  # Swin-L: width, depths and heads.
-DROP_PATH = 0.2  # Of the last block; the others have less, in proportion to their depth.
 
 
 class Swin(nn.Module):
@@ -28,14 +27,15 @@ class Swin(nn.Module):
         width: channels of the first stage; each further stage has twice as many.
         depths: blocks of each stage.
         heads: of the attention in each stage.
+        drop_path: chance in training that the last block is left out; the others in proportion to their depth.
     """
 
-    def __init__(self, width: int, depths: Sequence[int], heads: Sequence[int]) -> None:
+    def __init__(self, width: int, depths: Sequence[int], heads: Sequence[int], drop_path: float) -> None:
         super().__init__()
         self.channels = tuple(width * 2**stage for stage in range(len(depths)))
         self.patch_embed = PatchEmbedding(width)
         before = [0, *accumulate(depths)]
-        rates = [DROP_PATH * block / (before[-1] - 1) for block in range(before[-1])]
+        rates = [drop_path * block / (before[-1] - 1) for block in range(before[-1])]
         self.layers = nn.ModuleList(
             Stage(channels, heads[i], rates[before[i] : before[i + 1]], first=i == 0)
             for i, channels in enumerate(self.channels)
