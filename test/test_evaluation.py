@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pave_ros.datasets.base import ListedDataset
 from pave_ros.evaluation.boxes import annotated_boxes, boxes_in
 from pave_ros.evaluation.coco import coco_ap, crowdpose_ap
 from pave_ros.evaluation.evaluate import Run, from_results, part_of, quality, run, write_worst
+from pave_ros.evaluation.jitter import jitter
 from pave_ros.evaluation.pck import pck
 from pave_ros.evaluation.posetrack import posetrack_ap
 from pave_ros.evaluation.score import METRICS, score
@@ -266,6 +268,24 @@ def test_pck_by_hand() -> None:
 def test_pck_does_not_reward_guesses() -> None:
     labels = Labels.from_keypoints(people(1, "coco17"), "coco17")
     assert pck([sample(1, labels)], [found(people(1, "coco17"), [0.2], "coco17")], "box").values["Mean"] == 0
+
+
+def test_jitter_is_neither_motion_nor_offset() -> None:
+    samples, answers = [], []
+    for i, frame in enumerate((3, 4, 5, 9)):
+        truth = people(1, "coco17") + np.array([20 * i, 0, 0], np.float32)  # walks
+        labels = Labels.from_keypoints(truth, "coco17", boxes=[[0, 0, 50, 100]], track_ids=[7])
+        samples.append(sample(i, labels, video="a", frame=frame))
+        answer = truth + np.array([4, 3, 0], np.float32)  # always off by as much
+        answer[0, 9, 0] += (0, 0, 6, 60)[i]  # the left wrist jumps once, and again after a gap, which does not count
+        answer[0, 15, :2] = np.nan
+        answers.append(found(answer, [0.9], "coco17"))
+    result = jitter(samples, answers)
+    assert result.values["Wrist"] == pytest.approx(0.06 / 2 / 2, rel=1e-4), "of two pairs one, of two wrists one"
+    assert result.values["Head"] == pytest.approx(0, abs=1e-6) and result.pictures == result.persons == 2
+    assert result.notes == ("never predicted, left out: left_ankle",)
+    unsure = [replace(answer, scores=answer.scores * 0) for answer in answers]
+    assert math.isnan(jitter(samples, unsure).values["Mean"]) and math.isnan(jitter([], []).values["Mean"])
 
 
 def test_pck_by_the_torso_needs_its_ends() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 from pave_ros.datasets.base import Sample
 from pave_ros.evaluation.coco import coco_ap, crowdpose_ap
+from pave_ros.evaluation.jitter import jitter
 from pave_ros.evaluation.pck import pck
 from pave_ros.evaluation.posetrack import posetrack_ap
 from pave_ros.evaluation.result import Result
@@ -23,10 +24,10 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "crowdpose": (crowdpose_ap,),
     "macaque": (coco_ap,),
     "ap10k": (coco_ap,),
-    "posetrack17": (posetrack_ap, _PCKH),
-    "posetrack18": (posetrack_ap, _PCKH),
-    "posetrack21": (posetrack_ap, _PCKH),
-    "jhmdb": (_PCK_BOX, _PCK_TORSO),
+    "posetrack17": (posetrack_ap, _PCKH, jitter),
+    "posetrack18": (posetrack_ap, _PCKH, jitter),
+    "posetrack21": (posetrack_ap, _PCKH, jitter),
+    "jhmdb": (_PCK_BOX, _PCK_TORSO, jitter),
     "lsp": (_PCK_TORSO,),
     "lspet": (_PCK_TORSO,),
     "synthetic": (coco_ap, _PCK_BOX),
