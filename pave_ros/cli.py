@@ -78,11 +78,19 @@ def main() -> None:
     split = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
     try:
         app(args=arguments[:split], obj=arguments[split:], prog_name="pave_ros")
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
+    except (ValueError, OSError, RuntimeError, KeyError, ModuleNotFoundError) as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        # str() of a KeyError is the repr of its message
-        _fail(str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error) or type(error).__name__)
+        _fail(_told(error))
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:  # what runs exported files needs no torch, the rest does
+        package = error.name.partition(".")[0]
+        return f"this needs the package {package}, which is not installed here: pip install {package}"
+    if isinstance(error, KeyError) and error.args:  # str() would be the repr of its message
+        return str(error.args[0])
+    return str(error) or type(error).__name__
 
 
 def _fail(message: str) -> None:

@@ -1,6 +1,7 @@
 """The package installs in each of the ways that its users have, with the same files each time.
 
-The environments hold only what this needs, the ROS wheels and numpy: whether PyTorch installs is not ours to prove.
+The environments hold only what this needs, without PyTorch: whether that installs is not ours to prove, but exported
+files have to run without it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import reference
 
 import pave_ros
+from pave_ros.checkpoints import loading
+from pave_ros.engines.export import export_onnx
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,6 +30,12 @@ else:
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NEEDED = [line for line in PYPROJECT["project"]["dependencies"] if line.startswith(("ros-", "numpy"))]
+# What runs an exported file, without what trains and exports.
+LIGHT = [
+    line
+    for line in PYPROJECT["project"]["dependencies"]
+    if line == "onnxruntime" or not line.startswith(("torch", "timm", "onnx", "tensorboard", "pycocotools"))
+]
 SHARED = ("config", "launch", "rviz")
 
 ROUND_TRIP = """
@@ -50,7 +60,13 @@ class Environment:
     def run(self, *command: str | Path, folder: Path) -> str:
         """What the command prints, run in `folder` with this environment active; fails with all it printed."""
         # The wheels' bootstrapper marks the processes that it has prepared; a child would take the mark for its own.
-        foreign = {"LD_LIBRARY_PATH", "PYTHONPATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "AMENT_PREFIX_PATH"}
+        foreign = {
+            "LD_LIBRARY_PATH",
+            "PYTHONPATH",
+            "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
+            "AMENT_PREFIX_PATH",
+            "ROS_DOMAIN_ID",
+        }
         variables = {name: value for name, value in os.environ.items() if name not in foreign}
         variables.update(VIRTUAL_ENV=str(self.folder), PATH=f"{self.folder / 'bin'}:{variables['PATH']}")
         done = subprocess.run(
@@ -95,8 +111,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """What the pip user has before: nothing but the package's requirements."""
-    return Environment(tmp_path_factory.mktemp("wheels"), NEEDED)
+    """What the pip user who only runs exported files has before: the package's requirements, less PyTorch."""
+    return Environment(tmp_path_factory.mktemp("wheels"), LIGHT)
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +122,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(tmp_path_factory.mktemp("workspace"), [*NEEDED, *build, "colcon-common-extensions"])
 
 
-@pytest.fixture(
-    params=[("wheels", ()), ("workspace", ("--no-build-isolation", "--editable"))], ids=["isolated", "editable"]
-)
+ISOLATED, EDITABLE = ("wheels", ()), ("workspace", ("--no-build-isolation", "--editable"))
+
+
+@pytest.fixture(scope="module", params=[ISOLATED, EDITABLE], ids=["isolated", "editable"])
 def installed_by_pip(request: pytest.FixtureRequest, checkout: Path) -> Iterator[tuple[Environment, bool]]:
     """An environment with the package in it, and whether the install is an editable one.
 
@@ -157,6 +174,27 @@ def test_pip_installs_messages_code_and_shared_files(
     [record] = environment.folder.glob("lib/python3*/site-packages/pave_ros-*.dist-info/RECORD")
     recorded = [line.split(",")[0] for line in record.read_text().splitlines()]
     assert not [name for name in recorded if "/include/" in name or "/cmake/" in name or "parent_prefix_path" in name]
+
+
+@pytest.mark.parametrize("installed_by_pip", [ISOLATED], ids=["isolated"], indirect=True)
+def test_exported_files_run_without_pytorch(installed_by_pip: tuple[Environment, bool], tmp_path: Path) -> None:
+    """Camera and node over DDS with the model of the package, and the command line with the file of another one."""
+    environment, _ = installed_by_pip
+    held = {line.partition(" ")[0].lower() for line in environment.pip("list").splitlines()}
+    assert "onnxruntime" in held and not held & {"torch", "torchvision", "timm", "onnx"}
+    told = environment.run("pave_ros", "demo", "--seconds", "3", "--output", tmp_path / "demo", folder=tmp_path)
+    assert "simplebaseline_lite in onnxruntime on cpu" in told and (tmp_path / "demo/demo.mp4").stat().st_size
+
+    reference.write_checkpoint(tmp_path / "n.pth", *reference.read(ROOT / "test/golden/detrpose_n.json"))
+    exported = export_onnx(loading.open_model("detrpose_n", tmp_path / "n.pth"), tmp_path / "n.onnx", (96, 128))
+    predict = ["pave_ros", "predict", tmp_path / "demo/demo.png", "-o", tmp_path / "out", "--model", "detrpose_n"]
+    environment.run(*predict, "--weights", exported, folder=tmp_path)
+    assert (tmp_path / "out/persons.jsonl").stat().st_size
+
+    failing = f"! {' '.join(map(str, predict))} --weights {tmp_path / 'n.pth'}"
+    assert "pytorch is not installed" in environment.run("bash", "-c", failing, folder=tmp_path)
+    failing = "! pave_ros export detrpose_n"
+    assert "needs the package onnx, which is not installed" in environment.run("bash", "-c", failing, folder=tmp_path)
 
 
 @pytest.mark.parametrize("option", [(), ("--symlink-install",)], ids=["copied", "symlinked"])
