@@ -202,9 +202,8 @@ def _newton(slope: Array, xx: Array, xy: Array, yy: Array) -> Array:
 def _smoothed(heatmaps: Array, blur: int) -> Array:
     """Heatmaps after a Gaussian filter, brought back to their old maxima; nothing lies beyond their borders."""
     smooth = np.empty(heatmaps.shape, np.float64)
-    for old, new in zip(
-        heatmaps.reshape(-1, *heatmaps.shape[2:]), smooth.reshape(-1, *heatmaps.shape[2:]), strict=True
-    ):
-        new[:] = cv2.GaussianBlur(old.astype(np.float32), (blur, blur), 0, borderType=cv2.BORDER_CONSTANT)
-        new *= old.max() / new.max() if new.max() > 0 else 1
-    return smooth
+    for old, new in zip(heatmaps, smooth, strict=True):
+        layers = np.ascontiguousarray(old.transpose(1, 2, 0), np.float32)  # all joints of a person in one pass
+        new[:] = cv2.GaussianBlur(layers, (blur, blur), 0, borderType=cv2.BORDER_CONSTANT).transpose(2, 0, 1)
+    before, after = heatmaps.max((2, 3), keepdims=True), smooth.max((2, 3), keepdims=True)
+    return smooth * np.where(after > 0, before / np.where(after > 0, after, 1), 1)

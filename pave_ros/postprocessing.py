@@ -153,7 +153,7 @@ def centernet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tup
     scale = np.asarray(size, np.float32)
     rough = outputs["pred_keypoints"][0, : len(scores)].reshape(len(scores), -1, 2) * scale
     order = np.argsort(-scores, kind="stable")
-    kept = _distinct(rough, [i for i in order if scores[i] >= CENTERNET_LEAST])
+    kept = _distinct(rough, order[scores[order] >= CENTERNET_LEAST])
     keypoints = _snapped(rough[kept], outputs["joints"][0], scale)
     # A cell knows whether somebody is there; the spots know whether the joints were found. The power brings a score
     # from which people are shown to that of the other models, about 0.3.
@@ -167,15 +167,21 @@ def _extent(rough: Array) -> Array:
     return np.asarray(np.maximum((rough.max(1) - rough.min(1)).max(-1), 1.0))
 
 
-def _distinct(rough: Array, order: list[int]) -> list[int]:
-    """Those of the people, in this order, who are not nearly the same as one before."""
-    extent = _extent(rough)
+def firsts(same: npt.NDArray[np.bool_]) -> list[int]:
+    """Of N candidates, best first, those who are not the same as one before who is kept himself; `same` (N, N) says of
+    whom that is thought."""
     kept: list[int] = []
-    for i in order:
-        apart = np.linalg.norm(rough[kept] - rough[i], axis=-1).mean(-1) if kept else np.zeros(0)
-        if not (apart < CENTERNET_SAME * np.minimum(extent[kept], extent[i])).any():
+    for i in range(len(same)):
+        if not same[i, kept].any():
             kept.append(i)
     return kept
+
+
+def _distinct(rough: Array, order: Array) -> Array:
+    """Those of the people, in this order, who are not nearly the same as one before."""
+    extent, rough = _extent(rough[order]), rough[order]
+    apart = np.hypot(*(axis[:, None] - axis for axis in np.moveaxis(rough, -1, 0))).mean(-1)
+    return np.asarray(order[firsts(apart < CENTERNET_SAME * np.minimum(extent, extent[:, None]))])
 
 
 def _snapped(rough: Array, joints: Array, scale: Array) -> Array:

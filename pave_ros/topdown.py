@@ -20,6 +20,7 @@ from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame, same_size
 from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
+from pave_ros.postprocessing import firsts
 from pave_ros.preprocessing import network_input
 from pave_ros.skeletons import Skeleton
 from pave_ros.tracking import overlap
@@ -274,11 +275,10 @@ def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleto
         skeleton: keypoint layout.
         same: object keypoint similarity from which two are one, over the keypoints that the worse of them is sure of.
     """
-    spread = 8 * np.asarray(skeleton.sigmas) ** 2 * np.maximum(boxes[:, 2:].prod(1), 1.0)[:, None]
-    kept: list[int] = []
-    for i in np.argsort(-scores, kind="stable"):
-        apart = np.square(keypoints[kept, :, :2] - keypoints[i, :, :2]).sum(-1)
-        alike = np.exp(-apart / spread[kept]) @ keypoints[i, :, 2] / max(keypoints[i, :, 2].sum(), 1e-6)
-        if not (alike >= same).any():
-            kept.append(int(i))
-    return np.array(kept, np.int32)
+    order = np.argsort(-scores, kind="stable")
+    keypoints, sizes = keypoints[order], np.maximum(boxes[order, 2:].prod(1), 1.0)
+    spread = 8 * np.asarray(skeleton.sigmas) ** 2 * sizes[:, None]
+    apart = np.square(keypoints[:, None, :, :2] - keypoints[:, :, :2]).sum(-1)
+    certain = keypoints[..., 2]
+    alike = (np.exp(-apart / spread) * certain[:, None]).sum(-1) / np.maximum(certain.sum(1), 1e-6)[:, None]
+    return np.asarray(order[firsts(alike >= same)], np.int32)
