@@ -77,7 +77,7 @@ class Estimator:
         if is_top_down(self._engine.info.system):
             options = top_down or TopDownOptions()
             self._top_down = TopDown(
-                self._engine, _detector(self._engine.info.system, options, device, engine), options
+                self._engine, _detector(self._engine.info.system, options, device, engine, precision), options
             )
 
     @property
@@ -206,7 +206,7 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
     return engine
 
 
-def _detector(system: str, options: TopDownOptions, device: str, engine: str) -> Detector | None:
+def _detector(system: str, options: TopDownOptions, device: str, engine: str, precision: str) -> Detector | None:
     """What finds the boxes for a top-down model; None where they come with the pictures."""
     name = crops.STYLES[system].detector if options.detector == "auto" else options.detector
     weights = options.detector_weights
@@ -217,6 +217,12 @@ def _detector(system: str, options: TopDownOptions, device: str, engine: str) ->
     except ValueError:
         return detection.open_detector(name, weights, device)
     find = Estimator(
-        name, weights, device, engine=engine, score_threshold=options.box_threshold, max_persons=MOST_BOXES
+        name,
+        weights,
+        device,
+        engine=engine,
+        precision=precision,
+        score_threshold=options.box_threshold,
+        max_persons=MOST_BOXES,
     )
     return PoseDetector(name, find)

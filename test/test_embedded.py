@@ -44,7 +44,8 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         ({"engine": "pytorch"}, False),
         ({"device": "cuda"}, False),
         ({"input_size": (256, 256)}, False),
-        ({"precision": "bf16"}, False),
+        ({"precision": "bf16"}, True),
+        ({"precision": "fp16"}, False),
     ],
 )
 def test_the_form_that_does_what_is_asked(pair: tuple[Path, Path], asked: dict[str, object], is_exported: bool) -> None:

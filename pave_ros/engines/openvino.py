@@ -35,6 +35,11 @@ def core() -> openvino.Core:
     return openvino.Core()
 
 
+def computes_in_bf16() -> bool:
+    """Whether this processor is made for bfloat16."""
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def compile_options(arithmetic: str, threads: int = 0) -> dict[str, Any]:
     """For a network that computes in one of `PRECISIONS`, on so many threads; 0 for all cores."""
     return {
@@ -53,9 +58,10 @@ class OpenVinoEngine(ExportedEngine):
     Args:
         path: ``.onnx`` or ``.xml``.
         device: ``auto`` or ``cpu``.
-        precision: ``auto`` (fp32), ``fp32`` or ``bf16``, a third faster where the processor is made for it. In bf16
-            convolutions and matrix products are computed in 16 bits, and so is all that lies before the decoder; what
-            the decoder does with coordinates stays in 32, since 8 bits of mantissa are pixels.
+        precision: ``fp32``, ``bf16``, a third faster where the processor is made for it, or ``auto``: bf16 there for
+            models that stay as accurate (`ModelInfo.bf16`), else fp32. In bf16 convolutions and matrix products are
+            computed in 16 bits, and so is all that lies before the decoder; what the decoder does with coordinates
+            stays in 32, since 8 bits of mantissa are pixels.
         threads: 0 for all cores.
     """
 
@@ -67,9 +73,7 @@ class OpenVinoEngine(ExportedEngine):
         if precision not in ("auto", *PRECISIONS):
             raise EngineError(f"precision {precision}: OpenVINO runs in {', '.join(PRECISIONS)} or auto")
         self.device = "cpu"
-        # Not OpenVINO's own choice, which is bf16 on such processors: it moves joints by pixels.
-        self._arithmetic = "fp32" if precision == "auto" else precision
-        self._options = compile_options(self._arithmetic, threads)
+        self._asked, self._threads = precision, threads
         super().__init__(path, device)
 
     def load(self, path: Path, device: str) -> tuple[Label, Network]:
@@ -78,10 +82,13 @@ class OpenVinoEngine(ExportedEngine):
         except RuntimeError as error:
             raise EngineError(f"{path}: OpenVINO cannot load it ({str(error).strip().splitlines()[-1]})") from None
         label = read_label(path) if path.suffix == ".onnx" else _label_of(model, path)
-        self.precision = "int8" if label.precision == "int8" else self._arithmetic
-        if self._arithmetic == "bf16":
+        arithmetic = self._asked
+        if arithmetic == "auto":  # not OpenVINO's own choice, which is bf16 for all: it moves joints by pixels
+            arithmetic = "bf16" if label.info.bf16 and computes_in_bf16() else "fp32"
+        self.precision = "int8" if label.precision == "int8" else arithmetic
+        if arithmetic == "bf16":
             model = _with_precise_decoder(model)
-        return label, Network(model, self._options)
+        return label, Network(model, compile_options(arithmetic, self._threads))
 
 
 class Network:

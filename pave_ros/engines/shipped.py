@@ -6,20 +6,27 @@ import ctypes
 from pathlib import Path
 
 from pave_ros.checkpoints import files
+from pave_ros.engines.base import EngineError
+from pave_ros.engines.choice import choose
 
 
 def best_form(path: Path, engine: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Path:
     """The exported file beside shipped weights where it can do what is asked, else `path`; arguments as of `open_file`.
 
-    An exported file has one size of input and one precision. On CUDA the network itself runs, in PyTorch.
+    An exported file has one size of input. On CUDA the network itself runs, in PyTorch.
     """
     exported = path.with_suffix(".onnx")
     if path.parent != files.SHIPPED.resolve() or not exported.is_file() or path == exported:
         return path
     if engine != "auto":
         return path if engine == "pytorch" else exported
-    as_exported = input_size is None and precision in ("auto", "fp32")
-    return exported if as_exported and (device == "cpu" or (device == "auto" and not _has_cuda())) else path
+    if input_size is not None or not (device == "cpu" or (device == "auto" and not _has_cuda())):
+        return path
+    try:
+        choose(exported, engine, device, precision)
+    except EngineError:  # nothing that is installed runs it like that
+        return path
+    return exported
 
 
 def _has_cuda() -> bool:

@@ -46,7 +46,7 @@ VARIANTS = {"lite": Variant("efficientnet_lite0", (2, 3, 4), 128, 512, 100, (320
 def build(variant: str, skeleton: str = "coco17") -> CenterNet:
     """The network of one variant with untrained weights."""
     row = VARIANTS[variant]
-    info = ModelInfo("centernet", variant, skeleton, row.input_size, stride=32, mean=HALF, std=HALF)
+    info = ModelInfo("centernet", variant, skeleton, row.input_size, stride=32, mean=HALF, std=HALF, bf16=True)
     return CenterNet(row, info)
 
 

@@ -30,6 +30,7 @@ class ModelInfo:
             (OpenMMLab, Detectron2); ``fit_detr`` rounds the short side and cuts the long one off (DETR).
         antialias: whether shrinking a picture averages (Pillow, torchvision) or samples it (OpenCV's linear).
         window: number of frames that the model looks at, 1 for image models.
+        bf16: whether its answers stay as accurate where a processor computes in bfloat16; exported files then do.
         trained: whether weights were loaded; a fresh network's answers mean nothing.
     """
 
@@ -43,6 +44,7 @@ class ModelInfo:
     resize: str = "stretch"
     antialias: bool = True
     window: int = 1
+    bf16: bool = False
     trained: bool = False
 
     @property

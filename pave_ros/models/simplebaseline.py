@@ -49,7 +49,7 @@ VARIANTS = {"lite": Variant("efficientnet_lite0", 3, 128, (192, 160))}
 def build(variant: str, skeleton: str = "coco17") -> SimpleBaseline:
     """The network of one variant with untrained weights."""
     row = VARIANTS[variant]
-    info = ModelInfo("simplebaseline", variant, skeleton, row.input_size, stride=32, mean=HALF, std=HALF)
+    info = ModelInfo("simplebaseline", variant, skeleton, row.input_size, stride=32, mean=HALF, std=HALF, bf16=True)
     return SimpleBaseline(row, info)
 
 
