@@ -20,13 +20,13 @@ import statistics
 import tempfile
 from collections import Counter
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import openvino
 import torch
 from models import gflops
+from timing import seconds
 
 from pave_ros import models
 from pave_ros.engines.export import export_onnx
@@ -41,15 +41,9 @@ def machine() -> dict[str, float]:
     a, b = torch.rand(side, side), torch.rand(side, side)
     source, target = torch.rand(size), torch.empty(size)
     return {
-        "GFLOP/s": 2 * side**3 / 1e9 / min(_seconds(lambda: a @ b) for _ in range(10)),
-        "GB/s": 2 * 4 * size / 1e9 / min(_seconds(lambda: target.copy_(source)) for _ in range(5)),
+        "GFLOP/s": 2 * side**3 / 1e9 / min(seconds(lambda: a @ b) for _ in range(10)),
+        "GB/s": 2 * 4 * size / 1e9 / min(seconds(lambda: target.copy_(source)) for _ in range(5)),
     }
-
-
-def _seconds(call: Any) -> float:
-    start = perf_counter()
-    call()
-    return perf_counter() - start
 
 
 def network(file: Path, arithmetic: float) -> dict[str, Any]:
@@ -65,7 +59,7 @@ def network(file: Path, arithmetic: float) -> dict[str, Any]:
     request = core().compile_model(model, "CPU", compile_options("fp32")).create_infer_request()
     inputs = {port.any_name: np.random.rand(*port.shape).astype(np.float32) for port in model.inputs}
     request.infer(inputs)
-    taken = statistics.median(_seconds(lambda: request.infer(inputs)) for _ in range(ROUNDS))
+    taken = statistics.median(seconds(lambda: request.infer(inputs)) for _ in range(ROUNDS))
     profiled = core().compile_model(model, "CPU", {**compile_options("fp32"), "PERF_COUNT": True})
     moved = sum(_bytes(op) for op in profiled.get_runtime_model().get_ordered_ops())
     return {

@@ -17,10 +17,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
+from timing import seconds
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -55,19 +55,12 @@ def milliseconds(model: PoseModel, size: tuple[int, int], rounds: int) -> float:
     def once() -> object:
         return engine.decode([*before, engine.encode(picture)])
 
-    seconds = [timed(once)]
-    if seconds[0] < 1:
-        seconds = []  # It was the first; where it took so long, that does not matter.
-    while len(seconds) < rounds and sum(seconds) < ENOUGH:
-        seconds.append(timed(once))
-    return 1000 * statistics.median(seconds)
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Seconds of the processor that a call took."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
+    taken = [seconds(once, time.process_time)]
+    if taken[0] < 1:
+        taken = []  # It was the first; where it took so long, that does not matter.
+    while len(taken) < rounds and sum(taken) < ENOUGH:
+        taken.append(seconds(once, time.process_time))
+    return 1000 * statistics.median(taken)
 
 
 def main() -> None:

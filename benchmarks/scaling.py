@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from node_overhead import picture_of, timed
 from std_msgs.msg import Header
+from timing import seconds
 
 from pave_ros import Estimator, crops, estimator, topdown
 from pave_ros.frames import Frame, Image
@@ -41,12 +42,8 @@ Figures = dict[str, float]  # milliseconds
 
 def median(run: Callable[[], Any], rounds: int) -> float:
     """Milliseconds."""
-    seconds = []
-    for _ in range(WARM_UP + rounds):
-        start = perf_counter()
-        run()
-        seconds.append(perf_counter() - start)
-    return 1000 * statistics.median(seconds[WARM_UP:])
+    taken = [seconds(run) for _ in range(WARM_UP + rounds)]
+    return 1000 * statistics.median(taken[WARM_UP:])
 
 
 def result(model: Estimator, image: Image) -> None:

@@ -1,0 +1,115 @@
+"""How many results a second the pose node gives, with camera, node and listener in three processes.
+
+    python benchmarks/node_rate.py                                   # the embedded model, by engine and precision
+    python benchmarks/node_rate.py --video FILE --rate 30 --node -p model:=detrpose_n -p weights:=FILE
+
+The camera plays a video, so that it takes little of the processor itself: 640x480 with three people of the synthetic
+scene, drawn beforehand, unless another is given. By itself it shows more pictures than the node can answer. The rows
+take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import cv2
+import rclpy
+from node_overhead import machine
+from rclpy.executors import SingleThreadedExecutor
+
+from pave_ros.msg import Poses
+from pave_ros.ros.demo import Child, set_environment
+from pave_ros.synthetic import Scene
+
+ROWS = (
+    ("-p", "engine:=onnxruntime"),
+    ("-p", "engine:=openvino", "-p", "precision:=fp32"),
+    ("-p", "engine:=openvino", "-p", "precision:=bf16"),
+)
+SETTLED = 30  # results after which the engine has met its sizes of batch
+
+
+@dataclass
+class Heard:
+    """What came from the node: seconds from the arrival of a picture to its result, and the people in it."""
+
+    latencies: list[float] = field(default_factory=list)
+    people: list[int] = field(default_factory=list)
+
+    def add(self, message: Poses) -> None:
+        self.latencies.append(message.latency)
+        self.people.append(len(message.persons))
+
+
+def write_video(path: Path, seconds: int = 10) -> None:
+    scene = Scene(seed=5, width=640, height=480, persons=3)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 30, (640, 480))
+    for i in range(30 * seconds):
+        writer.write(cv2.cvtColor(scene.frame(i).image, cv2.COLOR_RGB2BGR))
+    writer.release()
+
+
+def listen(video: Path, rate: float, node: tuple[str, ...], seconds: float) -> tuple[float, Heard]:
+    """Results a second, and what they were."""
+    own = ["--ros-args", "-r", f"__ns:=/bench_{os.getpid()}"]
+    rclpy.init(args=own)
+    listener, heard = rclpy.create_node("listener"), Heard()
+    listener.create_subscription(Poses, "poses", heard.add, 5)
+    executor = SingleThreadedExecutor()
+    executor.add_node(listener)
+    logs = video.with_suffix(".node.log"), video.with_suffix(".camera.log")
+    camera = ["camera", str(video), "--rate", str(rate), *own]
+    try:
+        with Child(["node", *own, *node], logs[0]) as child, Child(camera, logs[1]):
+            deadline = monotonic() + 120
+            while len(heard.latencies) < SETTLED:
+                executor.spin_once(timeout_sec=0.1)
+                if child.ended or monotonic() > deadline:
+                    raise RuntimeError(f"no results came:\n{logs[0].read_text()}")
+            heard.latencies.clear()
+            heard.people.clear()
+            start = monotonic()
+            while (passed := monotonic() - start) < seconds:
+                executor.spin_once(timeout_sec=0.1)
+            return len(heard.latencies) / passed, heard
+    finally:
+        executor.shutdown()
+        listener.destroy_node()
+        rclpy.shutdown()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--video", type=Path, help="what the camera plays")
+    parser.add_argument("--rate", type=float, default=60.0, help="of the camera, pictures a second")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--node", nargs=argparse.REMAINDER, help="arguments for the node instead of the rows' own")
+    args = parser.parse_args()
+    set_environment()
+    rows = (tuple(args.node),) if args.node else ROWS
+    print(f"{machine('cpu')}; camera at {args.rate:g} Hz, medians of {args.rounds} turns of {args.seconds:g} s")
+    with tempfile.TemporaryDirectory() as folder:
+        video = args.video or Path(folder) / "scene.mp4"
+        if args.video is None:
+            write_video(video)
+        link = Path(folder) / f"played{video.suffix}"
+        if link != video:
+            link.symlink_to(video.resolve())
+        turns = [[listen(link, args.rate, row, args.seconds) for row in rows] for _ in range(args.rounds)]
+    for row, answers in zip(rows, zip(*turns, strict=True), strict=True):
+        latency = statistics.median(value for _, heard in answers for value in heard.latencies)
+        people = statistics.mean(value for _, heard in answers for value in heard.people)
+        rate = statistics.median(rate for rate, _ in answers)
+        name = " ".join(word for word in row if word != "-p")
+        print(f"{name}: {rate:.1f} results a second, {1e3 * latency:.0f} ms after the arrival, {people:.1f} people")
+
+
+if __name__ == "__main__":
+    main()
