@@ -30,11 +30,11 @@ else:
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NEEDED = [line for line in PYPROJECT["project"]["dependencies"] if line.startswith(("ros-", "numpy"))]
-# What runs an exported file, without what trains and exports.
+# What runs an exported file, without what trains, exports or runs it faster.
 LIGHT = [
     line
     for line in PYPROJECT["project"]["dependencies"]
-    if line == "onnxruntime" or not line.startswith(("torch", "timm", "onnx", "tensorboard", "pycocotools"))
+    if line == "onnxruntime" or not line.startswith(("torch", "timm", "onnx", "openvino", "tensorboard", "pycocotools"))
 ]
 SHARED = ("config", "launch", "rviz")
 
