@@ -3,6 +3,7 @@
     python benchmarks/detrpose.py                       # all variants
     python benchmarks/detrpose.py n s --rounds 20 --json out/detrpose.json
     python benchmarks/detrpose.py --published DIR       # beside the published code, a checkout of its repository
+    python benchmarks/detrpose.py n --beside yolo.onnx  # beside other networks of one input of that size
 
 Weights are untrained, which changes nothing about the time. The candidates of a variant take turns, picture by picture,
 so that whatever else the machine does hits all alike; medians are printed, and how many times faster than the first
@@ -26,12 +27,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
+import onnxruntime
 import torch
 
 from pave_ros import models
 from pave_ros.engines.export import export_onnx
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
-from pave_ros.engines.openvino import OpenVinoEngine
+from pave_ros.engines.openvino import PRECISIONS, OpenVinoEngine, compile_options, core
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.models.detrpose import VARIANTS
 
@@ -51,9 +53,21 @@ def candidates(variant: str, size: tuple[int, int], device: str, published: Path
         by_onnx = OnnxRuntimeEngine(file, device)
         found["ONNX Runtime"] = lambda: by_onnx.decode([by_onnx.encode(picture)])
         if by_onnx.device == "cpu":
-            for precision in ("fp32", "auto"):
+            for precision in PRECISIONS:
                 engine = OpenVinoEngine(file, precision=precision)
-                found[f"OpenVINO {engine.precision}"] = lambda engine=engine: engine.decode([engine.encode(picture)])
+                found[f"OpenVINO {precision}"] = lambda engine=engine: engine.decode([engine.encode(picture)])
+    return found
+
+
+def peer(file: Path, size: tuple[int, int]) -> dict[str, Candidate]:
+    """Somebody else's exported network in the same libraries, with the same settings."""
+    picture = np.random.default_rng(0).random((1, 3, *size), np.float32)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    found: dict[str, Candidate] = {f"{file.stem}, ONNX Runtime": lambda: session.run(None, {name: picture})}
+    for precision in PRECISIONS:
+        request = core().compile_model(file, "CPU", compile_options(precision)).create_infer_request()
+        found[f"{file.stem}, OpenVINO {precision}"] = lambda request=request: request.infer([picture])
     return found
 
 
@@ -111,6 +125,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--published", type=Path, help="checkout of the published code to time beside ours (CPU)")
+    parser.add_argument("--beside", type=Path, nargs="+", default=[], metavar="FILE", help="other networks, ONNX (CPU)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     results: dict[str, dict[str, tuple[float, float]]] = {}
@@ -119,11 +134,13 @@ def main() -> None:
     )
     for variant in options.variants:
         found = candidates(variant, tuple(options.size), options.device, options.published)
+        for file in options.beside:
+            found |= peer(file, tuple(options.size))
         results[variant] = medians(found, options.rounds)
         first = next(iter(results[variant].values()))
         print(f"detrpose_{variant}, {options.size[0]}x{options.size[1]}:")
         for name, (ms, busy) in results[variant].items():
-            print(f"  {name:18} {ms:7.0f} ms ({first[0] / ms:.2f}x), processor {busy:7.0f} ms ({first[1] / busy:.2f}x)",
+            print(f"  {name:28} {ms:7.0f} ms ({first[0] / ms:.2f}x), processor {busy:7.0f} ms ({first[1] / busy:.2f}x)",
                   flush=True)  # fmt: skip
     if options.json:
         options.json.write_text(json.dumps(results, indent=2))

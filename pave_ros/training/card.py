@@ -134,6 +134,7 @@ def speed(model: str, engine: str, cores: int = 2) -> Figures:
     median = float(np.median(seconds[WARM_UP:]))
     return {
         "engine": estimator.engine,
+        "precision": estimator.precision,
         "cores": len(sorted(before)[:cores]),
         "milliseconds": round(1000 * median, 1),
         "fps": round(1 / median, 1),
@@ -194,10 +195,10 @@ def tables(figures: Figures) -> str:
         parts.append(_table(["clip", "frames", "the teacher's people", "found", "share"], rows))
     if speeds := figures.get("speed"):
         rows = [
-            [name, str(one["cores"]), f"{one['milliseconds']:.1f} ms", f"{one['fps']:.1f}", one["processor"]]
+            [name, one["precision"], str(one["cores"]), f"{one['milliseconds']} ms", str(one["fps"]), one["processor"]]
             for name, one in speeds.items()
         ]
-        parts.append(_table(["engine", "cores", "a picture of 640x480", "a second", "processor"], rows))
+        parts.append(_table(["engine", "precision", "cores", "a picture of 640x480", "a second", "processor"], rows))
     return "\n".join(parts)
 
 
