@@ -136,6 +136,7 @@ def plot(figures: dict[str, Any], path: Path) -> None:
         left.bar(sizes, heights, bottom=below, label=name)
         below += heights
     left.set(title="where the time of a result goes", ylabel="ms", xlabel="camera")
+    left.set_ylim(top=1.5 * below.max())  # room for the legend
     counts = figures["people"]
     middle.plot([int(n) for n in counts], list(counts.values()), "o-")
     middle.set(title="people in the picture (boxes given)", ylabel="ms", xlabel="people", ylim=(0, None))
