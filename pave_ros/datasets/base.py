@@ -170,6 +170,10 @@ class Sample:
     labelled: bool = True
     crowd_index: float | None = None
 
+    def comes_after(self, other: Sample) -> bool:
+        """Whether they are frames of one video, this one directly after the other."""
+        return self.video is not None and (self.video, self.frame) == (other.video, other.frame + 1)
+
     def image(self) -> Image:
         """The picture, (H, W, 3) uint8 RGB, read anew each time. DatasetError when it is missing or broken, or has
         another size than its annotation says."""

@@ -91,7 +91,7 @@ def run(
             s.id: frames.get(s.id) or _frame(s, boxes) for s in window
         }  # kept with the features that they have by now
         asked, history = window[model.reach], [frames[sample.id] for sample in window]
-        if last is not None and not model.reach and _comes_next(result.samples[-1], asked):
+        if last is not None and not model.reach and asked.comes_after(result.samples[-1]):
             history.insert(0, last)  # A camera would have shown it before.
         start = time.perf_counter()
         persons = model.estimate(history, len(history) - model.reach - 1)
@@ -101,11 +101,6 @@ def run(
         result.predictions.append(persons)
         advanced()
     return result
-
-
-def _comes_next(one: Sample, other: Sample) -> bool:
-    """Whether they are frames of one video, one directly after the other."""
-    return one.video is not None and one.video == other.video and other.frame == one.frame + 1
 
 
 def _frame(sample: Sample, boxes: BoxesOf | None) -> Frame:

@@ -9,7 +9,8 @@ import numpy as np
 from pave_ros import skeletons
 from pave_ros.datasets.base import Sample
 from pave_ros.evaluation.joints import by_group
-from pave_ros.evaluation.result import Result, never_predicted
+from pave_ros.evaluation.pck import MEASURES
+from pave_ros.evaluation.result import Result, note_missing
 from pave_ros.evaluation.similarity import SURE, partners
 from pave_ros.persons import Floats, Persons
 
@@ -33,7 +34,7 @@ def jitter(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:
     last: Sample | None = None
     for sample, found in zip(samples, predictions, strict=True):
         errors = _errors(sample, found[found.scores >= SURE])
-        if last and sample.video is not None and (sample.video, sample.frame) == (last.video, last.frame + 1):
+        if last and sample.comes_after(last):
             pairs = [error - before[track] for track, error in errors.items() if track in before]
             changes += [np.linalg.norm(pair, axis=-1)[None] for pair in pairs]
             pictures += bool(pairs)
@@ -41,19 +42,19 @@ def jitter(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:
     lengths = np.concatenate(changes)
     counted = (~np.isnan(lengths)).sum(axis=0)
     means = np.where(counted, np.nansum(lengths, axis=0) / np.maximum(counted, 1), np.nan)
-    missing = never_predicted(predictions)
-    notes = (f"never predicted, left out: {', '.join(missing)}",) if missing else ()
+    notes = note_missing(predictions, "left out")
     return Result("Jitter, of the box", by_group(means.astype(float), skeleton), pictures, len(lengths), notes)
 
 
 def _errors(sample: Sample, found: Persons) -> dict[int, Floats]:
     """By track, (K, 2) how far each keypoint is off, NaN where it is not labelled or not predicted."""
-    size = sample.labels.boxes[:, 2:].max(axis=1, initial=0)
-    labels = sample.labels[~sample.labels.crowd & (size > 0) & (sample.labels.track_ids >= 0)]
+    size = MEASURES["box"].size(sample.labels)
+    counted = ~sample.labels.crowd & (size > 0) & (sample.labels.track_ids >= 0)
+    labels, size = sample.labels[counted], size[counted]
     partner, _ = partners(labels, found)
     errors = {}
     for person in np.flatnonzero(partner >= 0):
         truth = labels.keypoints[person]
-        off = (found.keypoints[partner[person], :, :2] - truth[:, :2]) / labels.boxes[person, 2:].max()
+        off = (found.keypoints[partner[person], :, :2] - truth[:, :2]) / size[person]
         errors[int(labels.track_ids[person])] = np.where(truth[:, 2:] > 0, off, np.nan)
     return errors

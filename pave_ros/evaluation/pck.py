@@ -10,7 +10,7 @@ import numpy as np
 from pave_ros import skeletons
 from pave_ros.datasets.base import Labels, Sample
 from pave_ros.evaluation.joints import by_group
-from pave_ros.evaluation.result import Result, never_predicted
+from pave_ros.evaluation.result import Result, never_predicted, note_missing
 from pave_ros.evaluation.similarity import SURE, partners
 from pave_ros.persons import Floats, Persons
 
@@ -74,11 +74,10 @@ def pck(samples: Sequence[Sample], predictions: Sequence[Persons], measure: str)
         annotated += labelled.sum(axis=0)
         pictures += 1
         persons += int(labelled.any(axis=1).sum())
-    missing = never_predicted(predictions)
-    annotated[[skeleton.index(name) for name in missing]] = 0
+    annotated[[skeleton.index(name) for name in never_predicted(predictions)]] = 0
     with np.errstate(invalid="ignore"):
         shares = np.where(annotated > 0, right / annotated, np.nan)
-    notes = (f"never predicted, left out: {', '.join(missing)}",) if missing else ()
+    notes = note_missing(predictions, "left out")
     return Result(chosen.name, by_group(shares, skeleton), pictures, persons, notes)
 
 

@@ -63,7 +63,7 @@ def never_predicted(predictions: Sequence[Persons]) -> list[str]:
     return [name for name, there in zip(skeletons.get(people[0].skeleton).keypoints, given, strict=True) if not there]
 
 
-def note_missing(predictions: Sequence[Persons]) -> tuple[str, ...]:
-    """A note of the keypoints that a model lacks, for metrics that hold it against the model."""
+def note_missing(predictions: Sequence[Persons], effect: str = "which counts as wrong") -> tuple[str, ...]:
+    """A note of the keypoints that a model lacks, and what a metric makes of them."""
     missing = never_predicted(predictions)
-    return (f"never predicted, which counts as wrong: {', '.join(missing)}",) if missing else ()
+    return (f"never predicted, {effect}: {', '.join(missing)}",) if missing else ()
