@@ -27,12 +27,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-import onnxruntime
 import torch
 
 from pave_ros import models
 from pave_ros.engines.export import export_onnx
-from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
+from pave_ros.engines.onnxruntime import OnnxRuntimeEngine, open_session
 from pave_ros.engines.openvino import PRECISIONS, OpenVinoEngine, compile_options, core
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.models.detrpose import VARIANTS
@@ -62,7 +61,7 @@ def candidates(variant: str, size: tuple[int, int], device: str, published: Path
 def peer(file: Path, size: tuple[int, int]) -> dict[str, Candidate]:
     """Somebody else's exported network in the same libraries, with the same settings."""
     picture = np.random.default_rng(0).random((1, 3, *size), np.float32)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    session = open_session(file, ["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     found: dict[str, Candidate] = {f"{file.stem}, ONNX Runtime": lambda: session.run(None, {name: picture})}
     for precision in PRECISIONS:

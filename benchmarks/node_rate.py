@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-import cv2
 import rclpy
 from node_overhead import machine
 from rclpy.executors import SingleThreadedExecutor
@@ -26,6 +25,7 @@ from rclpy.executors import SingleThreadedExecutor
 from pave_ros.msg import Poses
 from pave_ros.ros.demo import Child, set_environment
 from pave_ros.synthetic import Scene
+from pave_ros.video import VideoWriter
 
 ROWS = (
     ("-p", "engine:=onnxruntime"),
@@ -49,13 +49,12 @@ class Heard:
 
 def write_video(path: Path, seconds: int = 10) -> None:
     scene = Scene(seed=5, width=640, height=480, persons=3)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(30 * seconds):
-        writer.write(cv2.cvtColor(scene.frame(i).image, cv2.COLOR_RGB2BGR))
-    writer.release()
+    with VideoWriter(path, 30) as video:
+        for i in range(30 * seconds):
+            video.write(scene.frame(i).image)
 
 
-def listen(video: Path, rate: float, node: tuple[str, ...], seconds: float) -> tuple[float, Heard]:
+def listen(video: Path, rate: float, node: tuple[str, ...], seconds: float, logs: Path) -> tuple[float, Heard]:
     """Results a second, and what they were."""
     own = ["--ros-args", "-r", f"__ns:=/bench_{os.getpid()}"]
     rclpy.init(args=own)
@@ -63,15 +62,14 @@ def listen(video: Path, rate: float, node: tuple[str, ...], seconds: float) -> t
     listener.create_subscription(Poses, "poses", heard.add, 5)
     executor = SingleThreadedExecutor()
     executor.add_node(listener)
-    logs = video.with_suffix(".node.log"), video.with_suffix(".camera.log")
     camera = ["camera", str(video), "--rate", str(rate), *own]
     try:
-        with Child(["node", *own, *node], logs[0]) as child, Child(camera, logs[1]):
+        with Child(["node", *own, *node], logs / "node.log") as child, Child(camera, logs / "camera.log"):
             deadline = monotonic() + 120
             while len(heard.latencies) < SETTLED:
                 executor.spin_once(timeout_sec=0.1)
                 if child.ended or monotonic() > deadline:
-                    raise RuntimeError(f"no results came:\n{logs[0].read_text()}")
+                    raise RuntimeError(f"no results came:\n{(logs / 'node.log').read_text()}")
             heard.latencies.clear()
             heard.people.clear()
             start = monotonic()
@@ -99,10 +97,9 @@ def main() -> None:
         video = args.video or Path(folder) / "scene.mp4"
         if args.video is None:
             write_video(video)
-        link = Path(folder) / f"played{video.suffix}"
-        if link != video:
-            link.symlink_to(video.resolve())
-        turns = [[listen(link, args.rate, row, args.seconds) for row in rows] for _ in range(args.rounds)]
+        turns = [
+            [listen(video, args.rate, row, args.seconds, Path(folder)) for row in rows] for _ in range(args.rounds)
+        ]
     for row, answers in zip(rows, zip(*turns, strict=True), strict=True):
         latency = statistics.median(value for _, heard in answers for value in heard.latencies)
         people = statistics.mean(value for _, heard in answers for value in heard.people)

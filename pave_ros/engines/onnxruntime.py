@@ -16,6 +16,16 @@ from pave_ros.engines.exported import ExportedEngine, Label
 WRONG_OPTIMIZERS = ["Pad_Fusion"]
 
 
+def open_session(path: Path, providers: Sequence[Any], threads: int = 0) -> onnxruntime.InferenceSession:
+    """Any ONNX file, with the settings that suit a robot; `threads` of the CPU, 0 for all cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Threads that spin while they wait win a few percent here and take the processor from all else on a robot.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=providers, disabled_optimizers=WRONG_OPTIMIZERS)
+
+
 class OnnxRuntimeEngine(ExportedEngine):
     """Runs a file of `pave_ros.engines.export.export_onnx`.
 
@@ -33,15 +43,8 @@ class OnnxRuntimeEngine(ExportedEngine):
 
     def load(self, path: Path, device: str) -> tuple[Label, Session]:
         self.device, providers = providers_for(device)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3
-        # Threads that spin while they wait win a few percent here and take the processor from all else on a robot.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=providers, disabled_optimizers=WRONG_OPTIMIZERS
-            )
+            session = open_session(path, providers, self._threads)
         except Exception as error:  # ONNX Runtime's errors share no public base class.
             raise EngineError(f"{path}: ONNX Runtime cannot load it ({str(error).strip().splitlines()[-1]})") from None
         label = Label.from_properties(session.get_modelmeta().custom_metadata_map, path)
