@@ -87,7 +87,7 @@ def main() -> None:
 def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:  # what runs exported files needs no torch, the rest does
         package = error.name.partition(".")[0]
-        return f"this needs the package {package}, which is not installed here: pip install {package}"
+        return f"this needs the package {package}, which is not installed here; pip install . brings all requirements"
     if isinstance(error, KeyError) and error.args:  # str() would be the repr of its message
         return str(error.args[0])
     return str(error) or type(error).__name__

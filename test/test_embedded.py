@@ -61,6 +61,12 @@ def test_a_gpu_runs_the_network_itself(pair: tuple[Path, Path], monkeypatch: pyt
     assert shipped.best_form(checkpoint, "auto", "cpu", "auto", None) == exported
 
 
+def test_a_gpu_is_of_no_use_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped.ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(shipped, "find_spec", lambda name: None)
+    assert not shipped._has_cuda()
+
+
 def test_other_checkpoints_stand_for_themselves(pair: tuple[Path, Path], tmp_path: Path) -> None:
     """Whatever lies beside a user's checkpoint was not made from it for sure."""
     (tmp_path / "mine").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from importlib.util import find_spec
 from pathlib import Path
 
 from pave_ros.checkpoints import files
@@ -31,6 +32,8 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
 
 def _has_cuda() -> bool:
     """Whether torch will find a GPU; it is not even loaded where no driver is installed."""
+    if find_spec("torch") is None:
+        return False
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
