@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pave_ros.predict import Job
 
 DEBUG_VARIABLE = "PAVE_ROS_DEBUG"
+CALIBRATION = 300  # Pictures that 8 bits are set up on, at most.
 
 app = typer.Typer(
     name="pave_ros",
@@ -565,7 +566,7 @@ def export(
     ] = ExportFormat.onnx,
     precision: Annotated[
         ExportPrecision, typer.Option(help="fp16: ONNX and OpenVINO keep weights in 16 bits, TensorRT computes in "
-                                      "them; int8: all but the decoder in 8 bits, set up on --calibration.")
+                                      "them; int8: the backbone in 8 bits, set up on --calibration.")
     ] = ExportPrecision.fp32,
     input_size: Annotated[
         str, typer.Option("--input", "--input-size", help="Input of the network, HEIGHTxWIDTH or one number for both; "
@@ -604,17 +605,28 @@ def export(
 
 
 def _calibration(source: str, network: PoseModel, size: tuple[int, int] | None) -> list[Any]:
-    """The pictures of a source as inputs of a network, at most a few hundred of them."""
+    """The pictures of a source as inputs of a network, a few hundred of them: whole, or the people that the embedded
+    model finds in them for a network that looks at one person."""
     from dataclasses import replace
     from itertools import islice
 
+    from pave_ros.estimator import Estimator
     from pave_ros.preprocessing import network_input
+    from pave_ros.topdown import crop_inputs, is_top_down
     from pave_ros.video import open_source
 
     info = replace(network.info, input_size=size or network.info.input_size, resize="stretch")
+    find = Estimator(device="cpu") if is_top_down(info.system) else None
+    inputs: list[Any] = []
     with open_source(source) as pictures:
-        images = ((frame.image, frame.bgr) for frame in islice(pictures, 300))
-        return [network_input(image, info, bgr) for image, bgr in images if image is not None]
+        for frame in islice(pictures, CALIBRATION):
+            if frame.image is None:
+                continue
+            if find is None:
+                inputs.append(network_input(frame.image, info, frame.bgr))
+            elif len(people := find(frame.image, frame.bgr)):
+                inputs += [crop[None] for crop in crop_inputs(frame.image, people.boxes, info, frame.bgr)]
+    return inputs[:CALIBRATION]
 
 
 if __name__ == "__main__":

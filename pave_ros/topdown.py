@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from pave_ros import crops, skeletons
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
-from pave_ros.frames import Frame, same_size
+from pave_ros.frames import Frame, Image, same_size
+from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
 from pave_ros.postprocessing import firsts
 from pave_ros.preprocessing import network_input
@@ -216,9 +218,7 @@ class TopDown:
         if not len(boxes):
             return []
         assert frame.image is not None
-        places = crops.crop_boxes(boxes, self._size)
-        pictures = crops.cut(frame.image, places, self._size, self._style.udp)
-        inputs = np.concatenate([network_input(picture, self._engine.info, frame.bgr) for picture in pictures])
+        inputs = crop_inputs(frame.image, boxes, self._engine.info, frame.bgr)
         views = [inputs, np.ascontiguousarray(inputs[..., ::-1])] if self.options.flip_test else [inputs]
         encoded = [self._in_parts(view) for view in views]
         return list(zip(*encoded, strict=True))
@@ -240,6 +240,20 @@ class TopDown:
         parts = [slice(i, i + TOGETHER) for i in range(0, count, TOGETHER)]
         outputs = [engine.decode([engine.stack(people[part]) for people in window])["heatmaps"] for part in parts]
         return np.concatenate(outputs)
+
+
+def crop_inputs(image: Image, boxes: Floats, info: ModelInfo, bgr: bool = False) -> npt.NDArray[np.float32]:
+    """(N, 3, height, width) float32 RGB, normalised: what a model that looks at one person's crop sees of the boxes.
+
+    Args:
+        image: (H, W, 3) uint8, RGB, or BGR with `bgr`.
+        boxes: (N, 4) of x, y, width, height in pixels.
+        info: the model to feed.
+    """
+    height, width = info.input_size
+    places = crops.crop_boxes(boxes, (width, height))
+    pictures = crops.cut(image, places, (width, height), crops.STYLES[info.system].udp)
+    return np.concatenate([network_input(picture, info, bgr) for picture in pictures])
 
 
 def joined(found: Boxes, people: Boxes, share: float) -> Boxes:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
+import onnx
 import pytest
 import reference
 from test_pavenet import small as small_pavenet
@@ -21,7 +22,7 @@ from test_tarvitpose import tiny as tiny_tarvitpose
 from pave_ros.checkpoints import loading
 from pave_ros.engines import tensorrt
 from pave_ros.engines.base import Engine, Outputs
-from pave_ros.engines.exported import DECODE, ENCODE
+from pave_ros.engines.exported import BACKBONE, DECODE, ENCODE, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine
 from pave_ros.engines.pytorch import PyTorchEngine
@@ -72,6 +73,34 @@ def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pyte
             value = np.asarray(value)
             assert value.size and np.ptp(value) > 0, name
             np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=f"{engine.name}: {name}")
+
+
+def eight_bit_layers(file: Path) -> set[str]:
+    """Names of the nodes whose weights are in 8 bits."""
+    nodes = onnx.load(file).graph.node
+    unpacked = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    return {n.name for n in nodes if n.op_type in ("Conv", "Gemm", "MatMul") and n.input[1] in unpacked}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_eight_bits_are_the_backbone_s(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(querypose, "STAGES", 2)
+    make, size = SYSTEMS[system]
+    photograph = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
+    precise = write(make(tmp_path), tmp_path / "precise.onnx", Request(input_size=size))
+    known = OpenVinoEngine(precise[0], precision="fp32")
+    picture = network_input(photograph, known.info)
+    parts = write(make(tmp_path), tmp_path / "model.onnx", Request("onnx", "int8", size, pictures=[picture]))
+    assert len(parts) == len(precise) and all(read_label(part).precision == "int8" for part in parts)
+    before, after = eight_bit_layers(precise[0]), eight_bit_layers(parts[0])
+    backbone = {name for name in after if name.startswith(f"{BACKBONE}/")}
+    assert not before and after == backbone and after
+    assert not any(eight_bit_layers(part) for part in parts[1:])
+    engine = OpenVinoEngine(parts[0], precision="fp32")
+    assert engine.precision == "int8"
+    for ours, exact in zip(engine.encode(picture), known.encode(picture), strict=True):
+        apart = np.abs(np.asarray(ours) - exact).mean() / np.abs(exact).mean()
+        assert 0 < apart < 0.1, "coarser, and hardly off"
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

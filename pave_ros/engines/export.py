@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pave_ros import __version__
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.exported import DECODE, ENCODE, WHOLE, Label, part_path
+from pave_ros.engines.exported import BACKBONE, DECODE, ENCODE, WHOLE, Label, part_path
 from pave_ros.models.base import PoseModel
 
 OPSET = 18
@@ -158,11 +158,14 @@ def _to_onnx(
 
 def _tidy(graph: onnx.GraphProto, part: str) -> None:
     """Leave out where each node comes from in which source file on this machine, a fifth of a small file; what engines
-    may want to know of it, the part, goes into its name."""
+    may want to know of it, the part and whether it is the backbone's, goes into its name."""
     for node in graph.node:
         scopes = {prop.key: prop.value for prop in node.metadata_props}.get("namespace", "").split("/")
-        found = (scope.partition(":")[0] for scope in scopes)
-        node.name = f"{next((name for name in found if name in (ENCODE, DECODE)), part)}/{node.name}"
+        modules = [scope.partition(":")[0] for scope in scopes]
+        place = next((name for name in modules if name in (ENCODE, DECODE)), part)
+        if any(name.endswith("model.backbone") for name in modules):
+            place = BACKBONE
+        node.name = f"{place}/{node.name}"
     del graph.value_info[:]
     for item in [*graph.node, *graph.initializer, *graph.input, *graph.output]:
         del item.metadata_props[:]

@@ -21,6 +21,7 @@ from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.models.info import METADATA_KEY, ModelInfo
 
 WHOLE, ENCODE, DECODE = "whole", "encode", "decode"
+BACKBONE = f"{ENCODE}/backbone"  # With this, or with the part alone, the names of nodes begin.
 
 
 @dataclass(frozen=True)

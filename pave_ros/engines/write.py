@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from pave_ros.engines.base import EngineError
 from pave_ros.engines.export import complete, export_onnx
 from pave_ros.engines.exported import files_of
 from pave_ros.models.base import PoseModel
@@ -25,7 +24,7 @@ class Request:
     Attributes:
         format: one of `SUFFIXES`.
         precision: ``fp32``; ``fp16``, which is how ONNX and OpenVINO keep the weights and what TensorRT computes in; or
-            ``int8``, convolutions and linear layers of the encoder in 8 bits.
+            ``int8``, the backbone in 8 bits.
         input_size: (height, width) of the network's input; None takes the model's own.
         batch: pictures that are handled together; None leaves it free (TensorRT: one).
         pictures: for ``int8``, some hundred network inputs (1, 3, H, W) like those that will come.
@@ -52,8 +51,6 @@ def write(model: PoseModel, path: Path, request: Request) -> list[Path]:
         if request.precision == "int8":
             from pave_ros.engines.quantization import quantize
 
-            if model.info.window > 1:
-                raise EngineError("int8 is for image models; export a video model in fp32 or fp16")
             quantize(export_onnx(model, file, request.input_size, batch=request.batch), request.pictures)
         else:
             export_onnx(model, file, request.input_size, precision=precision, batch=request.batch)
