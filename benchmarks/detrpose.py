@@ -5,10 +5,10 @@
     python benchmarks/detrpose.py --published DIR       # beside the published code, a checkout of its repository
     python benchmarks/detrpose.py n --beside yolo.onnx  # beside other networks of one input of that size
 
-With NNCF installed, also with the backbone in 8 bits. Weights are untrained, which changes nothing about the time. The
-candidates of a variant take turns, picture by picture, so that whatever else the machine does hits all alike; medians are
-printed, and how many times faster than the first column each one is. On a busy machine look at the processor time of all
-threads instead, which is printed too.
+With NNCF installed, also with the backbone in 8 bits. Weights are untrained, which changes nothing about the time.
+The candidates of a variant take turns, picture by picture, so that whatever else the machine does hits all alike;
+medians are printed, and how many times faster than the first column each one is. On a busy machine look at the
+processor time of all threads instead, which is printed too.
 """
 
 from __future__ import annotations
