@@ -29,6 +29,7 @@ ARGUMENTS = (
     ("weights", "", "auto, a file, the name of a known file, or random"),
     ("device", "", "auto, cpu, cuda or cuda:N"),
     ("rviz", "false", "Whether to start RViz"),
+    ("frame", "camera_optical_frame", "frame_id of the images, which RViz looks from and `video` is given"),
     ("video", "", "Play this file, webcam (/dev/video0) or `synthetic` as the camera"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("use_sim_time", "", "true: take the time from /clock, for bags and simulations"),
@@ -72,7 +73,10 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 name="camera",
                 remappings=topics,
                 # Whichever of the two the node subscribes to, which only its parameter file knows.
-                parameters=[{"source": text(given["video"]), "image_transport": "both"}, *clock],
+                parameters=[
+                    {"source": text(given["video"]), "image_transport": "both", "frame_id": text(given["frame"])},
+                    *clock,
+                ],
                 **common,
             )
         )
@@ -83,7 +87,7 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 executable="rviz2",
                 name="rviz",
                 remappings=topics,
-                arguments=["-d", str(SHARE / "rviz" / "pose.rviz")],
+                arguments=["-d", str(SHARE / "rviz" / "pose.rviz"), "-f", given["frame"]],
                 parameters=clock,
                 **common,
             )

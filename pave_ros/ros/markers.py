@@ -86,7 +86,7 @@ class Markers:
             markers.append(_points(Marker.SPHERE_LIST, "joints", positions[i], scale, look))
             ends = positions[i][np.array(self._skeleton.edges)]
             markers.append(_points(Marker.LINE_LIST, "limbs", ends[~np.isnan(ends).any((1, 2))], scale / 2, look))
-            markers.append(_label(f"{identity}: {persons.scores[i]:.2f}", labels[i], scale, look))
+            markers.append(_label(f"{identity}:{persons.scores[i]:.2f}", labels[i], scale, look))
         left = self._shown - set(identities)
         for identity in sorted(left):
             markers += [Marker(header=header, ns=ns, id=identity, action=Marker.DELETE) for ns in NAMESPACES]

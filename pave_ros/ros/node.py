@@ -326,7 +326,7 @@ class PoseNode(LifecycleNode):
             self._outputs["markers"].publish(array)
         if with_picture:
             message = images.write(frame.image, frame.bgr, header)
-            drawing.draw(np.frombuffer(message.data, np.uint8).reshape(height, width, 3), visible)
+            drawing.draw(np.frombuffer(message.data, np.uint8).reshape(height, width, 3), visible, bgr=frame.bgr)
             self._outputs["image_annotated"].publish(message)
 
     def _is_wanted(self, topic: str) -> bool:

@@ -142,7 +142,7 @@ class Settings:
         0.06, "Metres; diameter of a joint, limbs are half as thick.", low=0.001, high=1.0, run_time=True
     )
     marker_lifetime: float = _row(
-        0.5, "Seconds after which markers vanish when nothing new comes; 0: never.",
+        2.0, "Seconds after which markers vanish when nothing new comes; 0: never.",
         low=0.0, high=60.0, run_time=True,
     )  # fmt: skip
 

@@ -19,7 +19,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {
     "params_file": str(ROOT / "config" / "pose.yaml"), "namespace": "", "image": "image", "camera_info": "camera_info",
-    "model": "", "weights": "", "device": "", "rviz": "false", "video": "", "log_level": "info", "use_sim_time": "",
+    "model": "", "weights": "", "device": "", "rviz": "false", "frame": "camera_optical_frame", "video": "",
+    "log_level": "info", "use_sim_time": "",
 }  # fmt: skip
 
 
@@ -183,7 +184,8 @@ def test_every_argument_reaches_its_node(launch: Callable[..., dict[str, Node]])
     assert pose.values == {"model": "detrpose_s", "weights": "1e3", "device": "cuda:1", "use_sim_time": True}
     assert camera.values["source"] == "0", "the first webcam, and not the number"
     assert (camera.package, camera.name) == ("pave_ros", "camera")
-    assert (rviz.package, rviz.arguments) == ("rviz2", ["-d", str(ROOT / "rviz" / "pose.rviz")])
+    shown = ["-d", str(ROOT / "rviz" / "pose.rviz"), "-f", "camera_optical_frame"]
+    assert (rviz.package, rviz.arguments) == ("rviz2", shown)
 
 
 @pytest.mark.parametrize(("given", "value"), [("true", True), ("True", True), ("1", True), ("false", False)])
@@ -194,8 +196,16 @@ def test_simulated_time(given: str, value: bool, launch: Callable[..., dict[str,
 def test_a_video_is_the_camera(launch: Callable[..., dict[str, Node]]) -> None:
     nodes = launch(video="/clips/street.mp4")
     assert nodes.keys() == {"pose_node", "camera_node"}
-    assert nodes["camera_node"].values == {"source": "/clips/street.mp4", "image_transport": "both"}
+    assert nodes["camera_node"].values == {
+        "source": "/clips/street.mp4", "image_transport": "both", "frame_id": "camera_optical_frame",
+    }  # fmt: skip
     assert nodes["pose_node"].values == {}
+
+
+def test_the_frame_is_the_camera_s_and_rviz_s(launch: Callable[..., dict[str, Node]]) -> None:
+    nodes = launch(video="synthetic", rviz="true", frame="front")
+    assert nodes["camera_node"].values["frame_id"] == "front"
+    assert nodes["rviz2"].arguments[-2:] == ["-f", "front"]
 
 
 def test_rviz(launch: Callable[..., dict[str, Node]]) -> None:

@@ -43,7 +43,7 @@ def test_each_person_has_joints_limbs_and_a_label() -> None:
     joints, limbs, label = (found(array, ns, 7) for ns in NAMESPACES)
     assert (joints.type, limbs.type, label.type) == (Marker.SPHERE_LIST, Marker.LINE_LIST, Marker.TEXT_VIEW_FACING)
     assert len(joints.points) == 17 and len(limbs.points) == 2 * len(SKELETON.edges)
-    assert label.text == "7: 0.90"
+    assert label.text == "7:0.90"
     for marker in array.markers:
         assert marker.header == HEADER
         assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 500_000_000)

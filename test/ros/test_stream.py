@@ -260,7 +260,7 @@ def test_max_age(rig: Callable[..., Rig]) -> None:
 def test_pictures_are_drawn_only_for_subscribers(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
     front = rig()
     drawn: list[Any] = []
-    monkeypatch.setattr("pave_ros.ros.node.drawing.draw", lambda picture, persons: drawn.append(picture))
+    monkeypatch.setattr("pave_ros.ros.node.drawing.draw", lambda picture, persons, bgr: drawn.append(picture))
     front.ask(1)
     assert not drawn
     annotated = front.peer.subscribe(Image, f"{front.namespace}/image_annotated")
@@ -281,8 +281,13 @@ def test_the_annotated_picture_shows_the_people(rig: Callable[..., Rig]) -> None
     front.ask(7)
     got = wait_for(lambda: annotated, "a picture")[0]
     assert (got.header.frame_id, got.encoding, got.width, got.height) == ("front", "rgb8", 96, 64)
-    changed = np.frombuffer(got.data, np.uint8) != np.frombuffer(given.data, np.uint8)
-    assert changed.reshape(64, 96, 3)[10:50, 20:40].any()
+    shown, seen = (np.frombuffer(message.data, np.uint8).reshape(64, 96, 3) for message in (got, given))
+    assert (shown != seen)[10:50, 20:40].any()
+    front.ask(8, encoding="bgr8", data=np.ascontiguousarray(seen[..., ::-1]).tobytes())
+    other = wait_for(lambda: annotated[1:], "the next picture")[0]
+    assert other.encoding == "bgr8"
+    swapped = np.frombuffer(other.data, np.uint8).reshape(64, 96, 3)[..., ::-1]
+    np.testing.assert_array_equal(swapped, shown, "the same colours in either order")
 
 
 def test_markers_of_who_left_are_deleted(rig: Callable[..., Rig]) -> None:
