@@ -6,7 +6,9 @@ of the same in test_engines and test_exports.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,6 +28,7 @@ from pave_ros.engines.exported import BACKBONE, DECODE, ENCODE, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine
 from pave_ros.engines.pytorch import PyTorchEngine
+from pave_ros.engines.quantization import quantize
 from pave_ros.engines.write import Request, write
 from pave_ros.models import querypose
 from pave_ros.models.base import PoseModel
@@ -50,22 +53,41 @@ SYSTEMS: dict[str, tuple[Callable[[Path], PoseModel], tuple[int, int]]] = {
 }
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A network, and the files that were written of one like it."""
+
+    network: PoseModel
+    parts: list[Path]
+
+
+def photograph(engine: Engine) -> np.ndarray:
+    """As the engine's input."""
+    return network_input(cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB), engine.info)
+
+
 def answer(engine: Engine, picture: np.ndarray) -> Outputs:
     """Of a window in which the picture moves."""
     images = [np.roll(picture, 3 * t, axis=3) for t in range(engine.info.window)]
     return engine.decode([engine.encode(image) for image in images])
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(querypose, "STAGES", 2)
-    make, size = SYSTEMS[system]
-    parts = write(make(tmp_path), tmp_path / "model.onnx", Request(input_size=size))
+@pytest.fixture(scope="module", params=SYSTEMS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
+    """Each system's network and its files; exporting takes longer than all that is done with them."""
+    make, size = SYSTEMS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(querypose, "STAGES", 2)
+        yield Exported(make(folder), write(make(folder), folder / "model.onnx", Request(input_size=size)))
+
+
+def test_engines_compute_the_same(exported: Exported) -> None:
+    parts = exported.parts
     known = OnnxRuntimeEngine(parts[0])
     assert len(parts) == (2 if known.info.window > 1 else 1)
-    photograph = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
-    picture = network_input(photograph, known.info)
-    expected = answer(PyTorchEngine(make(tmp_path), "cpu", "fp32"), picture)
+    picture = photograph(known)
+    expected = answer(PyTorchEngine(exported.network, "cpu", "fp32"), picture)
     for engine in (known, OpenVinoEngine(parts[0])):
         found = answer(engine, picture)
         assert found.keys() == expected.keys()
@@ -75,24 +97,13 @@ def test_engines_compute_the_same(system: str, tmp_path: Path, monkeypatch: pyte
             np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=f"{engine.name}: {name}")
 
 
-def eight_bit_layers(file: Path) -> set[str]:
-    """Names of the nodes whose weights are in 8 bits."""
-    nodes = onnx.load(file).graph.node
-    unpacked = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
-    return {n.name for n in nodes if n.op_type in ("Conv", "Gemm", "MatMul") and n.input[1] in unpacked}
-
-
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_eight_bits_are_the_backbone_s(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(querypose, "STAGES", 2)
-    make, size = SYSTEMS[system]
-    photograph = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
-    precise = write(make(tmp_path), tmp_path / "precise.onnx", Request(input_size=size))
-    known = OpenVinoEngine(precise[0], precision="fp32")
-    picture = network_input(photograph, known.info)
-    parts = write(make(tmp_path), tmp_path / "model.onnx", Request("onnx", "int8", size, pictures=[picture]))
-    assert len(parts) == len(precise) and all(read_label(part).precision == "int8" for part in parts)
-    before, after = eight_bit_layers(precise[0]), eight_bit_layers(parts[0])
+def test_eight_bits_are_the_backbone_s(exported: Exported, tmp_path: Path) -> None:
+    known = OpenVinoEngine(exported.parts[0], precision="fp32")
+    picture = photograph(known)
+    parts = [Path(shutil.copy(part, tmp_path)) for part in exported.parts]
+    quantize(parts[0], [picture])
+    assert all(read_label(part).precision == "int8" for part in parts)
+    before, after = eight_bit_layers(exported.parts[0]), eight_bit_layers(parts[0])
     backbone = {name for name in after if name.startswith(f"{BACKBONE}/")}
     assert not before and after == backbone and after
     assert not any(eight_bit_layers(part) for part in parts[1:])
@@ -101,6 +112,13 @@ def test_eight_bits_are_the_backbone_s(system: str, tmp_path: Path, monkeypatch:
     for ours, exact in zip(engine.encode(picture), known.encode(picture), strict=True):
         apart = np.abs(np.asarray(ours) - exact).mean() / np.abs(exact).mean()
         assert 0 < apart < 0.1, "coarser, and hardly off"
+
+
+def eight_bit_layers(file: Path) -> set[str]:
+    """Names of the nodes whose weights are in 8 bits."""
+    nodes = onnx.load(file).graph.node
+    unpacked = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    return {n.name for n in nodes if n.op_type in ("Conv", "Gemm", "MatMul") and n.input[1] in unpacked}
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
