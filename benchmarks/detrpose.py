@@ -55,15 +55,17 @@ def candidates(variant: str, size: tuple[int, int], device: str, published: Path
         by_onnx = OnnxRuntimeEngine(file, device)
         found["ONNX Runtime"] = lambda: by_onnx.decode([by_onnx.encode(picture)])
         if by_onnx.device == "cpu":
-            for precision in PRECISIONS:
-                engine = OpenVinoEngine(file, precision=precision)
-                found[f"OpenVINO {precision}"] = lambda engine=engine: engine.decode([engine.encode(picture)])
+            found |= by_openvino(file, picture, "OpenVINO")
             if find_spec("nncf"):
                 quantize(file, [picture])
-                for precision in PRECISIONS:
-                    engine = OpenVinoEngine(file, precision=precision)
-                    found[f"OpenVINO int8, {precision}"] = lambda engine=engine: engine.decode([engine.encode(picture)])
+                found |= by_openvino(file, picture, "OpenVINO int8,")
     return found
+
+
+def by_openvino(file: Path, picture: np.ndarray, name: str) -> dict[str, Candidate]:
+    """An exported file in each precision."""
+    engines = {f"{name} {precision}": OpenVinoEngine(file, precision=precision) for precision in PRECISIONS}
+    return {key: lambda engine=engine: engine.decode([engine.encode(picture)]) for key, engine in engines.items()}
 
 
 def peer(file: Path, size: tuple[int, int]) -> dict[str, Candidate]:
