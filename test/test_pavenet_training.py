@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pave_ros import models
+from pave_ros import models, skeletons
 from pave_ros.datasets.base import Labels
 from pave_ros.models import pavenet
 from pave_ros.models.info import ModelInfo
@@ -18,9 +18,12 @@ from pave_ros.models.pavenet import PAVENet, Prediction
 from pave_ros.synthetic.scene import Scene
 from pave_ros.training import augmentation as augment
 from pave_ros.training import pavenet as objective
+from pave_ros.training import petr
 from pave_ros.training.clips import ClipSettings, TrainingClips, clip_samples, moved
+from pave_ros.training.config import TrainingConfig
 from pave_ros.training.sources import Mixture, SourceError
 from pave_ros.training.target import Target
+from pave_ros.training.truth import Truth
 
 
 class Uniform(nn.Module):
@@ -39,10 +42,14 @@ def target(keypoints: list[list[list[float]]], labelled: list[list[int]], ignore
     )  # fmt: skip
 
 
-def tiny(frames: int = 3) -> PAVENet:
+def truth_of(*targets: Target, size: tuple[int, int] = (100, 100)) -> Truth:
+    return Truth(targets, torch.tensor(skeletons.get("coco17").sigmas), size)
+
+
+def tiny(frames: int = 3, petr: bool = False) -> PAVENet:
     row = pavenet.Variant(
         "test_efficientnet", levels=(3, 4), frames=frames, encoder_layers=1, pose_layers=2, joint_layers=1,
-        hidden=64, inner=64, queries=4, persons=1,
+        hidden=64, inner=64, queries=4, persons=1, petr=petr,
     )  # fmt: skip
     info = ModelInfo("pavenet", "r50", "coco17", (64, 64), 1, (0.5,) * 3, (0.25,) * 3, window=frames)
     torch.manual_seed(0)
@@ -57,7 +64,7 @@ def test_keypoints_cost_their_residual_log_likelihood() -> None:
         sigmas=torch.tensor([[[[0.9, 0.9], [0.9, 0.9]], [[0.1, 0.2], [0.3, 0.3]]]]),
     )
     truth = target([[[0.6, 0.5], [0.0, 0.0]]], [[1, 0]])
-    loss = objective.keypoint_loss(prediction, [truth], [(torch.tensor([1]), torch.tensor([0]))], Uniform())
+    loss = objective.keypoint_loss(prediction, truth_of(truth), [(torch.tensor([1]), torch.tensor([0]))], Uniform())
     x = 2 * math.log(0.1) + math.log(math.sqrt(2 * math.pi)) + 0.1 / (math.sqrt(2) * 0.1)
     y = 2 * math.log(0.2) + math.log(math.sqrt(2 * math.pi))
     assert float(loss) == pytest.approx((x + y) / 2, rel=1e-5)
@@ -77,14 +84,23 @@ def test_classes_cost_the_focal_loss_over_the_people() -> None:
 
 
 def test_matching_weighs_class_distance_and_oks() -> None:
-    criterion = objective.criterion("coco17")
     truth = target([[[0.5, 0.5]] * 17], [[1] + [0] * 16])
     poses = torch.tensor([[[0.5, 0.5]] * 17, [[0.6, 0.5]] * 17])
-    costs = criterion._cost(torch.tensor([[0.0], [0.0]]), poses, truth)[:, 0]
+    costs = objective.cost(torch.tensor([[0.0], [0.0]]), poses, truth, truth_of(truth), objective.PAVENET)[:, 0]
     oks = math.exp(-(0.1**2) / (2 * 0.2 * (2 * 0.026) ** 2))
     assert float(costs[1] - costs[0]) == pytest.approx(70 * 0.1 / 2 + 7 * (1 - max(oks, 1e-6)), rel=1e-4)
-    sure = criterion._cost(torch.tensor([[2.0], [0.0]]), poses[:1].expand(2, -1, -1), truth)[:, 0]
+    same = poses[:1].expand(2, -1, -1)
+    sure = objective.cost(torch.tensor([[2.0], [0.0]]), same, truth, truth_of(truth), objective.PAVENET)[:, 0]
     assert sure[0] < sure[1]
+
+
+def test_a_share_of_a_wide_picture_is_further_across_than_down() -> None:
+    """OKS counts in pixels: 0.02 of 200 across are 4 pixels, 0.02 of 100 down are 2, of a person of 4000."""
+    truth = truth_of(size=(200, 100))
+    place, seen, area = torch.full((1, 17, 2), 0.5), torch.ones(1, 17, dtype=torch.bool), torch.tensor([0.2])
+    for shift, pixels in (((0.02, 0.0), 4), ((0.0, 0.02), 2)):
+        by_hand = (-(pixels**2) / (2 * 4000 * (2 * truth.sigmas) ** 2)).exp().mean()
+        torch.testing.assert_close(truth.similarity(place + torch.tensor(shift), place, seen, area)[0], by_hand)
 
 
 def test_every_part_is_supervised_and_the_frames_around_learn() -> None:
@@ -114,10 +130,45 @@ def test_nobody_in_a_clip_and_pictures_for_clips() -> None:
     assert losses["joints_0_keypoints"].item() == 0
 
 
-def test_petr_is_not_trained_here() -> None:
-    with pytest.raises(ValueError, match="PETR"):
-        prediction = Prediction(None, torch.zeros(1, 1, 1, 2), None)
-        objective.keypoint_loss(prediction, [target([[[0.1, 0.1]]], [[1]])], [], Uniform())
+# --- PETR ---------------------------------------------------------------------------------------------------------
+
+
+def test_petr_places_keypoints_by_distance_and_oks() -> None:
+    people = target([[[0.6, 0.5]] + [[0.0, 0.0]] * 16], [[1] + [0] * 16])
+    poses = torch.zeros(1, 3, 17, 2)
+    poses[0, 1, 0] = torch.tensor([0.61, 0.52])
+    distance, dissimilarity = petr.placing_losses(poses, truth_of(people), [(torch.tensor([1]), torch.tensor([0]))])
+    assert float(distance) == pytest.approx((0.01 + 0.02) / 2, rel=1e-4)
+    assert float(dissimilarity) == pytest.approx((0.01**2 + 0.02**2) / (2 * 0.2 * (2 * 0.026) ** 2), rel=1e-3)
+
+
+def test_petr_draws_spots_as_large_as_people() -> None:
+    """A box of 16x16 cells may move by a cell and overlap its own by 0.9, one of 4x4 by none."""
+    places = [[[0.26, 0.51]] + [[0.0, 0.0]] * 16]
+    large = target(places, [[1] + [0] * 16])
+    spots = petr.spots_of(large, 32, 32)
+    side, corner = math.exp(-1 / (2 * 0.5**2)), math.exp(-2 / (2 * 0.5**2))
+    expected = torch.tensor([[corner, side, corner], [side, 1, side], [corner, side, corner]])
+    torch.testing.assert_close(spots[0, 15:18, 7:10], expected)
+    assert torch.count_nonzero(spots) == 9
+    small = petr.spots_of(Target(**{**vars(large), "boxes": torch.tensor([[0.0, 0.0, 0.125, 0.125]])}), 32, 32)
+    assert torch.count_nonzero(small) == 1 and small[0, 16, 8] == 1
+    assert not petr.spots_of(target([[[0.0, 0.0]] * 17], [[0] * 17]), 4, 4).any()
+
+
+def test_every_part_of_petr_is_supervised_and_learns() -> None:
+    model = tiny(frames=1, petr=True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape)
+    truth = [target([[[0.3, 0.4]] * 17, [[0.6, 0.7]] * 17], [[1] * 17] * 2), target([[[0.5, 0.5]] * 17], [[1] * 17])]
+    losses = objective.criterion("coco17")(objective.TrainingForward(model), torch.rand(2, 3, 64, 64), truth, [0, 1])
+    assert list(losses) == [
+        "tokens_classes", "tokens_keypoints", "poses_0_classes", "poses_0_keypoints", "poses_0_oks", "poses_1_classes",
+        "poses_1_keypoints", "poses_1_oks", "joints_0_keypoints", "joints_0_oks", "heatmaps",
+    ]  # fmt: skip
+    sum(losses.values()).backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 # --- clips --------------------------------------------------------------------------------------------------------
@@ -161,13 +212,17 @@ def test_settings_of_clips_are_checked() -> None:
 
 @pytest.mark.parametrize("name", ["pavenet_r50", "pavenet_r50_stills"])
 def test_the_configurations_are_readable(name: str) -> None:
-    from pave_ros.training.config import TrainingConfig
-
     settings = TrainingConfig.read(Path(__file__).parent.parent / "config" / "training" / f"{name}.yaml")
     assert models.split_name(settings.model) == ("pavenet", "r50")
     assert ClipSettings(**settings.data["clips"]).frames == 3
     Mixture.from_dict({"cache": ".", "weights": {}, **{k: v for k, v in settings.data.items() if k != "clips"}})
     assert issubclass(TrainingClips, torch.utils.data.Dataset)
+
+
+def test_the_configuration_of_petr_is_readable() -> None:
+    settings = TrainingConfig.read(Path(__file__).parent.parent / "config" / "training" / "petr_r50.yaml")
+    assert models.split_name(settings.model) == ("pavenet", "petr_r50")
+    Mixture.from_dict({**settings.data, "input_size": settings.size})
 
 
 # --- what the frames around are for -------------------------------------------------------------------------------

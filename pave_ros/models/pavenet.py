@@ -27,6 +27,7 @@ from pave_ros.models.pavenet_decoder import (
     JointDecoder,
     PoseDecoder,
     SpatialEncoder,
+    map_units,
     sigma_head,
 )
 from pave_ros.models.swin import LARGE, OutputNorms, Swin
@@ -122,12 +123,14 @@ class Predictions:
         poses: of each layer of the pose decoder.
         joints: of each layer of the joint decoder, for the M people that were chosen.
         frames: poses (B, Q, K, 2) of the last layer of the pose decoder in each frame of the window.
+        heatmaps: (B, K, H, W) before the sigmoid, of the finest map, of PETR; None otherwise.
     """
 
     tokens: Prediction
     poses: list[Prediction]
     joints: list[Prediction]
     frames: list[Tensor]
+    heatmaps: Tensor | None = None
 
 
 def build(
@@ -259,7 +262,7 @@ class PAVENet(PoseModel):
             Prediction(None, p, self._sigmas(f"joint_sigma_heads.{i}", t))
             for i, (t, p) in enumerate(zip(all_joints, refined, strict=True))
         ]
-        return Predictions(first, poses, joints, all_poses[-1])
+        return Predictions(first, poses, joints, all_poses[-1], self._heatmaps(maps[0]))
 
     # Parts of the way
 
@@ -269,6 +272,16 @@ class PAVENet(PoseModel):
             return None
         sigmas: Tensor = self.get_submodule(head)(tokens).sigmoid()
         return sigmas if sigmas.dim() == 4 else sigmas.unflatten(-1, (-1, 2))
+
+    def _heatmaps(self, finest: Tensor) -> Tensor | None:
+        """(B, C, H, W) -> (B, K, H, W). The published code means to tell the cells where they are, and does not."""
+        if not self.variant.petr:
+            return None
+        tokens, shapes = finest.flatten(2).transpose(1, 2), [(finest.shape[-2], finest.shape[-1])]
+        anchors = cell_centres(shapes, finest.device)[None, :, None, None]
+        seen = self.heatmap_encoder(tokens, torch.zeros_like(tokens), anchors, map_units(shapes, tokens), shapes)
+        heatmaps: Tensor = self.heatmap_head(seen)
+        return heatmaps.transpose(1, 2).unflatten(2, shapes[0])
 
     def _memory(self, images: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
         maps = self.neck(self.norms(self._maps(images)))

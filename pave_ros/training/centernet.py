@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from pave_ros import skeletons
 from pave_ros.models.centernet import CenterNet
 from pave_ros.models.layers import cell_centres
+from pave_ros.training.focal import spot_loss
 from pave_ros.training.matching import keypoint_similarity
 from pave_ros.training.target import Target, inside, mean_over_processes
 
@@ -163,15 +164,11 @@ def joint_maps(target: Target, height: int, width: int) -> tuple[Tensor, Tensor]
 
 
 def joint_loss(logits: Tensor, targets: Sequence[Target]) -> Tensor:
-    """Focal loss of heatmaps (B, K, H, W) as in CornerNet (eq. 1), for each joint in view."""
+    """Focal loss of heatmaps (B, K, H, W), for each joint in view."""
     maps = [joint_maps(target, *logits.shape[-2:]) for target in targets]
     spots = torch.stack([spot for spot, _ in maps]).to(logits.device)
     known = torch.stack([known for _, known in maps]).to(logits.device)
-    p = logits.sigmoid()
-    at_joints = (1 - p) ** 2 * F.logsigmoid(logits) * (spots == 1)
-    elsewhere = (1 - spots) ** 4 * p**2 * F.logsigmoid(-logits) * ((spots < 1) & known)
-    count = mean_over_processes(float((spots == 1).sum()), logits.device)
-    return -(at_joints.sum() + elsewhere.sum()) / count
+    return spot_loss(logits, spots, known)
 
 
 def _strides(model: torch.nn.Module) -> tuple[int, ...]:

@@ -1,13 +1,14 @@
-"""The training objective of PAVE-Net: matching and losses as published.
+"""The training objective of PAVE-Net and of PETR: matching and losses as published.
 
 The first stage, every layer of the pose decoder and every layer of the joint decoder are supervised in the frame that
-is answered for; where people are in the other frames is learned only through where it makes the network look.
+is answered for; where people are in the other frames is learned only through where it makes the network look. PAVE-Net
+places keypoints by their residual log-likelihood, PETR by distance and OKS, see `pave_ros.training.petr`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,26 +18,47 @@ from pave_ros import skeletons
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.pavenet import PAVENet, Prediction
 from pave_ros.training.focal import focal_cost, focal_loss
-from pave_ros.training.matching import Matches, cheapest, keypoint_similarity
+from pave_ros.training.matching import Matches, cheapest
+from pave_ros.training.petr import heatmap_loss, placing_losses
 from pave_ros.training.rle import residual_log_likelihood
 from pave_ros.training.target import Target, inside, mean_over_processes
+from pave_ros.training.truth import Truth, chosen
 
 Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights (published) of the costs of the matching and of the losses."""
+    """Weights of the costs of the matching and of the losses.
+
+    Attributes:
+        class_cost, keypoint_cost, oks_cost: of the matching.
+        classes: of the focal loss.
+        keypoints: of the loss that places keypoints, by part of the network.
+        oks: of PETR's second one, by part; none for a part that is not there.
+        heatmaps: of PETR's heatmaps.
+    """
 
     class_cost: float = 2.0
     keypoint_cost: float = 70.0
     oks_cost: float = 7.0
     classes: float = 0.5
-    keypoints: float = 1.0
+    keypoints: Mapping[str, float] = field(default_factory=lambda: {"tokens": 1.0, "poses": 1.0, "joints": 1.0})
+    oks: Mapping[str, float] = field(default_factory=dict)
+    heatmaps: float = 0.0
+
+
+PAVENET = Weights()  # published, as are PETR's
+PETR = Weights(
+    classes=2.0,
+    keypoints={"tokens": 70.0, "poses": 70.0, "joints": 80.0},
+    oks={"poses": 2.0, "joints": 3.0},
+    heatmaps=4.0,
+)
 
 
 def criterion(skeleton: str) -> PAVENetCriterion:
-    """The objective with its published weights."""
+    """The objective of both."""
     return PAVENetCriterion(skeleton)
 
 
@@ -45,12 +67,10 @@ class PAVENetCriterion:
 
     Args:
         skeleton: keypoint layout, which gives the OKS sigmas.
-        weights: of costs and losses.
     """
 
-    def __init__(self, skeleton: str, weights: Weights | None = None) -> None:
+    def __init__(self, skeleton: str) -> None:
         self.sigmas = torch.tensor(skeletons.get(skeleton).sigmas)
-        self.weights = weights or Weights()
 
     def __call__(
         self, model: torch.nn.Module, images: Tensor, targets: Sequence[Target], seeds: Sequence[int]
@@ -68,46 +88,51 @@ class PAVENetCriterion:
 
     def losses(self, network: PAVENet, clips: Tensor, targets: Sequence[Target]) -> Losses:
         """The losses of a network on clips (B, T, 3, H, W)."""
+        weights = PETR if network.variant.petr else PAVENET
+        truth = Truth(targets, self.sigmas.to(clips.device), (clips.shape[-1], clips.shape[-2]))
         final: Matches = []
 
         def matched(prediction: Prediction) -> Tensor:
-            final[:] = self.match(prediction, targets)
+            final[:] = match(prediction, truth, weights)
             return _padded([queries for queries, _ in final], clips.device)
 
         everything = network.forward_training(clips, matched)
-        flows: Any = network.flows
-        losses = self._supervise("tokens", everything.tokens, targets, None, flows["tokens"])
-        for index, prediction in enumerate(everything.poses):
-            losses |= self._supervise(f"poses_{index}", prediction, targets, None, flows["poses"])
         places = [(torch.arange(len(people), device=clips.device), people) for _, people in final]
-        for index, prediction in enumerate(everything.joints):
-            losses |= self._supervise(f"joints_{index}", prediction, targets, places, flows["joints"])
+        parts = [("tokens", "tokens", everything.tokens)]
+        parts += [("poses", f"poses_{index}", prediction) for index, prediction in enumerate(everything.poses)]
+        parts += [("joints", f"joints_{index}", prediction) for index, prediction in enumerate(everything.joints)]
+        losses: Losses = {}
+        for part, name, prediction in parts:
+            matches = places if part == "joints" else match(prediction, truth, weights)
+            if prediction.logits is not None:
+                losses[f"{name}_classes"] = weights.classes * class_loss(prediction, targets, matches)
+            if not network.variant.petr:
+                flow: Any = network.flows[part]
+                losses[f"{name}_keypoints"] = weights.keypoints[part] * keypoint_loss(prediction, truth, matches, flow)
+                continue
+            distance, dissimilarity = placing_losses(prediction.poses, truth, matches)
+            losses[f"{name}_keypoints"] = weights.keypoints[part] * distance
+            if part in weights.oks:
+                losses[f"{name}_oks"] = weights.oks[part] * dissimilarity
+        if everything.heatmaps is not None:
+            losses["heatmaps"] = weights.heatmaps * heatmap_loss(everything.heatmaps, truth)
         return losses
 
-    @torch.no_grad()
-    def match(self, prediction: Prediction, targets: Sequence[Target]) -> Matches:
-        """Who is who, by class, mean distance of the labelled keypoints, and OKS."""
-        assert prediction.logits is not None
-        return cheapest(map(self._cost, prediction.logits.float(), prediction.poses.float(), targets))
 
-    def _cost(self, logits: Tensor, poses: Tensor, target: Target) -> Tensor:
-        """(Q, M) of one picture, from logits (Q, 1) and poses (Q, K, 2)"""
-        distance = ((poses[:, None] - target.keypoints).abs().sum(-1) * target.labelled).sum(-1)
-        distance = distance / (2 * target.labelled.sum(-1)).clamp(min=1)
-        sigmas = self.sigmas.to(poses.device)
-        oks = keypoint_similarity(poses[:, None], target.keypoints, target.labelled, target.areas, sigmas)
-        weights = self.weights
-        return weights.class_cost * focal_cost(logits) + weights.keypoint_cost * distance + weights.oks_cost * (1 - oks)
+@torch.no_grad()
+def match(prediction: Prediction, truth: Truth, weights: Weights) -> Matches:
+    """Who is who, by class, mean distance of the labelled keypoints, and OKS."""
+    assert prediction.logits is not None
+    pictures = zip(prediction.logits.float(), prediction.poses.float(), truth.targets, strict=True)
+    return cheapest(cost(*picture, truth, weights) for picture in pictures)
 
-    def _supervise(
-        self, part: str, prediction: Prediction, targets: Sequence[Target], matches: Matches | None, flow: RealNVP
-    ) -> Losses:
-        """Losses of one prediction; without matches it has its own."""
-        matches = matches if matches is not None else self.match(prediction, targets)
-        losses = {f"{part}_keypoints": self.weights.keypoints * keypoint_loss(prediction, targets, matches, flow)}
-        if prediction.logits is not None:
-            losses[f"{part}_classes"] = self.weights.classes * class_loss(prediction, targets, matches)
-        return losses
+
+def cost(logits: Tensor, poses: Tensor, target: Target, truth: Truth, weights: Weights) -> Tensor:
+    """(Q, M) of one picture, from logits (Q, 1) and poses (Q, K, 2)"""
+    distance = ((poses[:, None] - target.keypoints).abs().sum(-1) * target.labelled).sum(-1)
+    distance = distance / (2 * target.labelled.sum(-1)).clamp(min=1)
+    oks = truth.similarity(poses[:, None], target.keypoints, target.labelled, target.areas)
+    return weights.class_cost * focal_cost(logits) + weights.keypoint_cost * distance + weights.oks_cost * (1 - oks)
 
 
 def class_loss(prediction: Prediction, targets: Sequence[Target], matches: Matches) -> Tensor:
@@ -123,17 +148,13 @@ def class_loss(prediction: Prediction, targets: Sequence[Target], matches: Match
     return total / mean_over_processes(sum(map(len, targets)), logits.device)
 
 
-def keypoint_loss(prediction: Prediction, targets: Sequence[Target], matches: Matches, flow: RealNVP) -> Tensor:
+def keypoint_loss(prediction: Prediction, truth: Truth, matches: Matches, flow: RealNVP) -> Tensor:
     """Residual log-likelihood of the matched people's labelled keypoints, averaged over their coordinates."""
-    if prediction.sigmas is None:
-        raise ValueError("the rows of PETR have no deviations to train; take another row with a window of one frame")
-    pairs = list(zip(matches, targets, strict=True))
-    points = torch.cat([p[queries] for p, ((queries, _), _) in zip(prediction.poses, pairs, strict=True)]).float()
-    sigmas = torch.cat([s[queries] for s, ((queries, _), _) in zip(prediction.sigmas, pairs, strict=True)]).float()
-    truth = torch.cat([target.keypoints[people] for (_, people), target in pairs])
-    labelled = torch.cat([target.labelled[people] for (_, people), target in pairs])
-    loss = residual_log_likelihood(points, sigmas, truth, labelled, flow).sum()
-    return loss / mean_over_processes(2 * float(labelled.sum()), points.device)
+    assert prediction.sigmas is not None
+    points, sigmas = (chosen(values, matches).float() for values in (prediction.poses, prediction.sigmas))
+    people = truth.of(matches)
+    loss = residual_log_likelihood(points, sigmas, people.keypoints, people.labelled, flow).sum()
+    return loss / mean_over_processes(2 * float(people.labelled.sum()), points.device)
 
 
 def _padded(queries: Sequence[Tensor], device: torch.device) -> Tensor:
