@@ -13,7 +13,6 @@ from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame, Image, around
 from pave_ros.persons import Persons
-from pave_ros.preprocessing import network_input
 from pave_ros.skeletons import Skeleton
 from pave_ros.topdown import TopDown, TopDownOptions, is_top_down
 
@@ -171,7 +170,7 @@ class Estimator:
             return found[found.scores >= self.score_threshold]
         for frame in window:
             if frame.features is None and frame.image is not None:
-                frame.features = self._engine.encode(network_input(frame.image, self._engine.info, frame.bgr))
+                frame.features = self._engine.encode_picture(frame.image, frame.bgr)
         outputs = self._engine.decode([frame.features for frame in window])
         height, width = asked.image.shape[:2]
         return postprocessing.persons(

@@ -9,6 +9,8 @@ import logging
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.build import Build
 from pave_ros.engines.choice import NAMES, choose, choose_to_build
@@ -49,7 +51,13 @@ def open_file(
     path = best_form(path, engine, device, precision, input_size)
     built = choose_to_build(path, engine, device, precision)
     if built is None:
-        return _open(path, model, *choose(path, engine, device, precision), device, precision, input_size)
+        name, reason = choose(path, engine, device, precision)
+        if background and name == "pytorch_compiled":
+            first = _open(path, model, "pytorch", "runs at once", device, precision, input_size)
+            return SwitchingEngine(
+                first, name, lambda progress: _tried(_open(path, model, name, reason, device, precision, input_size))
+            )
+        return _open(path, model, name, reason, device, precision, input_size)
     name, reason = built
     build = Build(name, path, model, device, precision, input_size)
     ready = (
@@ -68,6 +76,13 @@ def open_file(
     return first
 
 
+def _tried(engine: Engine) -> Engine:
+    """The same, after it has looked at a picture, which is what makes it compile its network."""
+    info = engine.info
+    engine.decode([engine.encode(np.zeros((1, 3, *info.input_size), np.float32))] * info.window)
+    return engine
+
+
 def _first(path: Path, model: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
     """What runs the file as it is, in the precision that was asked for where it can."""
     try:
@@ -82,11 +97,13 @@ def _open(
     path: Path, model: str, name: str, reason: str, device: str, precision: str, input_size: tuple[int, int] | None
 ) -> Engine:
     """The file in this engine, which runs it as it is."""
-    if name == "pytorch":
+    if name.startswith("pytorch"):
         from pave_ros.checkpoints import loading
         from pave_ros.engines.pytorch import PyTorchEngine
 
-        opened: Engine = PyTorchEngine(loading.open_model(model, path), device, precision, input_size)
+        opened: Engine = PyTorchEngine(
+            loading.open_model(model, path), device, precision, input_size, compiled=name != "pytorch"
+        )
     else:
         opened = _open_exported(path, name, device, precision)
         if input_size and input_size != opened.info.input_size:

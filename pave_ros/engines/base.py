@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pave_ros.frames import Image
 from pave_ros.models.info import ModelInfo
+from pave_ros.preprocessing import network_input
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -42,6 +44,10 @@ class Engine(ABC):
     def encode(self, images: npt.NDArray[np.float32]) -> Any:
         """Features of one frame in the engine's own form, from a normalised RGB picture (1, 3, H, W); or of several
         pictures at once, see `split`."""
+
+    def encode_picture(self, image: Image, bgr: bool = False) -> Any:
+        """Features of one frame, from a picture (H, W, 3) uint8 as it comes from a camera, RGB unless `bgr`."""
+        return self.encode(network_input(image, self.info, bgr))
 
     @abstractmethod
     def decode(self, window: Sequence[Any]) -> Outputs:

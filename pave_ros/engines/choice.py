@@ -26,6 +26,7 @@ class Candidate:
         devices: ``cpu``, ``cuda``.
         precisions: what `precision` may be, besides ``auto``.
         merit: why it is preferred to those after it.
+        asked: whether it is taken only if asked for by name.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Candidate:
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
     merit: str
+    asked: bool = False
 
 
 # Best first.
@@ -50,6 +52,8 @@ CANDIDATES = (
               "runs exported files without torch"),
     Candidate("pytorch", "torch", "torch timm", CHECKPOINTS, (), ("cuda", "cpu"), ("fp32", "fp16", "bf16", "half"),
               "runs checkpoints as they are"),
+    Candidate("pytorch_compiled", "torch", "torch timm", CHECKPOINTS, (), ("cuda", "cpu"),
+              ("fp32", "fp16", "bf16", "half"), "compiled for this machine", asked=True),
 )  # fmt: skip
 NAMES = tuple(candidate.name for candidate in CANDIDATES)
 
@@ -97,7 +101,7 @@ def choose_to_build(path: Path, engine: str, device: str, precision: str) -> tup
 def _candidates(engine: str) -> list[Candidate]:
     if engine not in ("auto", *NAMES):
         raise EngineError(f"unknown engine {engine!r}; known: auto, {', '.join(NAMES)}")
-    return [candidate for candidate in CANDIDATES if engine in ("auto", candidate.name)]
+    return [c for c in CANDIDATES if engine == c.name or (engine == "auto" and not c.asked)]
 
 
 def _wrong_form(candidate: Candidate, path: Path) -> str:

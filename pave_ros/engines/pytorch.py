@@ -1,17 +1,29 @@
-"""The torch engine: CPU, or CUDA in full, mixed or half precision."""
+"""The torch engine: CPU, or CUDA in full, mixed or half precision; as it is, or compiled.
+
+On CUDA pictures are resized and normalised there, convolutions have their channels last, and what a network does is
+recorded as CUDA graphs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from pave_ros.engines.base import Engine, EngineError, Outputs
+from pave_ros.engines.cuda_graphs import Function, Recorded
+from pave_ros.frames import Image
 from pave_ros.models.base import Features, PoseModel
+from pave_ros.models.info import ModelInfo
+from pave_ros.models.layers import constant
+from pave_ros.preprocessing import check_image, network_input
 
 # Precision -> (type of the weights, type for autocast). Autocast keeps coordinates and sums in float32.
 PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
@@ -31,9 +43,9 @@ class PyTorchEngine(Engine):
         precision: ``auto`` (fp16 on CUDA, fp32 on the CPU), ``fp32``, ``fp16`` or ``bf16`` (autocast), ``half``
             (weights and arithmetic in float16).
         input_size: (height, width) of the network's input; None takes the model's own.
+        compiled: have torch.compile make a program of the network, for each shape of its inputs when that first comes:
+            that takes a minute or more, and a C++ compiler.
     """
-
-    name = "pytorch"
 
     def __init__(
         self,
@@ -41,7 +53,9 @@ class PyTorchEngine(Engine):
         device: str = "auto",
         precision: str = "auto",
         input_size: tuple[int, int] | None = None,
+        compiled: bool = False,
     ) -> None:
+        self.name = "pytorch_compiled" if compiled else "pytorch"
         self._device = resolve_device(device)
         self.device = str(self._device)
         self.precision = self._resolve_precision(precision)
@@ -49,8 +63,14 @@ class PyTorchEngine(Engine):
         self.info.check_input_size()
         self._dtype, self._autocast = PRECISIONS[self.precision]
         self._model = model.eval().fuse().to(self._device, self._dtype)
-        if self._device.type == "cuda":  # The order that its convolutions compute in.
-            self._model = self._model.to(memory_format=torch.channels_last)
+        self._encode: Function = self._encoded
+        self._decode: Function = self._decoded
+        if compiled:
+            self._encode, self._decode = torch.compile(self._encode), torch.compile(self._decode)
+        if self._device.type == "cuda":
+            self._model = self._model.to(memory_format=torch.channels_last)  # as its convolutions compute
+            self._encode, self._decode = Recorded(self._encode), Recorded(self._decode)
+        self._outputs: list[str] = []
 
     def _resolve_precision(self, precision: str) -> str:
         on_cpu = self._device.type == "cpu"
@@ -65,16 +85,41 @@ class PyTorchEngine(Engine):
     def _context(self) -> AbstractContextManager[object]:
         return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
 
+    def _encoded(self, images: Tensor) -> Features:
+        with self._context():
+            return self._model.encode(images)
+
+    def _decoded(self, *features: Tensor) -> tuple[Tensor, ...]:
+        """The outputs, in the order of `_outputs`, from the features of the frames of a window one after the other."""
+        each = len(features) // self.info.window
+        with self._context():
+            outputs = self._model.decode([features[i : i + each] for i in range(0, len(features), each)])
+        self._outputs = list(outputs)
+        return tuple(outputs.values())
+
     @torch.inference_mode()
     def encode(self, images: npt.NDArray[np.float32]) -> Features:
-        tensor = torch.from_numpy(images)
-        if self._device.type == "cuda":  # From page-locked memory the upload goes on beside what comes next.
-            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
-            tensor = tensor.to(self._dtype, memory_format=torch.channels_last)
-        else:
-            tensor = tensor.to(self._dtype)
-        with self._context():
-            return self._model.encode(tensor)
+        return self._encode(self._on_device(self._uploaded(images)))
+
+    @torch.inference_mode()
+    def encode_picture(self, image: Image, bgr: bool = False) -> Features:
+        if self._device.type == "cpu":
+            return self.encode(network_input(image, self.info, bgr))
+        check_image(image)
+        return self._encode(self._on_device(prepared(self._uploaded(image), self.info, bgr)))
+
+    def _uploaded(self, array: npt.NDArray[Any]) -> Tensor:
+        if self._device.type == "cpu":
+            return torch.from_numpy(array)
+        # From page-locked memory the upload goes on beside what comes next.
+        staged = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), pin_memory=True)
+        staged.numpy()[...] = array
+        return staged.to(self._device, non_blocking=True)
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        """As the network wants them."""
+        layout = torch.channels_last if self._device.type == "cuda" else torch.preserve_format
+        return images.to(self._dtype, memory_format=layout)
 
     @torch.inference_mode()
     def stack(self, features: Sequence[Features]) -> Features:
@@ -82,9 +127,22 @@ class PyTorchEngine(Engine):
 
     @torch.inference_mode()
     def decode(self, window: Sequence[Features]) -> Outputs:
-        with self._context():
-            outputs = self._model.decode(window)
-        return {name: value.float().cpu().numpy() for name, value in outputs.items()}
+        outputs = self._decode(*(feature for features in window for feature in features))
+        return {name: value.float().cpu().numpy() for name, value in zip(self._outputs, outputs, strict=True)}
+
+
+def prepared(picture: Tensor, info: ModelInfo, bgr: bool = False) -> Tensor:
+    """`pave_ros.preprocessing.network_input` on the device that a picture (H, W, 3) uint8 is on. What shrinks is
+    averaged as the published code has Pillow do it, and rounded as there."""
+    image = picture.permute(2, 0, 1)[None].float()
+    size = info.network_size(*picture.shape[:2])
+    if image.shape[-2:] != size:
+        image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=info.antialias)
+        image = image.round() if info.antialias else image
+    if bgr:
+        image = image.flip(1)
+    mean, std = (constant(values, image.dtype, image.device).view(3, 1, 1) for values in (info.mean, info.std))
+    return (image / 255 - mean) / std
 
 
 def resolve_device(device: str) -> torch.device:

@@ -23,7 +23,7 @@ from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.hybrid_encoder import ConvNorm, HybridEncoder, RepConv
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.layers import MLP, cell_centres, deformable_attention, inverse_sigmoid, sine_encoding
+from pave_ros.models.layers import MLP, cell_centres, constant, deformable_attention, inverse_sigmoid, sine_encoding
 
 HEADS = 8
 CLASSES = 2  # Label 1 is the person, label 0 is never assigned.
@@ -251,7 +251,7 @@ class DeformableAttention(nn.Module):
     def forward(self, queries: Tensor, references: Tensor, values: Sequence[Tensor]) -> Tensor:
         """queries (B, N, C), references (B, N, 2), values L maps (B * heads, C / heads, H, W) -> (B, N, C)"""
         shape = (HEADS, self.levels, self.points)
-        sizes = torch.tensor([v.shape[:1:-1] for v in values], dtype=queries.dtype, device=queries.device)
+        sizes = constant(tuple((v.shape[-1], v.shape[-2]) for v in values), queries.dtype, queries.device)
         offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2)) / sizes[:, None]
         weights = self.attention_weights(queries).unflatten(-1, (HEADS, -1)).softmax(-1).unflatten(-1, shape[1:])
         return deformable_attention(values, references[:, :, None, None, None] + offsets, weights).to(queries.dtype)

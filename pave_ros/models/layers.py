@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import reduce
-from itertools import pairwise
+from functools import lru_cache, reduce
+from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,18 @@ def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
     """Logit of probabilities, kept finite by `eps` at both ends."""
     # Not cut to 0..1 first, as published, with the same result: torch's export loses constants of a cut of a cut.
     return torch.log(x.clamp(eps, 1.0) / (1 - x).clamp(eps, 1.0))
+
+
+def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A small tensor of known numbers. On a GPU it is kept: sending it there anew would wait, each time, until the GPU
+    has done all that it was given before, and could not be part of a CUDA graph."""
+    return torch.tensor(values, dtype=dtype, device=device) if device.type == "cpu" else _kept(values, dtype, device)
+
+
+@lru_cache(maxsize=256)
+def _kept(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # so that training may use it too
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def sine_wavelengths(count: int, temperature: float, device: torch.device | str = "cpu") -> Tensor:
@@ -191,12 +204,12 @@ def _gathered_attention(
 def _cells_around(locations: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """The cells (B, Q, heads, L, P, 4) around each location, and what each contributes to its bilinear value; what
     lies outside the maps contributes nothing."""
-    sizes = torch.tensor(shapes, dtype=locations.dtype, device=locations.device)
-    starts = torch.tensor([0, *(h * w for h, w in shapes)], dtype=torch.int32, device=locations.device)
+    sizes = constant(tuple(shapes), locations.dtype, locations.device)
+    starts = constant((0, *accumulate(h * w for h, w in shapes)), torch.int32, locations.device)
     columns, column_shares = _neighbours(locations[..., 0], sizes[:, 1:])
     lines, line_shares = _neighbours(locations[..., 1], sizes[:, :1])
     width = sizes[:, 1:].int()
-    start = starts[:-1].cumsum(0, dtype=torch.int32).view(-1, 1)
+    start = starts[:-1].view(-1, 1)
     cells = [line * width + start + column for line in lines for column in columns]
     shares = [line * column for line in line_shares for column in column_shares]
     return torch.stack(cells, -1), torch.stack(shares, -1)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pave_ros.models.layers import MLP, cell_centres, cell_encoding, inverse_sigmoid, sampled_attention
+from pave_ros.models.layers import MLP, cell_centres, cell_encoding, constant, inverse_sigmoid, sampled_attention
 
 HEADS = 8
 POINTS = 4  # Of each head on each map, where a query is one place and not a pose.
@@ -174,7 +174,7 @@ class SpatialEncoder(nn.Module):
 def map_units(shapes: Shapes, like: Tensor) -> Tensor:
     """(1, 1, L, 1, 2) width and height of a cell of each map."""
     dtype = torch.promote_types(like.dtype, torch.float32)
-    sizes = torch.tensor([(1 / w, 1 / h) for h, w in shapes], dtype=dtype, device=like.device)
+    sizes = constant(tuple((1 / w, 1 / h) for h, w in shapes), dtype, like.device)
     return sizes.view(1, 1, len(shapes), 1, 2)
 
 

@@ -24,7 +24,7 @@ from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
-from pave_ros.models.layers import EncoderLayer
+from pave_ros.models.layers import EncoderLayer, constant
 from pave_ros.models.pyramid import WIDTH, HighResolution, HighResolutionLateral, TopDown
 from pave_ros.models.swin import LARGE, OutputNorms, Swin
 
@@ -139,7 +139,7 @@ class QueryPose(PoseModel):
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
         maps = self.pyramid(self.norms(self.backbone(padded)))
-        size = torch.tensor([width, height], dtype=torch.float32, device=images.device)
+        size = constant((width, height), torch.float32, images.device)
         return (*maps, size.expand(images.shape[0], -1))
 
     def decode(self, window: Sequence[Features]) -> dict[str, Tensor]:

@@ -1,0 +1,211 @@
+"""What can be known about running on CUDA without a GPU: nothing waits, recordings are trusted only if they agree, and
+pictures prepared by torch are those that OpenCV prepares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pave_ros import Estimator, models
+from pave_ros.checkpoints import loading
+from pave_ros.engines import cuda_graphs, open_file
+from pave_ros.engines.cuda_graphs import Recorded
+from pave_ros.engines.pytorch import PyTorchEngine, prepared
+from pave_ros.engines.switching import SwitchingEngine
+from pave_ros.frames import Image as Picture
+from pave_ros.models import layers
+from pave_ros.models.base import Features, PoseModel
+from pave_ros.models.info import ModelInfo
+from pave_ros.preprocessing import network_input
+from pave_ros.synthetic import Scene
+
+
+class Waiting(TorchDispatchMode):
+    """Notes which operations would wait for the GPU: those that bring a number to the processor, or to the GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        devices = {value.device.type for value in tree_leaves((args, kwargs, result)) if isinstance(value, Tensor)}
+        moves = func is torch.ops.aten._to_copy.default and len(devices) > 1
+        if moves or any(name in str(func) for name in ("_local_scalar_dense", "nonzero", "masked_select")):
+            self.found.append(str(func))
+        return result
+
+
+class Both(nn.Module):
+    """A picture to the raw outputs."""
+
+    def __init__(self, model: PoseModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.model.decode([self.model.encode(images)] * self.model.info.window)
+
+
+@pytest.fixture
+def no_kept_constants() -> Iterator[None]:
+    """Constants of a made-up GPU are of no use to others."""
+    layers._kept.cache_clear()
+    yield
+    layers._kept.cache_clear()
+
+
+@pytest.mark.usefixtures("no_kept_constants")
+@pytest.mark.parametrize(
+    "name",
+    ["detrpose_n", "pavenet_r50", "pavenet_petr_r50", "tarvitpose_s", "poet_r50", "querypose_r50", "centernet_lite",
+     "simplebaseline_lite"],
+)  # fmt: skip
+def test_nothing_in_the_networks_waits_for_the_gpu(name: str) -> None:
+    """So they can be recorded as CUDA graphs. Tensors on a GPU that there is not have shapes and no numbers."""
+    network = Both(models.create(name).eval().fuse())
+    fake = FakeTensorMode()
+    with fake, torch.no_grad():
+        state = {
+            key: fake.from_tensor(value).to("cuda")
+            for key, value in [*network.named_parameters(), *network.named_buffers()]
+        }
+        images = torch.rand(1, 3, 192, 256, device="cuda")
+        functional_call(network, state, (images,))  # The first time, constants go there.
+        with Waiting() as waiting:
+            outputs = functional_call(network, state, (images,))
+    assert {value.device.type for value in outputs.values()} == {"cuda"}
+    assert not waiting.found
+
+
+# --- recordings ---------------------------------------------------------------------------------------------------
+
+
+def doubled(values: Tensor) -> tuple[Tensor, ...]:
+    return (2 * values,)
+
+
+def recorder(made: list[tuple[int, ...]], wrong: float = 0.0) -> Callable[..., Any]:
+    """Stands for CUDA: a recording that is a function."""
+
+    def record(function: cuda_graphs.Function, inputs: Sequence[Tensor]) -> cuda_graphs.Function:
+        made.append(tuple(inputs[0].shape))
+        if inputs[0].numel() == 13:
+            raise RuntimeError("operation not permitted when stream is capturing\nCompile with ...")
+        return lambda *values: tuple(value + wrong for value in function(*values))
+
+    return record
+
+
+def test_each_shape_is_recorded_once() -> None:
+    made: list[tuple[int, ...]] = []
+    function = Recorded(doubled, recorder(made))
+    for size in (3, 4, 3):
+        torch.testing.assert_close(function(torch.ones(size))[0], torch.full((size,), 2.0))
+    assert made == [(3,), (4,)]
+    for size in range(20, 20 + cuda_graphs.MOST):
+        assert function(torch.ones(size))[0].sum() == 2 * size
+    assert len(made) == cuda_graphs.MOST, "and no more of them than so"
+
+
+@pytest.mark.parametrize(("size", "wrong", "reason"), [(13, 0.0, "not permitted"), (4, 0.5, "other numbers")])
+def test_what_cannot_be_recorded_is_computed(
+    size: int, wrong: float, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[tuple[int, ...]] = []
+    function = Recorded(doubled, recorder(made, wrong))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            torch.testing.assert_close(function(torch.ones(size))[0], torch.full((size,), 2.0))
+    assert len(caplog.messages) == 1 and reason in caplog.messages[0]
+    assert len(made) == 1
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def picture() -> Picture:
+    return Scene(seed=8, width=640, height=480).frame(60).image
+
+
+def grey_levels(found: Tensor, expected: np.ndarray[Any, Any], info: ModelInfo) -> float:
+    """The largest difference of two normalised pictures, of 255."""
+    assert found.shape == expected.shape
+    return float((np.abs(found.numpy() - expected) * 255 * np.asarray(info.std).reshape(3, 1, 1)).max())
+
+
+@pytest.mark.parametrize(("name", "bound"), [("detrpose_n", 1.001), ("centernet_lite", 1.001), ("pavenet_r50", 0.01)])
+@pytest.mark.parametrize("bgr", [False, True])
+def test_torch_enlarges_pictures_as_opencv_does(name: str, bound: float, bgr: bool, picture: Picture) -> None:
+    """To a grey level where both round, and where nothing is rounded much nearer; PAVE-Net's are shrunk so as well."""
+    info = models.create(name).info
+    image = picture if name.startswith("pavenet") else cv2.resize(picture, (200, 150))
+    assert grey_levels(prepared(torch.from_numpy(image), info, bgr), network_input(image, info, bgr), info) < bound
+
+
+def test_torch_shrinks_pictures_as_pillow_does(picture: Picture) -> None:
+    """And so as published."""
+    info = models.create("centernet_lite").info
+    height, width = info.input_size
+    shrunk = np.asarray(PIL.Image.fromarray(picture).resize((width, height), PIL.Image.Resampling.BILINEAR))
+    assert grey_levels(prepared(torch.from_numpy(picture), info), network_input(shrunk, info), info) < 1.001
+
+
+def test_people_are_the_same_in_pictures_that_torch_prepares(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    estimator = Estimator(device="cpu", engine="pytorch")
+    expected = estimator(picture)
+    calls = []
+
+    def as_on_cuda(engine: PyTorchEngine, image: Picture, bgr: bool = False) -> Features:
+        calls.append(bgr)
+        return engine.encode(prepared(torch.from_numpy(image), engine.info, bgr).numpy())
+
+    monkeypatch.setattr(PyTorchEngine, "encode_picture", as_on_cuda)
+    found = estimator(picture)
+    assert calls and len(found) == len(expected) > 0
+    # It finds the people in the prepared picture; their crops are cut on the processor.
+    apart = np.abs(found.keypoints[..., :2] - expected.keypoints[..., :2])[expected.keypoints[..., 2] > 0.5]
+    assert np.median(apart) < 1
+
+
+# --- compiled -----------------------------------------------------------------------------------------------------
+
+
+def test_a_compiled_network_takes_over_once_it_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile stands back here, for it takes minutes: what it is given is called as it is."""
+    compiled = []
+
+    def compile(function: Any) -> Any:
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile)
+    weights = tmp_path / "weights.safetensors"
+    loading.save(models.create("simplebaseline_lite"), weights)
+    plain = open_file(weights, "simplebaseline_lite", "pytorch", "cpu")
+    engine = open_file(weights, "simplebaseline_lite", "pytorch_compiled", "cpu", background=True)
+    assert isinstance(engine, SwitchingEngine)
+    images = np.random.default_rng(0).random((1, 3, 192, 160), np.float32)
+    expected = plain.decode([plain.encode(images)])["heatmaps"]
+    deadline = monotonic() + 60
+    while engine.name == "pytorch" and monotonic() < deadline:
+        np.testing.assert_allclose(engine.decode([engine.encode(images)])["heatmaps"], expected, atol=1e-5)
+    assert engine.name == "pytorch_compiled"
+    assert sorted(compiled) == ["_decoded", "_encoded"]
+    np.testing.assert_allclose(engine.decode([engine.encode(images)])["heatmaps"], expected, atol=1e-5)
+    assert "taken over" in engine.status
