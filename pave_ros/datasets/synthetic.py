@@ -15,6 +15,7 @@ from pave_ros.synthetic import Scene, SyntheticFrame
 
 # Seeds of the scenes of each split; training and validation never share a scene.
 SEEDS = {"train": 0, "val": 1_000_000, "test": 2_000_000}
+BACKS_FROM = 500_000  # Of those of a split, the scenes from here on are such in which people turn their backs.
 FEWEST_SEEN = 3  # people with fewer visible keypoints count neither way: nobody would annotate them
 
 
@@ -26,19 +27,26 @@ class SyntheticDataset(Dataset):
         scenes: number of scenes, each of a place, a camera and people of its own, with one to six people at once.
         frames: pictures of each scene, one and a half seconds apart.
         width, height: of the pictures, pixels.
+        backs: see `Scene`; scenes in which it is not 0 are others.
     """
 
     STEP = 45  # frames between two pictures of a scene
 
     def __init__(
-        self, split: str = "val", scenes: int = 50, frames: int = 4, width: int = 640, height: int = 480
+        self,
+        split: str = "val",
+        scenes: int = 50,
+        frames: int = 4,
+        width: int = 640,
+        height: int = 480,
+        backs: float = 0.0,
     ) -> None:
         if split not in SEEDS:
             raise DatasetError(f"the synthetic scene has no split {split!r}; it has {', '.join(SEEDS)}")
         self._numbers = range(scenes * frames)
         super().__init__("synthetic", skeletons.get("coco17"), len(self._numbers), range(scenes * frames))
-        self._seed = SEEDS[split]
-        self._frames, self._size = frames, (width, height)
+        self._seed = SEEDS[split] + bool(backs) * BACKS_FROM
+        self._frames, self._drawing = frames, (width, height, backs)
 
     def _sample(self, index: int) -> Sample:
         return self._drawn(*self._place_of(index))
@@ -60,7 +68,7 @@ class SyntheticDataset(Dataset):
         return self._seed + scene, number * self.STEP
 
     def _drawn(self, seed: int, number: int) -> Sample:
-        frame = _frame(seed, *self._size, number)
+        frame = _frame(seed, *self._drawing, number)
         keypoints = np.dstack([frame.persons.keypoints[..., :2], frame.visibility])
         labels = Labels.from_keypoints(
             np.nan_to_num(keypoints),
@@ -70,19 +78,19 @@ class SyntheticDataset(Dataset):
             track_ids=frame.persons.track_ids,
             crowd=(frame.visibility == 2).sum(axis=1) < FEWEST_SEEN,
         )
-        read = partial(_image, seed, *self._size, number)
-        return Sample(f"{seed}/{number}", *self._size, labels, read, video=str(seed), frame=number)
+        read = partial(_image, seed, *self._drawing, number)
+        return Sample(f"{seed}/{number}", *self._drawing[:2], labels, read, video=str(seed), frame=number)
 
 
 @lru_cache(maxsize=2)  # a scene takes a second to build, its frames a fraction of that
-def _scene(seed: int, width: int, height: int) -> Scene:
-    return Scene(seed=seed, width=width, height=height, persons=1 + seed % 6)
+def _scene(seed: int, width: int, height: int, backs: float) -> Scene:
+    return Scene(seed=seed, width=width, height=height, persons=1 + seed % 6, backs=backs)
 
 
 @lru_cache(maxsize=16)
-def _frame(seed: int, width: int, height: int, number: int) -> SyntheticFrame:
-    return _scene(seed, width, height).frame(number)
+def _frame(seed: int, width: int, height: int, backs: float, number: int) -> SyntheticFrame:
+    return _scene(seed, width, height, backs).frame(number)
 
 
-def _image(seed: int, width: int, height: int, number: int) -> Image:
-    return _frame(seed, width, height, number).image.copy()
+def _image(seed: int, width: int, height: int, backs: float, number: int) -> Image:
+    return _frame(seed, width, height, backs, number).image.copy()

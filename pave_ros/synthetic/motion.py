@@ -225,12 +225,13 @@ def _rest(t: float, m: Manner) -> Upper:
 @dataclass(frozen=True)
 class Station:
     """A place where somebody may stop: (x, z) on the ground in metres, and a seat height if one can sit there,
-    looking to `yaw`."""
+    looking to `yaw`; who stands there looks mostly towards the camera, or away from it."""
 
     x: float
     z: float
     seat: float = 0.0
     yaw: float = 0.0
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -337,7 +338,7 @@ class Visit:
         while seconds > 1.5:
             if rng.random() < 0.75:
                 self._turn(
-                    float(np.clip(rng.normal(0, 0.9), -np.pi, np.pi))
+                    np.pi * station.away + float(np.clip(rng.normal(0, 0.9), -np.pi, np.pi))
                     if rng.random() < 0.75
                     else rng.uniform(-np.pi, np.pi)
                 )

@@ -70,6 +70,7 @@ class Scene:
         blur: share of the time between two frames during which the shutter is open, 0..1; 0 for no motion blur.
         noise: standard deviation of the sensor's noise, grey levels of 255.
         quality: 1, or 2 to draw people at twice the size and reduce them: cleaner edges, half the speed.
+        backs: share of the places where people stop at which they turn their back on the camera, 0..1.
 
     Raises:
         ValueError: an argument out of range.
@@ -87,6 +88,7 @@ class Scene:
         blur: float = 0.4,
         noise: float = 2.0,
         quality: int = 1,
+        backs: float = 0.0,
     ) -> None:
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, not {seed}")
@@ -105,10 +107,12 @@ class Scene:
         self.seed, self.width, self.height, self.persons, self.rate = seed, width, height, persons, float(rate)
         if quality not in (1, 2):
             raise ValueError(f"quality must be 1 or 2, not {quality}")
+        if not 0 <= backs <= 1:
+            raise ValueError(f"backs must lie between 0 and 1, not {backs}")
         self.blur, self.noise, self.quality = blur, noise, quality
         rng = np.random.default_rng([seed, 1])
         self.kind = kind or str(rng.choice(place.KINDS))
-        self._lanes(rng)
+        self._lanes(rng, backs)
         self._place = place.build(rng, self.kind, self._back, [s for s in self._stations if s.seat], self._fronts(rng))
         self._backdrop = place.draw(self._place, self.camera, rng, quality)
         self._expose(rng)
@@ -119,7 +123,7 @@ class Scene:
         self._person = lru_cache(maxsize=2 * persons + 2)(self._make_person)
         self._visit = lru_cache(maxsize=2 * persons + 2)(self._make_visit)
 
-    def _lanes(self, rng: Rng) -> None:
+    def _lanes(self, rng: Rng, backs: float) -> None:
         """Choose the camera, and a lane on the ground for every slot, so that people do not walk into each other."""
         view = rng.uniform(0.85, 1.25)
         height = float(np.clip(rng.normal(1.55, 0.45), 0.7, 3.2))
@@ -144,12 +148,13 @@ class Scene:
         )
         half = self.width / 2 / self.camera.focal
         self._stations: list[Station] = []
-        for depth in depths[: self.persons]:
+        turned = np.random.default_rng([self.seed, 7]).random(self.persons) < backs
+        for depth, away in zip(depths[: self.persons], turned, strict=True):
             x = rng.uniform(-0.75, 0.75) * half * depth
             seat = 0.45 if rng.random() < 0.2 else 0.0
-            yaw = rng.uniform(-1.1, 1.1)
+            yaw = rng.uniform(-1.1, 1.1) + np.pi * away
             at = self._at(float(depth), float(x))
-            self._stations.append(Station(*at, seat, yaw))
+            self._stations.append(Station(*at, seat, yaw, bool(away)))
 
     def _at(self, depth: float, along: float) -> tuple[float, float]:
         """(x, z) of a point `along` metres to the right on the lane at some depth; lanes are tilted."""

@@ -28,6 +28,7 @@ from pave_ros.training.teacher import Completion, Teacher, recalled, watch
 SPLITS = ("train", "val")
 JHMDB_STRIDE = 3  # every third frame of its videos: neighbouring ones are nearly the same picture
 SYNTHETIC_SIZES = ((640, 480), (640, 360), (480, 640))
+BACKS = 0.8  # Share of people who turn their back on the camera in `synthetic_backs`; real data sets have few of them.
 # Longest side, in pixels, at which the teacher first sees a data set; its pictures differ in resolution.
 TEACHER_SIZES = {"lspet": 256, "jhmdb": 320, "coco": 512}
 ANIMALS = {"macaque", "ap10k"}  # The teacher knows people only.
@@ -72,13 +73,13 @@ def jhmdb_masks(root: Path) -> Masks:
     return mask
 
 
-def synthetic_pictures(scenes: int, split: str) -> Iterator[Picture]:
-    """Pictures of the synthetic scene in several shapes, four of each of `scenes` scenes."""
+def synthetic_pictures(scenes: int, split: str, backs: float = 0.0) -> Iterator[Picture]:
+    """Pictures of the synthetic scene in several shapes, four of each of `scenes` scenes; `backs` as of `Scene`."""
     from pave_ros.datasets.synthetic import SyntheticDataset
 
     each = -(-scenes // len(SYNTHETIC_SIZES))
     for width, height in SYNTHETIC_SIZES:
-        yield from pictures_of(SyntheticDataset(split, scenes=each, width=width, height=height), split)
+        yield from pictures_of(SyntheticDataset(split, each, width=width, height=height, backs=backs), split)
 
 
 def store_of(folder: Path, name: str, pictures: Callable[[], Iterable[Picture]]) -> PictureStore:
@@ -111,9 +112,9 @@ def _opened(name: str, root: Path) -> Iterator[Picture]:
         yield from pictures_of(open_dataset(name, root, split), split, JHMDB_STRIDE, masks)
 
 
-def _drawn(scenes: int) -> Iterator[Picture]:
+def _drawn(scenes: int, backs: float) -> Iterator[Picture]:
     for split, count in zip(SPLITS, (scenes, max(scenes // 20, 3)), strict=True):
-        yield from synthetic_pictures(count, split)
+        yield from synthetic_pictures(count, split, backs)
 
 
 def prepare(
@@ -127,6 +128,7 @@ def prepare(
     macaque: Annotated[Path | None, typer.Option(help="Folder of MacaquePose, or its annotation file.")] = None,
     ap10k: Annotated[Path | None, typer.Option(help="Folder of AP-10K, or its annotation file.")] = None,
     scenes: Annotated[int, typer.Option(help="Scenes of the synthetic source, four pictures each.")] = 0,
+    back_scenes: Annotated[int, typer.Option(help="Scenes of the source synthetic_backs, four pictures each.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads of the teacher, 0 for all.")] = 0,
 ) -> None:
     """Write the pictures and labels that training reads; with a teacher, the labels completed."""
@@ -137,7 +139,9 @@ def prepare(
             if teacher is not None and name not in ANIMALS:
                 complete(cache, store, teacher, Completion(), threads)
     if scenes:
-        store_of(cache, "synthetic", partial(_drawn, scenes))
+        store_of(cache, "synthetic", partial(_drawn, scenes, 0.0))
+    if back_scenes:
+        store_of(cache, "synthetic_backs", partial(_drawn, back_scenes, BACKS))
 
 
 if __name__ == "__main__":
