@@ -35,6 +35,8 @@ class Style:
         power: that scores are raised to, which brings the one from which people are shown to that of the other models.
         follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
             not, as published.
+        whole: where no box is certain, the whole picture is looked at first, and then a box of this score around
+            whoever fills it; for networks that can tell that nobody is there. 0 does not, as published.
     """
 
     udp: bool
@@ -44,6 +46,7 @@ class Style:
     same: float = 2.0
     power: float = 1.0
     follow: float = 0.0
+    whole: float = 0.0
 
 
 # System -> style. DARK's filter fits the deviation of the targets: 3 in TAR-ViTPose, 2 in ViTPose, 1.5 in ours.
@@ -51,7 +54,7 @@ STYLES = {
     "tarvitpose": Style(udp=False, blur=17, decoding="quarter"),
     "vitpose": Style(udp=True, blur=11, decoding="dark"),
     "simplebaseline": Style(
-        udp=True, blur=7, decoding="dark", detector="centernet_lite", same=0.6, power=0.6, follow=0.8
+        udp=True, blur=7, decoding="dark", detector="centernet_lite", same=0.6, power=0.6, follow=0.8, whole=0.7
     ),
 }
 DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.

@@ -30,6 +30,8 @@ from pave_ros.tracking import overlap
 Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
 SAME_PERSON = 0.3  # Overlap of two boxes in frames that follow each other.
 SAME_BOX = 0.5  # Overlap from which a box makes another needless.
+CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
+APART = 0.1  # Overlap of boxes up to which they may be of two people.
 SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints show where; so many have to.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
@@ -76,12 +78,14 @@ class _Seen:
         boxes: (4,) of every crop that was encoded: of the boxes found, then of people followed from other frames.
         features: of every crop.
         people: around the keypoints of the people who came of it, with the scores of their boxes.
+        supposed: (0 or 1, 4) the box around whoever fills the picture, where no box is certain.
     """
 
     found: Boxes
     boxes: list[Floats] = field(default_factory=list)
     features: list[Views] = field(default_factory=list)
     people: Boxes | None = None
+    supposed: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     @property
     def nbytes(self) -> int:
@@ -132,17 +136,25 @@ class TopDown:
         if self.follows:
             self._seen(middle, max_persons, before)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
-        keypoints = np.zeros((0, len(self._mirror), 3), np.float32)
-        if len(found):
-            places = crops.crop_boxes(found.boxes, self._size)
-            keypoints = crops.keypoints_in(self._heatmaps(features), places, self._style, self._decoding)
-        keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
+        keypoints = self._keypoints(features, found)
         scores = keypoints[..., 2].mean(1)
-        kept = distinct(keypoints, scores, found.boxes, self._skeleton, self._style.same)
+        kept = self._kept(keypoints, scores, found.boxes, middle)
         if self.follows:
             sure = kept[scores[kept] >= SURE]
             middle.features.people = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
+
+    def _kept(self, keypoints: Floats, scores: Floats, boxes: Floats, frame: Frame) -> Ints:
+        """Which of the people are left, best first: everybody once, and who is only supposed where nobody else is."""
+        guess = np.zeros(len(boxes), bool)
+        if isinstance(frame.features, _Seen):
+            guess = (boxes[:, None] == frame.features.supposed).all(-1).any(1)
+        # A box that was found fits better.
+        kept = distinct(keypoints, scores - guess, boxes, self._skeleton, self._style.same)
+        sure = kept[~guess[kept] & (scores[kept] >= SURE)]
+        needless = guess[kept] & (overlap(boxes[kept], boxes[sure]) > APART).any(1)
+        kept = kept[~needless]
+        return kept[np.argsort(-scores[kept], kind="stable")]
 
     # --- where people are -----------------------------------------------------------------------------------------
 
@@ -176,13 +188,32 @@ class TopDown:
         the frame before, as far as they are others. Boxes that come with a frame are all there is."""
         if not isinstance(frame.features, _Seen):
             found = self._boxes(frame, most)
-            if before is not None and frame.boxes is None and same_size(before, frame):
-                people = before.features.people if isinstance(before.features, _Seen) else None
-                if people is not None:
-                    found = joined(found, people, self._style.follow).best(self.options.box_threshold, most)
-            frame.features = _Seen(found)
+            supposed = Boxes.of(np.zeros((0, 4)))
+            if frame.boxes is None:
+                if self._style.whole and not (found.scores >= CERTAIN).any():
+                    supposed = self._at_large(frame)
+                found = joined(self._with_people(found, frame, before), supposed, 1.0)
+                found = found.best(self.options.box_threshold, most)
+            frame.features = _Seen(found, supposed=supposed.boxes)
             self._add(frame.features, frame, found.boxes)
         return frame.features
+
+    def _with_people(self, found: Boxes, frame: Frame, before: Frame | None) -> Boxes:
+        """The boxes that were found, and those where people were a frame before."""
+        if before is None or not same_size(before, frame) or not isinstance(before.features, _Seen):
+            return found
+        people = before.features.people
+        return found if people is None else joined(found, people, self._style.follow)
+
+    def _at_large(self, frame: Frame) -> Boxes:
+        """The box around whom the network sees in the whole picture, if it is sure that somebody is there."""
+        assert frame.image is not None
+        height, width = frame.image.shape[:2]
+        whole = Boxes.of([[0, 0, width, height]])
+        keypoints = self._keypoints([self._encode(frame, whole.boxes)] * self.window, whole)
+        if keypoints[..., 2].mean() < SURE:
+            return Boxes.of(np.zeros((0, 4)))
+        return Boxes.of(around_keypoints(keypoints), [self._style.whole])
 
     def _boxes(self, frame: Frame, most: int) -> Boxes:
         boxes = frame.boxes
@@ -226,6 +257,15 @@ class TopDown:
     def _in_parts(self, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> list[Any]:
         parts = [inputs[i : i + TOGETHER] for i in range(0, len(inputs), TOGETHER)]
         return [features for part in parts for features in self._engine.split(self._engine.encode(part))]
+
+    def _keypoints(self, window: Sequence[list[Views]], found: Boxes) -> Floats:
+        """(N, K, 3) of x, y, score of the people in N boxes, from their features in each frame of the window."""
+        if not len(found):
+            return np.zeros((0, len(self._mirror), 3), np.float32)
+        places = crops.crop_boxes(found.boxes, self._size)
+        keypoints = crops.keypoints_in(self._heatmaps(window), places, self._style, self._decoding)
+        keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
+        return keypoints
 
     def _heatmaps(self, window: Sequence[list[Views]]) -> np.ndarray[Any, Any]:
         """(N, K, h, w) from the features of N people in each frame of the window."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pave_ros.training.sources import SourceError
 from pave_ros.training.target import Target
 
 SIZE = (12, 10)  # Cells, height and width, of the heatmaps of a crop of 48x40.
-PLAIN = CropSettings(shift=0, scale=0, degrees=0, turned=0, parts=0, beside=0, occluded=0)
+PLAIN = CropSettings(shift=0, scale=0, degrees=0, turned=0, parts=0, beside=0, occluded=0, far=0, empty=0)
 
 
 def target(points: torch.Tensor, labelled: torch.Tensor | None = None) -> Target:
@@ -95,7 +96,7 @@ def test_it_learns_a_crop_by_heart(cache: Path) -> None:
 
 
 def test_keypoints_lie_on_the_person_in_the_middle(cache: Path) -> None:
-    samples = TrainingCrops(CropSettings(parts=0, beside=0, occluded=0), mixture(cache))
+    samples = TrainingCrops(CropSettings(parts=0, beside=0, occluded=0, far=0, empty=0), mixture(cache))
     for number in range(20):
         image, keypoints = samples.crop(number)
         assert image.shape == (96, 128, 3) and keypoints.shape == (17, 3)
@@ -116,8 +117,23 @@ def test_mirroring_swaps_left_and_right(cache: Path) -> None:
     assert len(set(np.sign(left - right))) == 1
 
 
+def test_where_nobody_is_no_joint_is(cache: Path) -> None:
+    samples = TrainingCrops(CropSettings(empty=1), mixture(cache))
+    for number in range(8):
+        image, keypoints = samples.crop(number)
+        assert image.shape == (96, 128, 3)
+        assert (keypoints[:, 2] > 0).all() and (keypoints[:, :2] < 0).all()
+        assert shares(samples[number][1].keypoints, SIZE)[..., -1].eq(1).all(), "all of it is nowhere"
+
+
+def test_a_person_who_is_far_is_small(cache: Path) -> None:
+    near, far = (TrainingCrops(replace(PLAIN, far=chance), mixture(cache)) for chance in (0, 1))
+    heights = np.array([[np.ptp(samples.crop(n)[1][:, 1]) for n in range(12)] for samples in (near, far)])
+    assert (heights[1] < heights[0] + 1).all() and (heights[1] < 0.7 * heights[0]).any()
+
+
 def test_a_part_of_a_person_shows_the_rest_as_nowhere(cache: Path) -> None:
-    samples = TrainingCrops(CropSettings(parts=1, shift=0, scale=0, turned=0), mixture(cache))
+    samples = TrainingCrops(CropSettings(parts=1, shift=0, scale=0, turned=0, far=0, empty=0), mixture(cache))
     outside = []
     for number in range(30):
         _, one = samples[number]

@@ -58,10 +58,10 @@ class Brightness(Engine):
 NAMES = ["nose"] * 3 + ["left", "right"] * 7
 
 
-def scene(x: float, y: float, level: int = 255) -> Image:
+def scene(x: float, y: float, level: int = 255, size: float = 8.0) -> Image:
     """A dark picture with a soft white spot whose centre is at (x, y), counted from the middle of the first pixel."""
     yy, xx = np.mgrid[:480, :640]
-    spot = level * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * 8.0**2))
+    spot = level * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * size**2))
     return np.repeat(spot.astype(np.uint8)[..., None], 3, 2)
 
 
@@ -343,3 +343,52 @@ def test_a_person_whom_the_detector_misses_is_followed(
         other = Frame(stamp=9, image=np.zeros((100, 100, 3), np.uint8))
         found_there = top_down.estimate([other], 20, frames[1])
         assert len(found_there) == 1, "pictures of another size have nothing in common: just who is detected"
+
+
+class Blind:
+    """A detector that is sure of nobody."""
+
+    name = "blind"
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        return Boxes.of([[10, 10, 60, 60]], [0.25])
+
+
+def test_where_nobody_is_found_whoever_fills_the_picture_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = replace(crops.STYLES["vitpose"], follow=0.8, whole=0.7, same=0.5)
+    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    engine = Spread(info)
+    top_down = TopDown(engine, Blind())
+    person = scene(295.0, 210.0, size=80)
+    found = top_down.estimate([Frame(stamp=0, image=person)], 20)
+    assert engine.encoded == [1, 2], "the whole picture, then the weak box and that of whom it shows"
+    x, y, width, height = found.boxes[0]
+    assert (x + width / 2, y + height / 2) == pytest.approx((295, 210), abs=60) and width < 400 > height
+    assert found.scores[0] > 0.3 and found.scores[1:].max(initial=0) < 0.3
+
+    engine.encoded.clear()
+    assert top_down.estimate([Frame(stamp=0, image=person * 0)], 20).scores.max() < 0.1
+    assert engine.encoded == [1, 1], "nobody is seen in the whole picture, and only the weak box is left"
+
+    engine.encoded.clear()
+    given = Frame(stamp=0, image=person, boxes=Boxes.of(np.zeros((0, 4))))
+    assert len(top_down.estimate([given], 20)) == 0 and not engine.encoded, "boxes that are given are all there is"
+
+
+class Slight:
+    """A detector that is not certain of the person whom it finds."""
+
+    name = "slight"
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        return Boxes.of([[180, 100, 230, 220]], [0.45])
+
+
+def test_whom_a_found_box_shows_is_not_supposed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = replace(crops.STYLES["vitpose"], whole=0.7, same=0.5)
+    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    found = TopDown(Spread(info), Slight()).estimate([Frame(stamp=0, image=scene(295.0, 210.0, size=80))], 20)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.boxes[0], [180, 100, 230, 220])

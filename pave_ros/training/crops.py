@@ -21,7 +21,7 @@ from pave_ros.frames import Image
 from pave_ros.persons import Floats
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Rng
-from pave_ros.training.sources import Mixture, TrainingScenes, check_names
+from pave_ros.training.sources import Mixture, TrainingScenes, check_names, without_people
 from pave_ros.training.store import Picture
 from pave_ros.training.target import Target
 
@@ -41,6 +41,8 @@ class CropSettings:
         parts: chance that the camera sees only a part of the person, such as head and shoulders.
         beside: chance of somebody else pasted at the side.
         occluded: chance of things in front.
+        far: chance that the crop shows up to two and a half times as much, as where nobody has found a closer box.
+        empty: chance that nobody is there: what finds boxes errs, and the network has to say so.
     """
 
     shift: float = 0.06
@@ -50,11 +52,14 @@ class CropSettings:
     parts: float = 0.3
     beside: float = 0.25
     occluded: float = 0.3
+    far: float = 0.1
+    empty: float = 0.1
 
 
 class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
-    """Samples (3, H, W) uint8 RGB with a `Target` of one person, whose labelled keypoints may lie out of the crop: 0 is
-    the centre of its first pixel and 1 that of its last, as UDP counts. Any number from 0 on has its own sample.
+    """Samples (3, H, W) uint8 RGB with a `Target` of one person, whose labelled keypoints may lie out of the crop, and
+    all do where nobody is there: 0 is the centre of its first pixel and 1 that of its last, as UDP counts. Any number
+    from 0 on has its own sample.
 
     Args:
         settings: how crops are varied.
@@ -90,6 +95,8 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         """The picture (H, W, 3) uint8 RGB of this number, and the keypoints (K, 3) of its person in its pixels; the
         third number is above zero where they are labelled."""
         rng = np.random.default_rng((self.mixture.seed, number))
+        if rng.random() < self.settings.empty:
+            return self._nobody(rng)
         picture, keypoints = self._person(rng)
         image = picture.image
         known = keypoints[:, 2] > 0
@@ -116,6 +123,23 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
             if worth.any():
                 return picture, people.keypoints[rng.choice(np.flatnonzero(worth))]
 
+    def _nobody(self, rng: Rng) -> tuple[Image, Floats]:
+        """A crop of a place where nobody is, and keypoints that are known to be elsewhere."""
+        people = True
+        while people:
+            picture = self._scenes.draw(rng)
+            (image,), (labels,) = without_people(picture.image, picture.labels, rng)
+            people = len(labels) > 0
+        height, width = image.shape[:2]
+        size = np.array([width, height]) * rng.uniform(0.3, 1.0, 2)
+        box = np.concatenate((rng.uniform(0, 1, 2) * ((width, height) - size), size)).astype(np.float32)
+        crop = crops.crop_boxes(box[None], self.mixture.size)[0]
+        crop[2:] *= rng.uniform(0.4, 1.0)  # so that the picture's border, black beyond, is not what tells
+        image = np.asarray(cv2.warpAffine(image, crops.matrix(crop, self.mixture.size, udp=True), self.mixture.size))
+        elsewhere = np.full((len(self._mirror), 3), -1e3, np.float32)
+        elsewhere[:, 2] = 1
+        return augment.filmed([image], rng)[0], elsewhere
+
     def _matrix(self, points: Floats, rng: Rng) -> Floats:
         """(2, 3) from the picture to the crop around the points (N, 2), about as a detector would place it."""
         settings = self.settings
@@ -124,6 +148,8 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         box[:2] += settings.shift * rng.standard_normal(2) * extent
         crop = crops.crop_boxes(box[None].astype(np.float32), self.mixture.size)[0]
         crop[2:] *= np.exp(settings.scale * np.clip(rng.standard_normal(), -2, 2))
+        if rng.random() < settings.far:
+            crop[2:] *= rng.uniform(1.0, 2.5)
         turn = settings.degrees * rng.standard_normal() if rng.random() < settings.turned else 0.0
         return np.asarray(crops.matrix(crop, self.mixture.size, udp=True, rotation=turn))
 
