@@ -35,8 +35,9 @@ class Style:
         power: that scores are raised to, which brings the one from which people are shown to that of the other models.
         follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
             not, as published.
-        whole: where no box is certain, the whole picture is looked at first, and then a box of this score around
-            whoever fills it; for networks that can tell that nobody is there. 0 does not, as published.
+        whole: where no box is certain, or shows somebody of the frame before, the whole picture is looked at first, and
+            then a box of this score around whoever fills it; for networks that can tell that nobody is there. 0 does
+            not, as published.
     """
 
     udp: bool

@@ -190,20 +190,22 @@ class TopDown:
             found = self._boxes(frame, most)
             supposed = Boxes.of(np.zeros((0, 4)))
             if frame.boxes is None:
-                if self._style.whole and not (found.scores >= CERTAIN).any():
+                people = self._people(frame, before)
+                shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
+                if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
                     supposed = self._at_large(frame)
-                found = joined(self._with_people(found, frame, before), supposed, 1.0)
+                found = joined(joined(found, people, self._style.follow), supposed, 1.0)
                 found = found.best(self.options.box_threshold, most)
             frame.features = _Seen(found, supposed=supposed.boxes)
             self._add(frame.features, frame, found.boxes)
         return frame.features
 
-    def _with_people(self, found: Boxes, frame: Frame, before: Frame | None) -> Boxes:
-        """The boxes that were found, and those where people were a frame before."""
+    @staticmethod
+    def _people(frame: Frame, before: Frame | None) -> Boxes:
+        """The people of the frame before, as far as it is known and like this one."""
         if before is None or not same_size(before, frame) or not isinstance(before.features, _Seen):
-            return found
-        people = before.features.people
-        return found if people is None else joined(found, people, self._style.follow)
+            return Boxes.of(np.zeros((0, 4)))
+        return before.features.people or Boxes.of(np.zeros((0, 4)))
 
     def _at_large(self, frame: Frame) -> Boxes:
         """The box around whom the network sees in the whole picture, if it is sure that somebody is there."""

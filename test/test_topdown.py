@@ -392,3 +392,20 @@ def test_whom_a_found_box_shows_is_not_supposed_again(monkeypatch: pytest.Monkey
     found = TopDown(Spread(info), Slight()).estimate([Frame(stamp=0, image=scene(295.0, 210.0, size=80))], 20)
     assert len(found) == 1
     np.testing.assert_allclose(found.boxes[0], [180, 100, 230, 220])
+
+
+def test_whom_the_detector_shows_again_needs_no_look_at_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = replace(crops.STYLES["vitpose"], follow=0.8, whole=0.7, same=0.5)
+    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    frames = [Frame(stamp=i, image=scene(295.0, 210.0, size=80)) for i in range(2)]
+    engine = Spread(info)
+    detector = Slight()
+    top_down = TopDown(engine, detector)
+    top_down.estimate(frames[:1], 20)
+    assert engine.encoded[0] == 1 and len(engine.encoded) == 2, "the whole picture first"
+    people = frames[0].features.people
+    assert len(people) == 1
+    monkeypatch.setattr(Slight, "__call__", lambda *_: Boxes.of(people.boxes, [0.45]))
+    top_down.estimate(frames[1:], 20, frames[0])
+    assert len(engine.encoded) == 3, "not again"
