@@ -369,7 +369,7 @@ class VideoWriter:
             check = cv2.VideoCapture(str(self._part))
         written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
-        if written != self.count:
+        if written < self.count:  # More than that, where Ctrl-C came between writing the last one and counting it.
             self.discard()
             raise VideoError(f"{self.path}: only {written} of {self.count} frames could be written; is the disk full?")
         self._part.replace(self.path)

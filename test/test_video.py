@@ -244,6 +244,19 @@ def test_writer_keeps_channel_order(tmp_path: Path) -> None:
         assert frame.image[..., 2].mean() > 150 > 50 > frame.image[..., 0].mean()
 
 
+def test_an_interrupt_between_writing_a_frame_and_counting_it_costs_nothing(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "a.mp4", 25) as writer:
+        for _ in range(3):
+            writer.write(np.zeros((64, 96, 3), np.uint8))
+        writer.count -= 1  # as Ctrl-C there leaves it
+    assert (tmp_path / "a.mp4").is_file()
+    with pytest.raises(VideoError, match="only 3 of 4 frames"), VideoWriter(tmp_path / "b.mp4", 25) as writer:
+        for _ in range(3):
+            writer.write(np.zeros((64, 96, 3), np.uint8))
+        writer.count += 1
+    assert not (tmp_path / "b.mp4").exists()
+
+
 def test_writer_is_atomic(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.mp4"
     with pytest.raises(RuntimeError, match="stop"), VideoWriter(path, 25) as writer:

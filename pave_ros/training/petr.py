@@ -1,6 +1,6 @@
 """What PETR learns (Shi et al., 2022), where PAVE-Net learns how it errs: distance, OKS, and heatmaps beside.
 
-The heatmaps are there in training alone, for what the finest map learns from them (section 3.4 of the paper).
+The heatmaps are there in training alone, for what the finest map learns from them (the paper's auxiliary task).
 """
 
 from __future__ import annotations
