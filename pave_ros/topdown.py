@@ -329,12 +329,18 @@ def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleto
         scores: (N,) of the people.
         boxes: (N, 4) of x, y, width, height.
         skeleton: keypoint layout.
-        same: object keypoint similarity from which two are one, over the keypoints that the worse of them is sure of.
+        same: object keypoint similarity from which two are one, over the keypoints that the worse of them is sure of;
+            also where their left and right are the other way round.
     """
     order = np.argsort(-scores, kind="stable")
     keypoints, sizes = keypoints[order], np.maximum(boxes[order, 2:].prod(1), 1.0)
     spread = 8 * np.asarray(skeleton.sigmas) ** 2 * sizes[:, None]
-    apart = np.square(keypoints[:, None, :, :2] - keypoints[:, :, :2]).sum(-1)
     certain = keypoints[..., 2]
-    alike = (np.exp(-apart / spread) * certain[:, None]).sum(-1) / np.maximum(certain.sum(1), 1e-6)[:, None]
-    return np.asarray(order[firsts(alike >= same)], np.int32)
+
+    def alike(others: Floats) -> Floats:
+        apart = np.square(keypoints[:, None, :, :2] - others[:, :, :2]).sum(-1)
+        similar = (np.exp(-apart / spread) * certain[:, None]).sum(-1) / np.maximum(certain.sum(1), 1e-6)[:, None]
+        return np.asarray(similar)
+
+    likeness = np.maximum(alike(keypoints), alike(keypoints[:, list(skeleton.mirror)]))
+    return np.asarray(order[firsts(likeness >= same)], np.int32)

@@ -277,6 +277,8 @@ def test_who_was_found_twice_or_in_part_is_one_person() -> None:
     coco = skeletons.get("coco17")
     assert distinct(keypoints, scores, boxes, coco, same=0.5).tolist() == [2, 3]
     assert distinct(keypoints, scores, boxes, coco, same=2.0).tolist() == [2, 0, 3, 1], "as published, all are kept"
+    turned = np.stack((whole, again[list(coco.mirror)]))
+    assert distinct(turned, scores[:2], boxes[:2], coco, same=0.5).tolist() == [0], "with left and right mixed up"
     nobody = distinct(keypoints[:0], scores[:0], boxes[:0], coco, same=0.5)
     assert nobody.tolist() == []
 
