@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pave_ros import crops, detection, engines, models, postprocessing, skeletons
 from pave_ros.checkpoints import files
@@ -13,6 +14,7 @@ from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame, Image, around
 from pave_ros.persons import Persons
+from pave_ros.preprocessing import check_image, network_input
 from pave_ros.skeletons import Skeleton
 from pave_ros.topdown import TopDown, TopDownOptions, is_top_down
 
@@ -170,12 +172,19 @@ class Estimator:
             return found[found.scores >= self.score_threshold]
         for frame in window:
             if frame.features is None and frame.image is not None:
-                frame.features = self._engine.encode_picture(frame.image, frame.bgr)
+                frame.features = self._encoded(frame.image, frame.bgr)
         outputs = self._engine.decode([frame.features for frame in window])
         height, width = asked.image.shape[:2]
         return postprocessing.persons(
             self._engine.info, outputs, (width, height), self.score_threshold, self.max_persons
         )
+
+    def _encoded(self, image: Image, bgr: bool) -> Any:
+        """What the encoder makes of a picture."""
+        if self._engine.prepares:
+            check_image(image)
+            return self._engine.encode_picture(image, bgr)
+        return self._engine.encode(network_input(image, self._engine.info, bgr))
 
     def video(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Persons]]:
         """Every frame of a video with its people, in order; a video model sees the frames behind each, too, so a

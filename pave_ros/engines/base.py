@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pave_ros.frames import Image
 from pave_ros.models.info import ModelInfo
-from pave_ros.preprocessing import network_input
 
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
@@ -31,6 +29,7 @@ class Engine(ABC):
         info: the model.
         reason: why this engine was taken.
         status: of a better one that is being built, for people to read; empty where none is.
+        prepares: whether it resizes and normalises pictures itself, where it computes: see `encode_picture`.
     """
 
     name: str
@@ -39,15 +38,16 @@ class Engine(ABC):
     info: ModelInfo
     reason: str = ""
     status: str = ""
+    prepares: bool = False
 
     @abstractmethod
     def encode(self, images: npt.NDArray[np.float32]) -> Any:
         """Features of one frame in the engine's own form, from a normalised RGB picture (1, 3, H, W); or of several
         pictures at once, see `split`."""
 
-    def encode_picture(self, image: Image, bgr: bool = False) -> Any:
-        """Features of one frame, from a picture (H, W, 3) uint8 as it comes from a camera, RGB unless `bgr`."""
-        return self.encode(network_input(image, self.info, bgr))
+    def encode_picture(self, image: npt.NDArray[np.uint8], bgr: bool = False) -> Any:
+        """Features of one frame, where it `prepares`: from a picture (H, W, 3) of a camera, RGB unless `bgr`."""
+        raise NotImplementedError(f"{self.name} takes pictures that are prepared")
 
     @abstractmethod
     def decode(self, window: Sequence[Any]) -> Outputs:

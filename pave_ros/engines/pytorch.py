@@ -19,11 +19,9 @@ from torch.nn import functional as F
 
 from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.engines.cuda_graphs import Function, Recorded
-from pave_ros.frames import Image
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.layers import constant
-from pave_ros.preprocessing import check_image, network_input
 
 # Precision -> (type of the weights, type for autocast). Autocast keeps coordinates and sums in float32.
 PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
@@ -101,11 +99,12 @@ class PyTorchEngine(Engine):
     def encode(self, images: npt.NDArray[np.float32]) -> Features:
         return self._encode(self._on_device(self._uploaded(images)))
 
+    @property
+    def prepares(self) -> bool:  # type: ignore[override]
+        return self._device.type == "cuda"
+
     @torch.inference_mode()
-    def encode_picture(self, image: Image, bgr: bool = False) -> Features:
-        if self._device.type == "cpu":
-            return self.encode(network_input(image, self.info, bgr))
-        check_image(image)
+    def encode_picture(self, image: npt.NDArray[np.uint8], bgr: bool = False) -> Features:
         return self._encode(self._on_device(prepared(self._uploaded(image), self.info, bgr)))
 
     def _uploaded(self, array: npt.NDArray[Any]) -> Tensor:

@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from pave_ros.engines.base import Engine, Outputs
-from pave_ros.frames import Image
-from pave_ros.preprocessing import network_input
 
 log = logging.getLogger(__name__)
 
@@ -86,9 +84,11 @@ class SwitchingEngine(Engine):
         kept = images if self._thread.is_alive() or self._next is not None else None
         return _Encoded(self._engine, self._engine.encode(images), kept)
 
-    def encode_picture(self, image: Image, bgr: bool = False) -> _Encoded:
-        if self.building:
-            return self.encode(network_input(image, self.info, bgr))
+    @property
+    def prepares(self) -> bool:  # type: ignore[override]
+        return self._engine.prepares and not self.building
+
+    def encode_picture(self, image: npt.NDArray[np.uint8], bgr: bool = False) -> _Encoded:
         return _Encoded(self._engine, self._engine.encode_picture(image, bgr), None)
 
     def decode(self, window: Sequence[_Encoded]) -> Outputs:
