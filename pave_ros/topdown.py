@@ -69,6 +69,9 @@ def is_top_down(system: str) -> bool:
     return system in crops.STYLES
 
 
+NOBODY = Boxes.of([])
+
+
 @dataclass
 class _Seen:
     """What is known of a frame, kept with it.
@@ -78,14 +81,14 @@ class _Seen:
         boxes: (4,) of every crop that was encoded: of the boxes found, then of people followed from other frames.
         features: of every crop.
         people: around the keypoints of the people who came of it, with the scores of their boxes.
-        supposed: (0 or 1, 4) the box around whoever fills the picture, where no box is certain.
+        supposed: the box around whoever fills the picture, where no box is certain.
     """
 
     found: Boxes
     boxes: list[Floats] = field(default_factory=list)
     features: list[Views] = field(default_factory=list)
-    people: Boxes | None = None
-    supposed: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    people: Boxes = NOBODY
+    supposed: Boxes = NOBODY
 
     @property
     def nbytes(self) -> int:
@@ -148,7 +151,7 @@ class TopDown:
         """Which of the people are left, best first: everybody once, and who is only supposed where nobody else is."""
         guess = np.zeros(len(boxes), bool)
         if isinstance(frame.features, _Seen):
-            guess = (boxes[:, None] == frame.features.supposed).all(-1).any(1)
+            guess = (boxes[:, None] == frame.features.supposed.boxes).all(-1).any(1)
         # A box that was found fits better.
         kept = distinct(keypoints, scores - guess, boxes, self._skeleton, self._style.same)
         sure = kept[~guess[kept] & (scores[kept] >= SURE)]
@@ -188,7 +191,7 @@ class TopDown:
         the frame before, as far as they are others. Boxes that come with a frame are all there is."""
         if not isinstance(frame.features, _Seen):
             found = self._boxes(frame, most)
-            supposed = Boxes.of(np.zeros((0, 4)))
+            supposed = NOBODY
             if frame.boxes is None:
                 people = self._people(frame, before)
                 shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
@@ -196,7 +199,7 @@ class TopDown:
                     supposed = self._at_large(frame)
                 found = joined(joined(found, people, self._style.follow), supposed, 1.0)
                 found = found.best(self.options.box_threshold, most)
-            frame.features = _Seen(found, supposed=supposed.boxes)
+            frame.features = _Seen(found, supposed=supposed)
             self._add(frame.features, frame, found.boxes)
         return frame.features
 
@@ -204,8 +207,8 @@ class TopDown:
     def _people(frame: Frame, before: Frame | None) -> Boxes:
         """The people of the frame before, as far as it is known and like this one."""
         if before is None or not same_size(before, frame) or not isinstance(before.features, _Seen):
-            return Boxes.of(np.zeros((0, 4)))
-        return before.features.people or Boxes.of(np.zeros((0, 4)))
+            return NOBODY
+        return before.features.people
 
     def _at_large(self, frame: Frame) -> Boxes:
         """The box around whom the network sees in the whole picture, if it is sure that somebody is there."""
@@ -214,7 +217,7 @@ class TopDown:
         whole = Boxes.of([[0, 0, width, height]])
         keypoints = self._keypoints([self._encode(frame, whole.boxes)] * self.window, whole)
         if keypoints[..., 2].mean() < SURE:
-            return Boxes.of(np.zeros((0, 4)))
+            return NOBODY
         return Boxes.of(around_keypoints(keypoints), [self._style.whole])
 
     def _boxes(self, frame: Frame, most: int) -> Boxes:
@@ -332,7 +335,9 @@ def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleto
         same: object keypoint similarity from which two are one, over the keypoints that the worse of them is sure of;
             also where their left and right are the other way round.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable").astype(np.int32)
+    if same > 1:  # Nothing is as alike as that.
+        return order
     keypoints, sizes = keypoints[order], np.maximum(boxes[order, 2:].prod(1), 1.0)
     spread = 8 * np.asarray(skeleton.sigmas) ** 2 * sizes[:, None]
     certain = keypoints[..., 2]
@@ -343,4 +348,4 @@ def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleto
         return np.asarray(similar)
 
     likeness = np.maximum(alike(keypoints), alike(keypoints[:, list(skeleton.mirror)]))
-    return np.asarray(order[firsts(likeness >= same)], np.int32)
+    return np.asarray(order[firsts(likeness >= same)])
