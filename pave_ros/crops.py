@@ -38,6 +38,8 @@ class Style:
         whole: where no box is certain, or shows somebody of the frame before, the whole picture is looked at first, and
             then a box of this score around whoever fills it; for networks that can tell that nobody is there. 0 does
             not, as published.
+        again: whose keypoints fill another box than the one looked at, overlapping it by less than this, is looked at
+            once more, in that one; 0 does not, as published.
     """
 
     udp: bool
@@ -48,6 +50,7 @@ class Style:
     power: float = 1.0
     follow: float = 0.0
     whole: float = 0.0
+    again: float = 0.0
 
 
 # System -> style. DARK's filter fits the deviation of the targets: 3 in TAR-ViTPose, 2 in ViTPose, 1.5 in ours.
@@ -55,7 +58,15 @@ STYLES = {
     "tarvitpose": Style(udp=False, blur=17, decoding="quarter"),
     "vitpose": Style(udp=True, blur=11, decoding="dark"),
     "simplebaseline": Style(
-        udp=True, blur=7, decoding="dark", detector="centernet_lite", same=0.6, power=0.6, follow=0.8, whole=0.7
+        udp=True,
+        blur=7,
+        decoding="dark",
+        detector="centernet_lite",
+        same=0.6,
+        power=0.6,
+        follow=0.8,
+        whole=0.7,
+        again=0.8,
     ),
 }
 DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.

@@ -20,11 +20,10 @@ from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
 from pave_ros.frames import Frame, Image, same_size
+from pave_ros.likeness import Followed, both_looks, distinct, steady_sides
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
-from pave_ros.postprocessing import firsts
 from pave_ros.preprocessing import network_input
-from pave_ros.skeletons import Skeleton
 from pave_ros.tracking import overlap
 
 Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
@@ -80,14 +79,14 @@ class _Seen:
         found: the boxes in it.
         boxes: (4,) of every crop that was encoded: of the boxes found, then of people followed from other frames.
         features: of every crop.
-        people: around the keypoints of the people who came of it, with the scores of their boxes.
+        people: those who came of it, as far as they are sure.
         supposed: the box around whoever fills the picture, where no box is certain.
     """
 
     found: Boxes
     boxes: list[Floats] = field(default_factory=list)
     features: list[Views] = field(default_factory=list)
-    people: Boxes = NOBODY
+    people: Followed | None = None
     supposed: Boxes = NOBODY
 
     @property
@@ -140,12 +139,29 @@ class TopDown:
             self._seen(middle, max_persons, before)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints = self._keypoints(features, found)
+        if self._style.again:
+            keypoints = self._again(keypoints, found, middle)
         scores = keypoints[..., 2].mean(1)
         kept = self._kept(keypoints, scores, found.boxes, middle)
         if self.follows:
             sure = kept[scores[kept] >= SURE]
-            middle.features.people = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
+            boxes = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
+            people = self._people(middle, before)
+            keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), people, self._skeleton)
+            middle.features.people = Followed(boxes, keypoints[sure], sides)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
+
+    def _again(self, keypoints: Floats, found: Boxes, frame: Frame) -> Floats:
+        """The keypoints of both looks at whoever fills another box than the one that was looked at, and of the others
+        as they are."""
+        boxes = around_keypoints(keypoints)
+        fills = np.array([overlap(*pair)[0, 0] for pair in zip(boxes[:, None], found.boxes[:, None], strict=True)])
+        sure = (keypoints[..., 2] >= SURE).sum(1) >= FEWEST
+        others = np.flatnonzero(sure & (fills < self._style.again))
+        closer = Boxes.of(boxes[others], found.scores[others])
+        second = self._keypoints([self._encode(frame, closer.boxes)] * self.window, closer)
+        keypoints[others] = both_looks(keypoints[others], second, closer.boxes[:, 2:].prod(1), self._skeleton)
+        return keypoints
 
     def _kept(self, keypoints: Floats, scores: Floats, boxes: Floats, frame: Frame) -> Ints:
         """Which of the people are left, best first: everybody once, and who is only supposed where nobody else is."""
@@ -193,7 +209,7 @@ class TopDown:
             found = self._boxes(frame, most)
             supposed = NOBODY
             if frame.boxes is None:
-                people = self._people(frame, before)
+                people = self._people(frame, before).boxes
                 shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
                 if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
                     supposed = self._at_large(frame)
@@ -203,12 +219,12 @@ class TopDown:
             self._add(frame.features, frame, found.boxes)
         return frame.features
 
-    @staticmethod
-    def _people(frame: Frame, before: Frame | None) -> Boxes:
+    def _people(self, frame: Frame, before: Frame | None) -> Followed:
         """The people of the frame before, as far as it is known and like this one."""
-        if before is None or not same_size(before, frame) or not isinstance(before.features, _Seen):
-            return NOBODY
-        return before.features.people
+        seen = before.features if before is not None and same_size(before, frame) else None
+        if isinstance(seen, _Seen) and seen.people is not None:
+            return seen.people
+        return Followed(NOBODY, np.zeros((0, len(self._mirror), 3), np.float32), np.zeros(0, np.float32))
 
     def _at_large(self, frame: Frame) -> Boxes:
         """The box around whom the network sees in the whole picture, if it is sure that somebody is there."""
@@ -322,30 +338,3 @@ def around_keypoints(keypoints: Floats) -> Floats:
     sure = keypoints[..., 2] >= SURE
     sure |= sure.sum(1, keepdims=True) < FEWEST
     return with_margin(boxes_of(np.where(sure[..., None], keypoints[..., :2], np.nan).astype(np.float32)))
-
-
-def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleton, same: float) -> Ints:
-    """Which people are left, best first, when those are left out who are a better one again, or a part of one.
-
-    Args:
-        keypoints: (N, K, 3) of x, y in pixels and score.
-        scores: (N,) of the people.
-        boxes: (N, 4) of x, y, width, height.
-        skeleton: keypoint layout.
-        same: object keypoint similarity from which two are one, over the keypoints that the worse of them is sure of;
-            also where their left and right are the other way round.
-    """
-    order = np.argsort(-scores, kind="stable").astype(np.int32)
-    if same > 1:  # Nothing is as alike as that.
-        return order
-    keypoints, sizes = keypoints[order], np.maximum(boxes[order, 2:].prod(1), 1.0)
-    spread = 8 * np.asarray(skeleton.sigmas) ** 2 * sizes[:, None]
-    certain = keypoints[..., 2]
-
-    def alike(others: Floats) -> Floats:
-        apart = np.square(keypoints[:, None, :, :2] - others[:, :, :2]).sum(-1)
-        similar = (np.exp(-apart / spread) * certain[:, None]).sum(-1) / np.maximum(certain.sum(1), 1e-6)[:, None]
-        return np.asarray(similar)
-
-    likeness = np.maximum(alike(keypoints), alike(keypoints[:, list(skeleton.mirror)]))
-    return np.asarray(order[firsts(likeness >= same)])

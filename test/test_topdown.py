@@ -13,9 +13,10 @@ import pytest
 from pave_ros import crops, skeletons
 from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
+from pave_ros.likeness import Followed, both_looks, distinct, steady_sides
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, distinct, joined
+from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, joined
 
 INFO = ModelInfo(
     system="tarvitpose",
@@ -283,6 +284,59 @@ def test_who_was_found_twice_or_in_part_is_one_person() -> None:
     assert nobody.tolist() == []
 
 
+def person(seed: int = 0, score: float = 0.8) -> Floats:
+    """(1, 17, 3) somebody 80 pixels wide and 200 high."""
+    points = np.random.default_rng(seed).uniform(0, 1, (17, 2)) * (80, 200)
+    return np.concatenate((points, np.full((17, 1), score)), 1)[None].astype(np.float32)
+
+
+AREAS = np.array([80 * 200], np.float32)
+COCO = skeletons.get("coco17")
+MIRROR = list(COCO.mirror)
+
+
+def test_two_looks_that_agree_become_their_mean() -> None:
+    first, second = person(score=0.4), person(score=0.8) + np.float32([3, -3, 0])
+    merged = both_looks(first, second, AREAS, COCO)
+    np.testing.assert_allclose(merged[..., :2], first[..., :2] + [2.4, -2.4], atol=1e-3)  # 1 to 4
+    np.testing.assert_allclose(merged[..., 2], 0.6, atol=1e-6)
+
+
+def test_where_two_looks_differ_the_surer_one_is_right() -> None:
+    first, second = person(score=0.5), person(score=0.8)
+    second[0, 9, :2] += 70
+    second[0, 9, 2] = 0.3  # not of this joint, but of the person
+    merged = both_looks(first, second, AREAS, COCO)
+    np.testing.assert_allclose(merged[0, 9], second[0, 9] * (1, 1, 0.8), atol=1e-5)
+
+
+def test_the_first_look_says_which_side_is_left() -> None:
+    first = person(score=0.5)
+    merged = both_looks(first, person(score=0.8)[:, MIRROR], AREAS, COCO)
+    np.testing.assert_allclose(merged[..., :2], first[..., :2], atol=1e-3)
+
+
+def test_nobody_turns_round_from_one_frame_to_the_next() -> None:
+    def followed(keypoints: Floats, sides: float) -> Followed:
+        return Followed(Boxes.of([[0, 0, 80, 200]]), keypoints, np.array([sides], np.float32))
+
+    seen = person()
+    keypoints, sides = steady_sides(seen + np.float32([2, 0, 0]), AREAS, followed(seen, 3.0), COCO)
+    assert sides[0] > 3.0, "the same again"
+    np.testing.assert_array_equal(keypoints, seen + np.float32([2, 0, 0]))
+    keypoints, sides = steady_sides(seen[:, MIRROR], AREAS, followed(seen, 3.0), COCO)
+    np.testing.assert_array_equal(keypoints, seen)
+    frames = 1
+    while sides[0] and np.allclose(keypoints, seen):
+        keypoints, sides = steady_sides(seen[:, MIRROR], AREAS, followed(keypoints, float(sides[0])), COCO)
+        frames += 1
+    assert frames == 3, "what most frames say is believed in the end"
+    np.testing.assert_array_equal(keypoints, seen[:, MIRROR])
+    elsewhere, sides = steady_sides(seen[:, MIRROR] + np.float32([500, 0, 0]), AREAS, followed(seen, 3.0), COCO)
+    assert sides[0] == 0, "somebody else"
+    np.testing.assert_array_equal(elsewhere, seen[:, MIRROR] + np.float32([500, 0, 0]))
+
+
 # --- people followed from frame to frame ------------------------------------------------------------------------------
 
 
@@ -406,8 +460,27 @@ def test_whom_the_detector_shows_again_needs_no_look_at_the_whole_picture(monkey
     top_down = TopDown(engine, detector)
     top_down.estimate(frames[:1], 20)
     assert engine.encoded[0] == 1 and len(engine.encoded) == 2, "the whole picture first"
-    people = frames[0].features.people
+    people = frames[0].features.people.boxes
     assert len(people) == 1
     monkeypatch.setattr(Slight, "__call__", lambda *_: Boxes.of(people.boxes, [0.45]))
     top_down.estimate(frames[1:], 20, frames[0])
     assert len(engine.encoded) == 3, "not again"
+
+
+class Loose(Slight):
+    """A detector whose box is twice as large as the person."""
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        return Boxes.of([[40, 0, 460, 440]], [0.9])
+
+
+def test_who_fills_another_box_than_the_one_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    picture = scene(295.0, 210.0, size=80)
+    looks = []
+    for again in (0.0, 0.8):
+        monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], again=again))
+        engine = Spread(info)
+        persons = TopDown(engine, Loose()).estimate([Frame(stamp=0, image=picture)], 20)
+        looks.append((len(engine.encoded), len(persons)))
+    assert looks == [(1, 1), (2, 1)]
