@@ -40,6 +40,8 @@ class Style:
             not, as published.
         again: whose keypoints fill another box than the one looked at, overlapping it by less than this, is looked at
             once more, in that one; 0 does not, as published.
+        spread: of networks whose heatmaps are probabilities over the cells, standard deviation in cells of the spot of
+            height 1 around a joint whose place is known; 0 for the others.
     """
 
     udp: bool
@@ -51,6 +53,7 @@ class Style:
     follow: float = 0.0
     whole: float = 0.0
     again: float = 0.0
+    spread: float = 0.0
 
 
 # System -> style. DARK's filter fits the deviation of the targets: 3 in TAR-ViTPose, 2 in ViTPose, 1.5 in ours.
@@ -67,6 +70,7 @@ STYLES = {
         follow=0.8,
         whole=0.7,
         again=0.8,
+        spread=1.5,
     ),
 }
 DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.
@@ -153,6 +157,13 @@ def peaks(heatmaps: Array) -> tuple[Array, Array]:
     scores = np.take_along_axis(flat, best[..., None], -1)[..., 0]
     points = np.stack((best % heatmaps.shape[3], best // heatmaps.shape[3]), -1).astype(np.float64)
     return points * (scores > 0)[..., None], scores
+
+
+def presence(heatmaps: Array, style: Style) -> Floats:
+    """(N, K) how likely each joint is in the crop, from heatmaps (N, K, h, w) that are probabilities; 1 for others."""
+    if not style.spread:
+        return np.ones(heatmaps.shape[:2], np.float32)
+    return np.asarray(heatmaps.sum((2, 3)) / (2 * np.pi * style.spread**2), np.float32)
 
 
 def quarter(heatmaps: Array, points: Array) -> Array:

@@ -32,6 +32,7 @@ SAME_BOX = 0.5  # Overlap from which a box makes another needless.
 CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
 APART = 0.1  # Overlap of boxes up to which they may be of two people.
 SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints show where; so many have to.
+IN_VIEW = 8  # Keypoints in view that make a person whole, at least.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
 
@@ -132,16 +133,16 @@ class TopDown:
 
         Returns:
             The score of a keypoint is that of the box times the maximum of the heatmap, to the system's power, that of
-            a person the mean over the keypoints; best first.
+            a person the mean over the keypoints in view, see `person_scores`; best first.
         """
         middle = window[len(window) // 2]
         if self.follows:
             self._seen(middle, max_persons, before)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
-        keypoints = self._keypoints(features, found)
+        keypoints, present = self._keypoints(features, found)
         if self._style.again:
             keypoints = self._again(keypoints, found, middle)
-        scores = keypoints[..., 2].mean(1)
+        scores = person_scores(keypoints, present)
         kept = self._kept(keypoints, scores, found.boxes, middle)
         if self.follows:
             sure = kept[scores[kept] >= SURE]
@@ -159,7 +160,7 @@ class TopDown:
         sure = (keypoints[..., 2] >= SURE).sum(1) >= FEWEST
         others = np.flatnonzero(sure & (fills < self._style.again))
         closer = Boxes.of(boxes[others], found.scores[others])
-        second = self._keypoints([self._encode(frame, closer.boxes)] * self.window, closer)
+        second, _ = self._keypoints([self._encode(frame, closer.boxes)] * self.window, closer)
         keypoints[others] = both_looks(keypoints[others], second, closer.boxes[:, 2:].prod(1), self._skeleton)
         return keypoints
 
@@ -231,8 +232,8 @@ class TopDown:
         assert frame.image is not None
         height, width = frame.image.shape[:2]
         whole = Boxes.of([[0, 0, width, height]])
-        keypoints = self._keypoints([self._encode(frame, whole.boxes)] * self.window, whole)
-        if keypoints[..., 2].mean() < SURE:
+        keypoints, present = self._keypoints([self._encode(frame, whole.boxes)] * self.window, whole)
+        if person_scores(keypoints, present)[0] < SURE:
             return NOBODY
         return Boxes.of(around_keypoints(keypoints), [self._style.whole])
 
@@ -279,14 +280,17 @@ class TopDown:
         parts = [inputs[i : i + TOGETHER] for i in range(0, len(inputs), TOGETHER)]
         return [features for part in parts for features in self._engine.split(self._engine.encode(part))]
 
-    def _keypoints(self, window: Sequence[list[Views]], found: Boxes) -> Floats:
-        """(N, K, 3) of x, y, score of the people in N boxes, from their features in each frame of the window."""
+    def _keypoints(self, window: Sequence[list[Views]], found: Boxes) -> tuple[Floats, Floats]:
+        """(N, K, 3) of x, y, score of the people in N boxes, from their features in each frame of the window, and
+        (N, K) how likely each keypoint is in the crop, 1 where the heatmaps do not say."""
         if not len(found):
-            return np.zeros((0, len(self._mirror), 3), np.float32)
+            nobody = np.zeros((0, len(self._mirror), 3), np.float32)
+            return nobody, nobody[..., 2]
         places = crops.crop_boxes(found.boxes, self._size)
-        keypoints = crops.keypoints_in(self._heatmaps(window), places, self._style, self._decoding)
+        heatmaps = self._heatmaps(window)
+        keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding)
         keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
-        return keypoints
+        return keypoints, crops.presence(heatmaps, self._style)
 
     def _heatmaps(self, window: Sequence[list[Views]]) -> np.ndarray[Any, Any]:
         """(N, K, h, w) from the features of N people in each frame of the window."""
@@ -315,6 +319,13 @@ def crop_inputs(image: Image, boxes: Floats, info: ModelInfo, bgr: bool = False)
     places = crops.crop_boxes(boxes, (width, height))
     pictures = crops.cut(image, places, (width, height), crops.STYLES[info.system].udp)
     return np.concatenate([network_input(picture, info, bgr) for picture in pictures])
+
+
+def person_scores(keypoints: Floats, present: Floats) -> Floats:
+    """(N,) scores of people: the mean over the keypoints (N, K, 3) in view, as many as `present` (N, K) expects, but at
+    least eight. Who is seen down to the chest is no less a person, and a foot alone is hardly one."""
+    expected = np.maximum(present.sum(1), min(IN_VIEW, keypoints.shape[1]))
+    return np.asarray(keypoints[..., 2].sum(1) / expected)
 
 
 def joined(found: Boxes, people: Boxes, share: float) -> Boxes:

@@ -15,8 +15,9 @@ from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
 from pave_ros.likeness import Followed, both_looks, distinct, steady_sides
 from pave_ros.models.info import ModelInfo
+from pave_ros.models.simplebaseline import SPREAD
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, joined
+from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, joined, person_scores
 
 INFO = ModelInfo(
     system="tarvitpose",
@@ -288,6 +289,28 @@ def person(seed: int = 0, score: float = 0.8) -> Floats:
     """(1, 17, 3) somebody 80 pixels wide and 200 high."""
     points = np.random.default_rng(seed).uniform(0, 1, (17, 2)) * (80, 200)
     return np.concatenate((points, np.full((17, 1), score)), 1)[None].astype(np.float32)
+
+
+def test_who_is_seen_in_part_is_scored_by_what_is_in_view() -> None:
+    seen = np.concatenate((person(), person(), person()))
+    seen[1, 9:, 2] = 0.0  # down to the elbows
+    seen[2, 1:, 2] = 0.0  # a nose
+    present = (seen[..., 2] > 0).astype(np.float32)
+    np.testing.assert_allclose(person_scores(seen, present), [0.8, 0.8, 0.1], atol=1e-6)
+    everything = np.ones_like(present)
+    np.testing.assert_allclose(person_scores(seen, everything), seen[..., 2].mean(1), atol=1e-6)
+    few = person()[:, :5]
+    np.testing.assert_allclose(person_scores(few, np.ones((1, 5))), 0.8, atol=1e-6)
+
+
+def test_heatmaps_that_are_probabilities_say_how_likely_a_joint_is_there() -> None:
+    style = crops.STYLES["simplebaseline"]
+    assert style.spread == SPREAD, "as the network makes them"
+    x, y = np.meshgrid(np.arange(40), np.arange(48))
+    spot = np.exp(-((x - 20) ** 2 + (y - 30) ** 2) / (2 * style.spread**2))
+    heatmaps = np.stack((spot, 0.25 * spot, 0 * spot))[None].astype(np.float32)
+    np.testing.assert_allclose(crops.presence(heatmaps, style), [[1, 0.25, 0]], atol=1e-3)
+    np.testing.assert_array_equal(crops.presence(heatmaps, crops.STYLES["vitpose"]), np.ones((1, 3)))
 
 
 AREAS = np.array([80 * 200], np.float32)
