@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
-from pave_ros.models.hybrid_encoder import ConvNorm, HybridEncoder, RepConv
+from pave_ros.models.hybrid_encoder import HybridEncoder, fuse_convolutions
 from pave_ros.models.info import HALF, ModelInfo
 from pave_ros.models.layers import MLP, cell_centres
 
@@ -121,7 +121,5 @@ class CenterNet(PoseModel):
         return torch.sigmoid(self.pose_head(memory).unflatten(-1, (-1, 2)) + anchors.unsqueeze(-2))
 
     def fuse(self) -> CenterNet:
-        for module in self.modules():
-            if isinstance(module, (ConvNorm, RepConv)):
-                module.fuse()
+        fuse_convolutions(self)
         return self

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
-from pave_ros.models.hybrid_encoder import ConvNorm, HybridEncoder, RepConv
+from pave_ros.models.hybrid_encoder import HybridEncoder, fuse_convolutions
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.layers import MLP, cell_centres, constant, deformable_attention, inverse_sigmoid, sine_encoding
 
@@ -177,9 +177,7 @@ class DETRPose(PoseModel):
 
     def fuse(self) -> DETRPose:
         """Fold normalisation and parallel branches into single convolutions; the outputs stay the same."""
-        for module in self.modules():
-            if isinstance(module, (ConvNorm, RepConv)):
-                module.fuse()
+        fuse_convolutions(self)
         return self
 
 

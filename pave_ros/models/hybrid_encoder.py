@@ -60,6 +60,13 @@ class RepConv(nn.Module):
             self.conv2 = None
 
 
+def fuse_convolutions(network: nn.Module) -> None:
+    """Fold the normalisation and the parallel branches of a network's convolutions into single ones."""
+    for module in network.modules():
+        if isinstance(module, (ConvNorm, RepConv)):
+            module.fuse()
+
+
 class CSPLayer(nn.Module):
     """Cross-stage partial layer: a chain of `RepConv` beside a shortcut."""
 
