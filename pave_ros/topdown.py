@@ -141,7 +141,7 @@ class TopDown:
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
         if self._style.again:
-            keypoints = self._again(keypoints, found, middle)
+            keypoints = self._again(keypoints, found, middle, self._people(middle, before).boxes)
         scores = person_scores(keypoints, present)
         kept = self._kept(keypoints, scores, found.boxes, middle)
         if self.follows:
@@ -152,13 +152,14 @@ class TopDown:
             middle.features.people = Followed(boxes, keypoints[sure], sides)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
-    def _again(self, keypoints: Floats, found: Boxes, frame: Frame) -> Floats:
+    def _again(self, keypoints: Floats, found: Boxes, frame: Frame, known: Boxes) -> Floats:
         """The keypoints of both looks at whoever fills another box than the one that was looked at, and of the others
-        as they are."""
+        as they are: those too whom the frame before `known`, so that a stream keeps its rate."""
         boxes = around_keypoints(keypoints)
         fills = np.array([overlap(*pair)[0, 0] for pair in zip(boxes[:, None], found.boxes[:, None], strict=True)])
         sure = (keypoints[..., 2] >= SURE).sum(1) >= FEWEST
-        others = np.flatnonzero(sure & (fills < self._style.again))
+        new = ~(overlap(found.boxes, known.boxes) >= SAME_BOX).any(1)
+        others = np.flatnonzero(sure & new & (fills < self._style.again))
         closer = Boxes.of(boxes[others], found.scores[others])
         second, _ = self._keypoints([self._encode(frame, closer.boxes)] * self.window, closer)
         keypoints[others] = both_looks(keypoints[others], second, closer.boxes[:, 2:].prod(1), self._skeleton)
