@@ -136,32 +136,32 @@ class TopDown:
             a person the mean over the keypoints in view, see `person_scores`; best first.
         """
         middle = window[len(window) // 2]
+        earlier = self._people(middle, before)
         if self.follows:
-            self._seen(middle, max_persons, before)
+            self._seen(middle, max_persons, earlier.boxes)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
         if self._style.again:
-            keypoints = self._again(keypoints, found, middle, self._people(middle, before).boxes)
+            keypoints = self._again(keypoints, found, middle, earlier.boxes)
         scores = person_scores(keypoints, present)
         kept = self._kept(keypoints, scores, found.boxes, middle)
         if self.follows:
             sure = kept[scores[kept] >= SURE]
             boxes = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
-            people = self._people(middle, before)
-            keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), people, self._skeleton)
+            keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
             middle.features.people = Followed(boxes, keypoints[sure], sides)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def _again(self, keypoints: Floats, found: Boxes, frame: Frame, known: Boxes) -> Floats:
         """The keypoints of both looks at whoever fills another box than the one that was looked at, and of the others
-        as they are: those too whom the frame before `known`, so that a stream keeps its rate."""
+        as they are: also of those `known` from the frame before, so that a stream keeps its rate."""
         boxes = around_keypoints(keypoints)
-        fills = np.array([overlap(*pair)[0, 0] for pair in zip(boxes[:, None], found.boxes[:, None], strict=True)])
+        fills = np.diag(overlap(boxes, found.boxes))
         sure = (keypoints[..., 2] >= SURE).sum(1) >= FEWEST
         new = ~(overlap(found.boxes, known.boxes) >= SAME_BOX).any(1)
         others = np.flatnonzero(sure & new & (fills < self._style.again))
         closer = Boxes.of(boxes[others], found.scores[others])
-        second, _ = self._keypoints([self._encode(frame, closer.boxes)] * self.window, closer)
+        second, _ = self._look(frame, closer)
         keypoints[others] = both_looks(keypoints[others], second, closer.boxes[:, 2:].prod(1), self._skeleton)
         return keypoints
 
@@ -204,14 +204,13 @@ class TopDown:
         features = {number: self._encode(frame, found.boxes) for number, frame in frames.items()}
         return found, [features[id(frame)] for frame in window]
 
-    def _seen(self, frame: Frame, most: int, before: Frame | None = None) -> _Seen:
-        """What is known of a frame, found out now where nothing is: its boxes are looked at, and those of the people in
-        the frame before, as far as they are others. Boxes that come with a frame are all there is."""
+    def _seen(self, frame: Frame, most: int, people: Boxes = NOBODY) -> _Seen:
+        """What is known of a frame, found out now where nothing is: its boxes are looked at, and those of the `people`
+        in the frame before, as far as they are others. Boxes that come with a frame are all there is."""
         if not isinstance(frame.features, _Seen):
             found = self._boxes(frame, most)
             supposed = NOBODY
             if frame.boxes is None:
-                people = self._people(frame, before).boxes
                 shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
                 if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
                     supposed = self._at_large(frame)
@@ -233,7 +232,7 @@ class TopDown:
         assert frame.image is not None
         height, width = frame.image.shape[:2]
         whole = Boxes.of([[0, 0, width, height]])
-        keypoints, present = self._keypoints([self._encode(frame, whole.boxes)] * self.window, whole)
+        keypoints, present = self._look(frame, whole)
         if person_scores(keypoints, present)[0] < SURE:
             return NOBODY
         return Boxes.of(around_keypoints(keypoints), [self._style.whole])
@@ -292,6 +291,10 @@ class TopDown:
         keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding)
         keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
         return keypoints, crops.presence(heatmaps, self._style)
+
+    def _look(self, frame: Frame, boxes: Boxes) -> tuple[Floats, Floats]:
+        """The same of what lies in boxes of one frame, as if nothing moved."""
+        return self._keypoints([self._encode(frame, boxes.boxes)] * self.window, boxes)
 
     def _heatmaps(self, window: Sequence[list[Views]]) -> np.ndarray[Any, Any]:
         """(N, K, h, w) from the features of N people in each frame of the window."""

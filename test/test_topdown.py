@@ -507,3 +507,22 @@ def test_who_fills_another_box_than_the_one_looked_at_is_looked_at_again(monkeyp
         persons = TopDown(engine, Loose()).estimate([Frame(stamp=0, image=picture)], 20)
         looks.append((len(engine.encoded), len(persons)))
     assert looks == [(1, 1), (2, 1)]
+
+
+def test_whom_the_frame_before_showed_needs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = replace(crops.STYLES["vitpose"], follow=0.8, again=0.8)
+    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    frames = [Frame(stamp=i, image=scene(295.0, 210.0, size=80)) for i in range(2)]
+    engine, detector = Spread(info), Loose()
+    top_down = TopDown(engine, detector)
+    top_down.estimate(frames[:1], 20)
+    assert len(engine.encoded) == 2
+    people = frames[0].features.people.boxes
+    # It overlaps the person by 0.7: enough to be the same, too little for one look at somebody new.
+    x, y, width, height = people.boxes[0]
+    monkeypatch.setattr(Loose, "__call__", lambda *_: Boxes.of([[x - 0.1 * width, y, 1.4 * width, height]], [0.9]))
+    top_down.estimate(frames[1:], 20, frames[0])
+    assert len(engine.encoded) == 3
+    TopDown(engine, detector).estimate([Frame(stamp=2, image=frames[1].image)], 20)
+    assert len(engine.encoded) == 5, "without a frame before, two looks"

@@ -29,7 +29,6 @@ class Engine(ABC):
         info: the model.
         reason: why this engine was taken.
         status: of a better one that is being built, for people to read; empty where none is.
-        prepares: whether it resizes and normalises pictures itself, where it computes: see `encode_picture`.
     """
 
     name: str
@@ -38,7 +37,11 @@ class Engine(ABC):
     info: ModelInfo
     reason: str = ""
     status: str = ""
-    prepares: bool = False
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it resizes and normalises pictures itself, where it computes: see `encode_picture`."""
+        return False
 
     @abstractmethod
     def encode(self, images: npt.NDArray[np.float32]) -> Any:

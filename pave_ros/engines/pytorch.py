@@ -100,7 +100,7 @@ class PyTorchEngine(Engine):
         return self._encode(self._on_device(self._uploaded(images)))
 
     @property
-    def prepares(self) -> bool:  # type: ignore[override]
+    def prepares(self) -> bool:
         return self._device.type == "cuda"
 
     @torch.inference_mode()

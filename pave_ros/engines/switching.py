@@ -85,7 +85,7 @@ class SwitchingEngine(Engine):
         return _Encoded(self._engine, self._engine.encode(images), kept)
 
     @property
-    def prepares(self) -> bool:  # type: ignore[override]
+    def prepares(self) -> bool:
         return self._engine.prepares and not self.building
 
     def encode_picture(self, image: npt.NDArray[np.uint8], bgr: bool = False) -> _Encoded:
