@@ -27,4 +27,5 @@ done
 echo "== Into the package"
 python -m pave_ros.training.ship --config config/training/centernet_lite.yaml \
     --detector out/training/centernet_lite/weights.safetensors \
-    --pose out/training/simplebaseline_lite/weights.safetensors ${5:+--teacher "$4" --clips "$5"}
+    --pose out/training/simplebaseline_lite/weights.safetensors \
+    --teacher "$4" --lspet "$1" --jhmdb "$2" --coco "$3" ${5:+--clips "$5"}

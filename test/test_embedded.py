@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ import onnxruntime
 import pytest
 from safetensors.numpy import save_file
 
+from pave_ros import skeletons
 from pave_ros.checkpoints import files
+from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.engines import shipped
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.shared import share_weights
@@ -199,3 +202,19 @@ def test_agreement_with_a_teacher_who_sees_the_same(tmp_path: Path, monkeypatch:
     figures = card.against_teacher("embedded", tmp_path, [clip], every=2)
     expected = {"pictures": 3, "people": 3, "matched": 3, "found": 3, "share": 1.0}
     assert figures == {"clip": expected, "all": expected}
+
+
+def test_hand_labels_show_the_model_beside_its_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.concatenate([np.random.default_rng(0).uniform(0, 60, (1, 14, 2)), np.full((1, 14, 1), 2)], axis=2)
+    labels = Labels.from_keypoints(points, "lsp14", complete=False)
+    one = Sample("1", 64, 64, labels, lambda: np.zeros((64, 64, 3), np.uint8))
+    someone = Persons.from_keypoints(points, [0.9], "lsp14")
+    monkeypatch.setattr(card, "open_dataset", lambda *_: ListedDataset("lsp", skeletons.get("lsp14"), [one]))
+    monkeypatch.setattr(card, "Teacher", lambda path: lambda image: someone)
+    blind = SimpleNamespace(reach=0, estimate=lambda frames, index: someone[:0])
+    monkeypatch.setattr(card, "everybody", lambda model: blind)
+    figures = card.on_hand_labels("embedded", tmp_path, {"lsp": tmp_path}, limit=1)["lsp"]
+    assert figures["teacher"]["COCO keypoints"]["AP"] == figures["teacher"]["PCK@0.2 torso"]["Mean"] == 1
+    assert figures["model"]["COCO keypoints"]["AP"] == figures["model"]["PCK@0.2 torso"]["Mean"] == 0
+    table = card.tables({"by_hand": {"lsp": figures}})
+    assert "| lsp | 1 | teacher | 100.0 | 100.0 | 100.0 | 100.0 | - | 100.0 | - |" in table

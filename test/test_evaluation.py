@@ -22,7 +22,7 @@ from pave_ros import cli, skeletons
 from pave_ros.datasets import DatasetError, Labels, Sample, open_dataset
 from pave_ros.datasets.base import ListedDataset
 from pave_ros.evaluation.boxes import annotated_boxes, boxes_in
-from pave_ros.evaluation.coco import coco_ap, crowdpose_ap
+from pave_ros.evaluation.coco import coco_ap, crowdpose_ap, labelled_ap
 from pave_ros.evaluation.evaluate import Run, from_results, part_of, quality, run, write_worst
 from pave_ros.evaluation.jitter import jitter
 from pave_ros.evaluation.pck import pck
@@ -316,6 +316,29 @@ def test_pck_leaves_out_what_a_model_does_not_know() -> None:
     result = pck([sample(1, labels)], [found(truth, [0.9], "jhmdb15")], "box")
     assert math.isnan(result.values["Head"]) and result.values["Mean"] == 1
     assert result.notes == ("never predicted, left out: neck, belly, face",)
+
+
+def test_ap_of_labelled_people_leaves_out_strangers_and_unknown_keypoints() -> None:
+    person, stranger = people(1, "jhmdb15"), people(1, "jhmdb15") + np.array([400, 0, 0], np.float32)
+    for points in (person, stranger):
+        points[0, :3, :2] = np.nan  # neck, belly and face, which a model with COCO's keypoints does not know
+    both = found(np.concatenate((stranger, person)), [0.9, 0.8], "jhmdb15")
+    values = {}
+    for complete in (False, True):
+        labels = Labels.from_keypoints(people(1, "jhmdb15"), "jhmdb15", complete=complete)
+        result = labelled_ap([sample(1, labels)], [both])
+        values[complete] = result.values["AP"]
+    assert values[False] == pytest.approx(1) and result.notes[-1] == "never predicted, left out: neck, belly, face"
+    assert values[True] == pytest.approx(0.5), "where everybody is labelled the surer stranger is wrong"
+
+
+def test_ap_of_labelled_people_counts_who_was_found_twice() -> None:
+    labels = Labels.from_keypoints(people(1, "coco17"), "coco17", complete=False)
+    beside = people(1, "coco17") + np.array([12, 0, 0], np.float32)
+    twice = found(np.concatenate((beside, people(1, "coco17"))), [0.9, 0.8], "coco17")
+    assert labelled_ap([sample(1, labels)], [twice]).values["AP75"] == pytest.approx(0.5)
+    assert math.isnan(labelled_ap([sample(1, labels[:0])], [twice]).values["AP"]), "nobody is labelled"
+    assert math.isnan(labelled_ap([], []).values["AP"])
 
 
 # Running and reporting

@@ -5,21 +5,27 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import BODY_SHARE, Sample
-from pave_ros.evaluation.result import Result, note_missing
-from pave_ros.persons import Floats, Persons
+from pave_ros.datasets.base import BODY_SHARE, Labels, Sample
+from pave_ros.evaluation.result import Result, never_predicted, note_missing
+from pave_ros.persons import Floats, Persons, boxes_of
+from pave_ros.tracking import overlap
+
+Mask = npt.NDArray[np.bool_]
 
 # Where COCOeval.summarize puts its numbers, and what the papers call them.
 COCO_NAMES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 # Bounds of the crowd index in CrowdPose's own evaluation code, with which the published numbers were made.
 CROWD_LEVELS = {"AP_E": (-np.inf, 0.2), "AP_M": (0.2, 0.8), "AP_H": (0.8, np.inf)}
+TOUCHING = 0.1  # overlap from which somebody found may be meant to be the labelled person
 FAR = 1e7  # pixels; a keypoint that a model does not give is as wrong as can be
 
 
@@ -32,6 +38,38 @@ def coco_ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result
     """
     stats = _stats(_evaluator(samples, predictions))
     return _result("COCO keypoints", dict(zip(COCO_NAMES, stats, strict=True)), samples, predictions)
+
+
+def labelled_ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:
+    """COCO's numbers where only some of the people in a picture are labelled, and maybe with other keypoints than a
+    model gives.
+
+    Who is found apart from every labelled person, the boxes around the labelled keypoints overlapping by less than
+    `TOUCHING`, is left out, for nobody knows whether they are there; where everybody is labelled they count as wrong.
+    Keypoints that no prediction has are left out.
+
+    Args: as of `coco_ap`.
+    """
+    skeleton, lacking = skeletons.get(samples[0].labels.skeleton if samples else "coco17"), never_predicted(predictions)
+    given = np.array([name not in lacking for name in skeleton.keypoints])
+    truth = [replace(sample, labels=_with(sample.labels, given)) for sample in samples]
+    touching = [p if s.labels.complete else p[_touching(s.labels, p)] for s, p in zip(truth, predictions, strict=True)]
+    notes = ("of the labelled people alone", *note_missing(predictions, "left out"))
+    return replace(coco_ap(truth, touching), notes=notes)
+
+
+def _with(labels: Labels, keypoints: Mask) -> Labels:
+    """The same people with these of their keypoints alone (K,)."""
+    return replace(labels, keypoints=labels.keypoints * keypoints[:, None])
+
+
+def _touching(labels: Labels, persons: Persons) -> Mask:
+    """(N,) whether the labelled keypoints of each person found are about where those of somebody labelled are."""
+    labelled = labels.keypoints[..., 2:] > 0
+    shared = np.where(labelled[:, None], persons.keypoints[None], np.nan)  # (M, N, K, 3)
+    boxes = boxes_of(np.where(labelled, labels.keypoints, np.nan))
+    overlaps = [overlap(boxes[m : m + 1], boxes_of(shared[m]))[0] for m in range(len(labels))]
+    return np.max(overlaps, axis=0, initial=0) >= TOUCHING if overlaps else np.zeros(len(persons), bool)
 
 
 def crowdpose_ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pave_ros.datasets.base import Sample
-from pave_ros.evaluation.coco import coco_ap, crowdpose_ap
+from pave_ros.evaluation.coco import coco_ap, crowdpose_ap, labelled_ap
 from pave_ros.evaluation.jitter import jitter
 from pave_ros.evaluation.pck import pck
 from pave_ros.evaluation.posetrack import posetrack_ap
@@ -27,9 +27,9 @@ METRICS: dict[str, tuple[Metric, ...]] = {
     "posetrack17": (posetrack_ap, _PCKH, jitter),
     "posetrack18": (posetrack_ap, _PCKH, jitter),
     "posetrack21": (posetrack_ap, _PCKH, jitter),
-    "jhmdb": (_PCK_BOX, _PCK_TORSO, jitter),
-    "lsp": (_PCK_TORSO,),
-    "lspet": (_PCK_TORSO,),
+    "jhmdb": (_PCK_BOX, _PCK_TORSO, labelled_ap, jitter),
+    "lsp": (_PCK_TORSO, labelled_ap),
+    "lspet": (_PCK_TORSO, labelled_ap),
     "synthetic": (coco_ap, _PCK_BOX),
 }
 

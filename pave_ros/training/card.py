@@ -8,19 +8,23 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pave_ros.datasets import open_dataset
 from pave_ros.datasets.synthetic import SyntheticDataset
 from pave_ros.estimator import Estimator
 from pave_ros.evaluation import evaluate
 from pave_ros.evaluation.agreement import Agreement, agreement
 from pave_ros.evaluation.coco import coco_ap
+from pave_ros.evaluation.jitter import jitter
 from pave_ros.evaluation.result import Result
-from pave_ros.frames import Image
+from pave_ros.evaluation.score import METRICS, score
+from pave_ros.frames import Frame, Image
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
 from pave_ros.topdown import TopDownOptions
@@ -86,6 +90,45 @@ def against_teacher(
         figures[clip.stem] = _share(of_clip)
         total += of_clip
     return {**figures, "all": _share(total)}
+
+
+@dataclass(frozen=True)
+class _Watching:
+    """The teacher, as what can be evaluated."""
+
+    teacher: Teacher
+    reach: int = 0
+
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        image = frames[index].image
+        assert image is not None
+        return self.teacher(image)
+
+
+def on_hand_labels(
+    model: str, teacher: Path, folders: Mapping[str, Path], limit: int | None = None, progress: Progress = silent
+) -> Figures:
+    """The model and its teacher side by side on the people whom others labelled by hand, none of which training saw:
+    by data set and then ``teacher`` or ``model``, the values of each metric by its name.
+
+    Args:
+        model: name of the model.
+        teacher: ONNX file, see `pave_ros.training.teacher.Teacher`.
+        folders: of the data sets, by their names.
+        limit: at most so many pictures of each; videos are looked at as a stream, whole.
+        progress: wraps the pictures of a data set.
+    """
+    figures: Figures = {}
+    for name, folder in folders.items():
+        data = open_dataset(name, folder, "val")
+        pictures = evaluate.part_of(data, None if jitter in METRICS[name] else limit)
+        looking: dict[str, evaluate.Model] = {"teacher": _Watching(Teacher(teacher)), "model": everybody(model)}
+        figures[name] = {}
+        for who, one in looking.items():
+            done = evaluate.run(data, list(progress(pictures, f"{name}, {who}")), one)
+            results = score(name, done.samples, done.predictions)
+            figures[name][who] = {result.metric: _numbers(result) for result in results}
+    return figures
 
 
 def _images(clip: Path, every: int) -> Iterator[Image]:
@@ -193,6 +236,18 @@ def tables(figures: Figures) -> str:
             for name, one in clips.items()
         ]
         parts.append(_table(["clip", "frames", "the teacher's people", "found", "share"], rows))
+    if by_hand := figures.get("by_hand"):
+        rows = [
+            [
+                name,
+                str(one["COCO keypoints"]["pictures"]),
+                who,
+                *(_percent(_value(one, *key)) for key in BY_HAND.values()),
+            ]
+            for name, both in by_hand.items()
+            for who, one in both.items()
+        ]
+        parts.append(_table(["labelled by hand", "pictures", "who looks", *BY_HAND], rows))
     if speeds := figures.get("speed"):
         rows = [
             [name, one["precision"], str(one["cores"]), f"{one['milliseconds']} ms", str(one["fps"]), one["processor"]]
@@ -203,6 +258,20 @@ def tables(figures: Figures) -> str:
 
 
 NOT_SEEN = ", scenes that training never saw"
+
+
+# Columns of the table of hand labels: metric and name of the value.
+BY_HAND = {
+    **{name: ("COCO keypoints", name) for name in ("AP", "AP50", "AP75", "AR")},
+    "PCK@0.2 box": ("PCK@0.2 box", "Mean"),
+    "PCK@0.2 torso": ("PCK@0.2 torso", "Mean"),
+    "jitter, of the box": ("Jitter, of the box", "Mean"),
+}
+
+
+def _value(metrics: Figures, metric: str, name: str) -> float | None:
+    value: float | None = metrics.get(metric, {}).get(name)
+    return value
 
 
 def _percent(value: float | None) -> str:

@@ -5,8 +5,8 @@
 `WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model. They become ``MODEL.safetensors``,
 in float16, and ``MODEL.onnx``, which runs without torch and takes most of its weights from the former. Then the shipped
 files are measured: on the validation pictures of the training configuration, on the synthetic scene, against the
-teacher on clips, and by the clock. Without weights what is in the package is measured again; what is not measured this
-time keeps its figures.
+teacher on clips (``--clips``) and on people labelled by hand (``--lspet``, ``--jhmdb``, ``--coco``), and by the clock.
+Without weights what is in the package is measured again; what is not measured this time keeps its figures.
 
 For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/embedded.md``.
 """
@@ -123,12 +123,17 @@ def main(
     clips: Annotated[Path | None, typer.Option(help="A clip, or a folder of clips.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Look at every so many frames of the clips.")] = 1,
     limit: Annotated[int, typer.Option(min=0, help="At most so many pictures of each source; 0: all.")] = 0,
+    lspet: Annotated[Path | None, typer.Option(help="Folder of LSPET; with --teacher, as the next two.")] = None,
+    jhmdb: Annotated[Path | None, typer.Option(help="Folder of JHMDB.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="Folder of COCO keypoints.")] = None,
     synthetic: Annotated[bool, typer.Option(help="Measure on the synthetic scene.")] = True,
     speed: Annotated[bool, typer.Option(help="Measure the speed, on two cores.")] = True,
 ) -> None:
     """Ship what is given, measure, and write the model card."""
-    if (teacher is None) != (clips is None):
-        raise typer.BadParameter("the teacher looks at clips: give both", param_hint="--teacher, --clips")
+    labelled = {name: path for name, path in (("lspet", lspet), ("jhmdb", jhmdb), ("coco", coco)) if path}
+    if (teacher is None) != (clips is None and not labelled):
+        given = "clips, or folders of data sets"
+        raise typer.BadParameter(f"the teacher and {given} go together", param_hint="--teacher, --clips, --lspet, ...")
     found = card.clips_in(clips) if clips else []  # what is wrong with it is said first
     for row, weights in ((files.EMBEDDED_DETECTOR, detector), (files.EMBEDDED, pose)):
         if weights is not None:
@@ -141,7 +146,10 @@ def main(
     if synthetic:
         figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, _tracked)
     if teacher is not None:
-        figures["agreement"] = card.against_teacher(MODEL, teacher, found, every, _tracked)
+        if found:
+            figures["agreement"] = card.against_teacher(MODEL, teacher, found, every, _tracked)
+        if labelled:
+            figures["by_hand"] = card.on_hand_labels(MODEL, teacher, labelled, limit or None, _tracked)
     if speed:
         figures["speed"] = {name: card.speed(MODEL, name) for name in _engines()}
     card.write(PAGE, figures)
