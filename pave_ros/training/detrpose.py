@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.detrpose import DETRPose, NoisedQueries, Prediction
-from pave_ros.training.matching import Matcher, Matches, keypoint_similarity, union
+from pave_ros.training.matching import Matcher, Matches, keypoint_similarity, people_of, places, union
 from pave_ros.training.target import Target, inside, largest_over_processes, mean_over_processes
 
 PERSON = 1
@@ -123,13 +123,13 @@ class DETRPoseCriterion:
         logits = prediction.logits.float()
         quality = torch.zeros_like(logits)
         assigned = torch.zeros_like(logits)
-        counts = torch.ones_like(logits)
-        for picture, (target, (queries, people)) in enumerate(zip(targets, matches, strict=True)):
-            counts[picture] *= ~inside(prediction.keypoints[picture].detach().mean(1), target.ignored)[:, None]
-            quality[picture, queries, PERSON] = self._similarity(prediction, picture, target, queries, people).detach()
-            assigned[picture, queries, PERSON] = 1.0
+        pictures, queries = places(matches)
+        quality[pictures, queries, PERSON] = self._similarity(prediction, targets, matches).detach()
+        assigned[pictures, queries, PERSON] = 1.0
+        centres = prediction.keypoints.detach().mean(2)
+        counts = torch.stack([~inside(own, target.ignored) for own, target in zip(centres, targets, strict=True)])
         p = logits.detach().sigmoid()
-        weight = self.matcher.alpha * p**self.matcher.gamma * (1 - assigned) * counts + quality
+        weight = self.matcher.alpha * p**self.matcher.gamma * (1 - assigned) * counts[..., None] + quality
         losses = F.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
         return self.weights.classes * losses
 
@@ -137,22 +137,17 @@ class DETRPoseCriterion:
         self, prediction: Prediction, targets: Sequence[Target], matches: Matches
     ) -> tuple[Tensor, Tensor]:
         """L1 over the labelled keypoints, and 1 - OKS, of all matched pairs (both summed)."""
-        l1 = prediction.keypoints.sum() * 0.0
-        oks = prediction.keypoints.sum() * 0.0
-        for picture, (target, (queries, people)) in enumerate(zip(targets, matches, strict=True)):
-            distance = (prediction.keypoints[picture, queries] - target.keypoints[people]).abs().sum(-1)
-            l1 = l1 + (distance * target.labelled[people]).sum()
-            oks = oks + (1 - self._similarity(prediction, picture, target, queries, people)).sum()
-        return self.weights.keypoints * l1, self.weights.oks * oks
+        truth, labelled = people_of(targets, matches, "keypoints", "labelled")
+        distance = (prediction.keypoints[places(matches)] - truth).abs().sum(-1)
+        dissimilarity = 1 - self._similarity(prediction, targets, matches)
+        return self.weights.keypoints * (distance * labelled).sum(), self.weights.oks * dissimilarity.sum()
 
-    def _similarity(
-        self, prediction: Prediction, picture: int, target: Target, queries: Tensor, people: Tensor
-    ) -> Tensor:
-        keypoints = prediction.keypoints[picture, queries].float()
+    def _similarity(self, prediction: Prediction, targets: Sequence[Target], matches: Matches) -> Tensor:
+        """(M,) OKS of the matched people."""
+        keypoints = prediction.keypoints[places(matches)].float()
         sigmas = self.matcher_on(keypoints.device).sigmas
-        return keypoint_similarity(
-            keypoints, target.keypoints[people], target.labelled[people], target.areas[people], sigmas
-        )
+        truth, labelled, areas = people_of(targets, matches, "keypoints", "labelled", "areas")
+        return keypoint_similarity(keypoints, truth, labelled, areas, sigmas)
 
 
 # --- denoising ----------------------------------------------------------------------------------------------------

@@ -62,6 +62,19 @@ def cheapest(costs: Iterable[Tensor]) -> Matches:
     return matches
 
 
+def places(matches: Matches) -> tuple[Tensor, Tensor]:
+    """The picture (M,) and the query (M,) of every pair of a batch, picture after picture."""
+    queries = [queries for queries, _ in matches]
+    return torch.cat([torch.full_like(own, picture) for picture, own in enumerate(queries)]), torch.cat(queries)
+
+
+def people_of(truths: Sequence[object], matches: Matches, *names: str) -> tuple[Tensor, ...]:
+    """Attributes of the matched people, each (M, ...), by name and in the order of `places`, from what is true of each
+    picture's people."""
+    pairs = list(zip(truths, matches, strict=True))
+    return tuple(torch.cat([getattr(truth, name)[people] for truth, (_, people) in pairs]) for name in names)
+
+
 def keypoint_similarity(keypoints: Tensor, truth: Tensor, labelled: Tensor, areas: Tensor, sigmas: Tensor) -> Tensor:
     """OKS of keypoints (..., M, K, 2) with people (M, K, 2), over the labelled keypoints; (..., M), at least 1e-6.
 

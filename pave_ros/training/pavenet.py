@@ -18,11 +18,11 @@ from pave_ros import skeletons
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.pavenet import PAVENet, Prediction
 from pave_ros.training.focal import focal_cost, focal_loss
-from pave_ros.training.matching import Matches, cheapest
+from pave_ros.training.matching import Matches, cheapest, places
 from pave_ros.training.petr import heatmap_loss, placing_losses
 from pave_ros.training.rle import residual_log_likelihood
 from pave_ros.training.target import Target, inside, mean_over_processes
-from pave_ros.training.truth import Truth, chosen
+from pave_ros.training.truth import Truth
 
 Losses = dict[str, Tensor]
 
@@ -97,13 +97,13 @@ class PAVENetCriterion:
             return _padded([queries for queries, _ in final], clips.device)
 
         everything = network.forward_training(clips, matched)
-        places = [(torch.arange(len(people), device=clips.device), people) for _, people in final]
+        padded = [(torch.arange(len(people), device=clips.device), people) for _, people in final]
         parts = [("tokens", "tokens", everything.tokens)]
         parts += [("poses", f"poses_{index}", prediction) for index, prediction in enumerate(everything.poses)]
         parts += [("joints", f"joints_{index}", prediction) for index, prediction in enumerate(everything.joints)]
         losses: Losses = {}
         for part, name, prediction in parts:
-            matches = places if part == "joints" else match(prediction, truth, weights)
+            matches = padded if part == "joints" else match(prediction, truth, weights)
             if prediction.logits is not None:
                 losses[f"{name}_classes"] = weights.classes * class_loss(prediction, targets, matches)
             if not network.variant.petr:
@@ -151,7 +151,8 @@ def class_loss(prediction: Prediction, targets: Sequence[Target], matches: Match
 def keypoint_loss(prediction: Prediction, truth: Truth, matches: Matches, flow: RealNVP) -> Tensor:
     """Residual log-likelihood of the matched people's labelled keypoints, averaged over their coordinates."""
     assert prediction.sigmas is not None
-    points, sigmas = (chosen(values, matches).float() for values in (prediction.poses, prediction.sigmas))
+    at = places(matches)
+    points, sigmas = prediction.poses[at].float(), prediction.sigmas[at].float()
     people = truth.of(matches)
     loss = residual_log_likelihood(points, sigmas, people.keypoints, people.labelled, flow).sum()
     return loss / mean_over_processes(2 * float(people.labelled.sum()), points.device)

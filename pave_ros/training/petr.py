@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pave_ros.models.layers import cell_centres
 from pave_ros.training.focal import spot_loss
-from pave_ros.training.matching import Matches
+from pave_ros.training.matching import Matches, places
 from pave_ros.training.target import Target, inside, mean_over_processes
-from pave_ros.training.truth import Truth, chosen
+from pave_ros.training.truth import Truth
 
 OVERLAP = 0.9  # A box moved by the radius of a spot still overlaps its person's so much.
 LARGEST = 3  # radius, in cells
@@ -21,7 +21,7 @@ LARGEST = 3  # radius, in cells
 def placing_losses(poses: Tensor, truth: Truth, matches: Matches) -> tuple[Tensor, Tensor]:
     """How far the poses (B, Q, K, 2) of the matched people are off: the distance, averaged over the coordinates that
     are labelled, and the negative logarithm of the OKS, averaged over people."""
-    points, people = chosen(poses, matches).float(), truth.of(matches)
+    points, people = poses[places(matches)].float(), truth.of(matches)
     distance = ((points - people.keypoints).abs() * people.labelled.unsqueeze(-1)).sum()
     similar = truth.similarity(points, people.keypoints, people.labelled, people.areas)
     return (

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pave_ros.models.poet import CLASSES, POET
-from pave_ros.training.matching import Matches, cheapest
+from pave_ros.training.matching import Matches, cheapest, people_of, places
 from pave_ros.training.target import Target, mean_over_processes
 
 PERSON = 1
@@ -145,16 +145,12 @@ class POETCriterion:
     def losses(self, outputs: Outputs, truths: Sequence[Truth], matches: Matches, people: float) -> dict[str, Tensor]:
         """The weighted losses of one decoder layer; all but that of the classes are sums over `people`."""
         logits, weights = outputs["pred_logits"], self.weights
+        at, (labels, poses, seen) = places(matches), people_of(truths, matches, "labels", "poses", "seen")
         wanted = torch.full(logits.shape[:2], NOBODY, device=logits.device)
-        poses, true_poses, seen = [], [], []
-        for picture, (truth, (queries, who)) in enumerate(zip(truths, matches, strict=True)):
-            wanted[picture, queries] = truth.labels[who]
-            poses.append(outputs["pred_kpts"][picture, queries])
-            true_poses.append(truth.poses[who])
-            seen.append(truth.seen[who])
+        wanted[at] = labels
         importance = torch.ones(CLASSES, device=logits.device)
         importance[NOBODY] = NOBODY_WEIGHT
-        differences = Differences.between(torch.cat(poses), torch.cat(true_poses), torch.cat(seen))
+        differences = Differences.between(outputs["pred_kpts"][at], poses, seen)
         return {
             "classes": weights.classes * F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), importance),
             "keypoints": weights.keypoints * differences.keypoints.sum() / people,

@@ -18,7 +18,7 @@ from torchvision.ops import generalized_box_iou, generalized_box_iou_loss
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.querypose import Prediction, QueryPose
 from pave_ros.training.focal import focal_cost, focal_loss
-from pave_ros.training.matching import Matches, cheapest
+from pave_ros.training.matching import Matches, cheapest, people_of, places
 from pave_ros.training.rle import residual_log_likelihood
 from pave_ros.training.target import Target, mean_over_processes
 
@@ -116,31 +116,20 @@ class QueryPoseCriterion:
     ) -> Losses:
         """The weighted losses of one stage, summed; a keypoint counts 1 / K."""
         weights = self.weights
-        pictures = torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(matches)])
-        queries = torch.cat([queries for queries, _ in matches])
+        at = places(matches)
         positive = torch.zeros_like(prediction.logits, dtype=torch.bool)
-        positive[pictures, queries] = True
-        boxes, keypoints, sigmas = (
-            value[pictures, queries] for value in (prediction.boxes, prediction.keypoints, prediction.sigmas)
-        )
-        truth = Truth(*(torch.cat(values) for values in zip(*_chosen(truths, matches), strict=True)))
-        whole = size.repeat(1, 2)[pictures]
-        places, labelled = within(boxes.detach(), truth.keypoints, truth.labelled)
-        rle = residual_log_likelihood(keypoints, sigmas, places, labelled, flow)
+        positive[at] = True
+        boxes, keypoints, sigmas = prediction.boxes[at], prediction.keypoints[at], prediction.sigmas[at]
+        truth = Truth(*people_of(truths, matches, "boxes", "keypoints", "labelled"))
+        whole = size.repeat(1, 2)[at[0]]
+        inside, labelled = within(boxes.detach(), truth.keypoints, truth.labelled)
+        rle = residual_log_likelihood(keypoints, sigmas, inside, labelled, flow)
         return {
             "classes": weights.classes * focal_loss(prediction.logits, positive),
             "boxes": weights.boxes * ((boxes - truth.boxes) / whole).abs().sum(),
             "overlap": weights.overlap * generalized_box_iou_loss(boxes, truth.boxes, reduction="sum"),
             "keypoints": weights.keypoints * rle.sum() / labelled.shape[-1],
         }
-
-
-def _chosen(truths: Sequence[Truth], matches: Matches) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Boxes, keypoints and labelled of the matched people of each picture."""
-    return [
-        (truth.boxes[who], truth.keypoints[who], truth.labelled[who])
-        for truth, (_, who) in zip(truths, matches, strict=True)
-    ]
 
 
 def _values(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor, Tensor]:

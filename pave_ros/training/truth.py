@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from pave_ros.training.matching import Matches, keypoint_similarity
+from pave_ros.training.matching import Matches, keypoint_similarity, people_of
 from pave_ros.training.target import Target
 
 
@@ -40,20 +39,10 @@ class Truth:
 
     def of(self, matches: Matches) -> People:
         """The matched people, picture after picture."""
-        pairs = list(zip(self.targets, matches, strict=True))
-        parts = (
-            torch.cat([getattr(target, name)[people] for target, (_, people) in pairs])
-            for name in ("keypoints", "labelled", "areas")
-        )
-        return People(*parts)
+        return People(*people_of(self.targets, matches, "keypoints", "labelled", "areas"))
 
     def similarity(self, poses: Tensor, keypoints: Tensor, labelled: Tensor, areas: Tensor) -> Tensor:
         """OKS as of `keypoint_similarity`, of poses and areas that are shares of the picture, in pixels: in a picture
         that is wider than high, a share of its width is further than one of its height."""
         scale = poses.new_tensor(self.size)
         return keypoint_similarity(poses * scale, keypoints * scale, labelled, areas * scale.prod(), self.sigmas)
-
-
-def chosen(values: Tensor, matches: Matches) -> Tensor:
-    """Of values (B, Q, ...) those of the matched queries, picture after picture: (M, ...)"""
-    return torch.cat([own[queries] for own, (queries, _) in zip(values, matches, strict=True)])
