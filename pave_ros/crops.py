@@ -38,8 +38,8 @@ class Style:
         whole: where no box is certain, or shows somebody of the frame before, the whole picture is looked at first, and
             then a box of this score around whoever fills it; for networks that can tell that nobody is there. 0 does
             not, as published.
-        again: whose keypoints fill another box than the one looked at, overlapping it by less than this, is looked at
-            once more, in that one; 0 does not, as published.
+        again: who is new is looked at once more, in a mirror, and once more still if their keypoints then fill another
+            box, which overlaps the one looked at by less than this; 0 does not, as published.
         spread: of networks whose heatmaps are probabilities over the cells, standard deviation in cells of the spot of
             height 1 around a joint whose place is known; 0 for the others.
     """

@@ -141,29 +141,36 @@ class TopDown:
             self._seen(middle, max_persons, earlier.boxes)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
-        if self._style.again:
-            keypoints = self._again(keypoints, found, middle, earlier.boxes)
         scores = person_scores(keypoints, present)
         kept = self._kept(keypoints, scores, found.boxes, middle)
+        if self._style.again:
+            self._look_again(keypoints, kept, found, middle, earlier.boxes)
+            scores = person_scores(keypoints, present)
+            kept = kept[self._kept(keypoints[kept], scores[kept], found.boxes[kept], middle)]
         if self.follows:
             sure = kept[scores[kept] >= SURE]
-            boxes = Boxes.of(around_keypoints(keypoints[sure]), found.scores[sure])
+            boxes = Boxes(around_keypoints(keypoints[sure]), found.scores[sure])
             keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
             middle.features.people = Followed(boxes, keypoints[sure], sides)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
-    def _again(self, keypoints: Floats, found: Boxes, frame: Frame, known: Boxes) -> Floats:
-        """The keypoints of both looks at whoever fills another box than the one that was looked at, and of the others
-        as they are: also of those `known` from the frame before, so that a stream keeps its rate."""
+    def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, known: Boxes) -> None:
+        """Improve the keypoints (N, K, 3) of `who` is not `known` from the frame before: a stream keeps its rate.
+
+        They become the mean of several looks: a second one in a mirror, where the network errs differently, in the box
+        that they fill, and a third one where they now fill another than that.
+        """
         boxes = around_keypoints(keypoints)
-        fills = np.diag(overlap(boxes, found.boxes))
         sure = (keypoints[..., 2] >= SURE).sum(1) >= FEWEST
-        new = ~(overlap(found.boxes, known.boxes) >= SAME_BOX).any(1)
-        others = np.flatnonzero(sure & new & (fills < self._style.again))
-        closer = Boxes.of(boxes[others], found.scores[others])
-        second, _ = self._look(frame, closer)
-        keypoints[others] = both_looks(keypoints[others], second, closer.boxes[:, 2:].prod(1), self._skeleton)
-        return keypoints
+        new = who[(sure & ~(overlap(boxes, known.boxes) >= SAME_BOX).any(1))[who]]
+        looked = found.boxes[new]
+        for mirrored in (True, False):
+            boxes = around_keypoints(keypoints[new])
+            moved = np.diag(overlap(boxes, looked)) < self._style.again
+            closer, some = boxes[moved | mirrored], new[moved | mirrored]
+            once_more, _ = self._look(frame, Boxes(closer, found.scores[some]), mirrored)
+            keypoints[some] = both_looks(keypoints[some], once_more, closer[:, 2:].prod(1), self._skeleton)
+            looked = boxes
 
     def _kept(self, keypoints: Floats, scores: Floats, boxes: Floats, frame: Frame) -> Ints:
         """Which of the people are left, best first: everybody once, and who is only supposed where nobody else is."""
@@ -266,13 +273,15 @@ class TopDown:
 
     # --- the network ----------------------------------------------------------------------------------------------
 
-    def _encode(self, frame: Frame, boxes: Floats) -> list[Views]:
-        """Features of what lies in the boxes, for each plain and, for the flip test, mirrored."""
+    def _encode(self, frame: Frame, boxes: Floats, mirrored: bool = False) -> list[Views]:
+        """Features of what lies in the boxes, for each plain or `mirrored`, or both for the flip test."""
         if not len(boxes):
             return []
         assert frame.image is not None
         inputs = crop_inputs(frame.image, boxes, self._engine.info, frame.bgr)
-        views = [inputs, np.ascontiguousarray(inputs[..., ::-1])] if self.options.flip_test else [inputs]
+        views = [inputs] if self.options.flip_test or not mirrored else []
+        if self.options.flip_test or mirrored:
+            views.append(np.ascontiguousarray(inputs[..., ::-1]))
         encoded = [self._in_parts(view) for view in views]
         return list(zip(*encoded, strict=True))
 
@@ -280,29 +289,32 @@ class TopDown:
         parts = [inputs[i : i + TOGETHER] for i in range(0, len(inputs), TOGETHER)]
         return [features for part in parts for features in self._engine.split(self._engine.encode(part))]
 
-    def _keypoints(self, window: Sequence[list[Views]], found: Boxes) -> tuple[Floats, Floats]:
+    def _keypoints(self, window: Sequence[list[Views]], found: Boxes, mirrored: bool = False) -> tuple[Floats, Floats]:
         """(N, K, 3) of x, y, score of the people in N boxes, from their features in each frame of the window, and
         (N, K) how likely each keypoint is in the crop, 1 where the heatmaps do not say."""
         if not len(found):
             nobody = np.zeros((0, len(self._mirror), 3), np.float32)
             return nobody, nobody[..., 2]
         places = crops.crop_boxes(found.boxes, self._size)
-        heatmaps = self._heatmaps(window)
+        heatmaps = self._heatmaps(window, mirrored)
         keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding)
         keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
         return keypoints, crops.presence(heatmaps, self._style)
 
-    def _look(self, frame: Frame, boxes: Boxes) -> tuple[Floats, Floats]:
-        """The same of what lies in boxes of one frame, as if nothing moved."""
-        return self._keypoints([self._encode(frame, boxes.boxes)] * self.window, boxes)
+    def _look(self, frame: Frame, boxes: Boxes, mirrored: bool = False) -> tuple[Floats, Floats]:
+        """The same of what lies in boxes of one frame, as if nothing moved, maybe looked at in a mirror."""
+        return self._keypoints([self._encode(frame, boxes.boxes, mirrored)] * self.window, boxes, mirrored)
 
-    def _heatmaps(self, window: Sequence[list[Views]]) -> np.ndarray[Any, Any]:
+    def _heatmaps(self, window: Sequence[list[Views]], mirrored: bool) -> np.ndarray[Any, Any]:
         """(N, K, h, w) from the features of N people in each frame of the window."""
-        plain = self._decode([[views[0] for views in people] for people in window])
-        if not self.options.flip_test:
-            return plain
-        mirrored = self._decode([[views[1] for views in people] for people in window])
-        return (plain + mirrored[..., ::-1][:, self._mirror]) / 2
+        first = self._decode([[views[0] for views in people] for people in window])
+        if self.options.flip_test:
+            return (first + self._turned(self._decode([[views[1] for views in people] for people in window]))) / 2
+        return self._turned(first) if mirrored else first
+
+    def _turned(self, heatmaps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Heatmaps (N, K, h, w) of mirrored crops as those of the crops."""
+        return np.ascontiguousarray(heatmaps[..., ::-1][:, self._mirror])
 
     def _decode(self, window: Sequence[list[Any]]) -> np.ndarray[Any, Any]:
         engine, count = self._engine, len(window[0])
@@ -349,7 +361,9 @@ def joined(found: Boxes, people: Boxes, share: float) -> Boxes:
 
 
 def around_keypoints(keypoints: Floats) -> Floats:
-    """(N, 4) boxes of x, y, width, height around the keypoints (N, K, 3) that are sure, or all where few are."""
+    """(N, 4) boxes of x, y, width, height around the keypoints (N, K, 3) that are sure, or all where few are; a pixel
+    wide and high at least."""
     sure = keypoints[..., 2] >= SURE
     sure |= sure.sum(1, keepdims=True) < FEWEST
-    return with_margin(boxes_of(np.where(sure[..., None], keypoints[..., :2], np.nan).astype(np.float32)))
+    boxes = with_margin(boxes_of(np.where(sure[..., None], keypoints[..., :2], np.nan).astype(np.float32)))
+    return np.concatenate((boxes[:, :2], np.maximum(boxes[:, 2:], np.float32(1))), 1)

@@ -499,30 +499,55 @@ class Loose(Slight):
 
 def test_who_fills_another_box_than_the_one_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    picture = scene(295.0, 210.0, size=80)
+    frame = Frame(stamp=0, image=scene(295.0, 210.0, size=80))
     looks = []
     for again in (0.0, 0.8):
         monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], again=again))
         engine = Spread(info)
-        persons = TopDown(engine, Loose()).estimate([Frame(stamp=0, image=picture)], 20)
+        persons = TopDown(engine, Loose()).estimate([replace(frame)], 20)
         looks.append((len(engine.encoded), len(persons)))
-    assert looks == [(1, 1), (2, 1)]
+    assert looks == [(1, 1), (3, 1)], "in the large box, in a mirror in the box that they fill, and there once more"
+
+
+class Column(Brightness):
+    """Its joints lie above each other, left ones beside right ones, as high as the crop allows for, and all of them
+    `lean` cells too far to the right."""
+
+    def __init__(self, info: ModelInfo, lean: int) -> None:
+        super().__init__(info)
+        self.lean = lean
+
+    def decode(self, window: Sequence[Any]) -> Outputs:
+        heatmaps = super().decode(window)["heatmaps"]
+        sides = [0] + 8 * [8, -8]
+        moved = [np.roll(heatmaps[:, i], (5 * ((i + 1) // 2 - 4), sides[i] + self.lean), (1, 2)) for i in range(17)]
+        return {"heatmaps": np.stack(moved, 1)}
+
+
+def test_a_look_in_the_mirror_errs_to_the_other_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    middles = []
+    for again, lean in ((0.0, 0), (0.0, 1), (1e-9, 1)):
+        monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], again=again))
+        engine = Column(info, lean)
+        frame = Frame(stamp=0, image=scene(295.0, 210.0), boxes=Boxes.of([[245, 110, 100, 200]]))
+        persons = TopDown(engine, None).estimate([frame], 20)
+        middles.append(float(persons.keypoints[0, :, 0].mean()))
+        assert len(engine.encoded) == 1 + (again > 0)
+    straight, leaning, both = middles
+    assert leaning - straight > 3 and abs(both - straight) < 0.1
 
 
 def test_whom_the_frame_before_showed_needs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    style = replace(crops.STYLES["vitpose"], follow=0.8, again=0.8)
+    style = replace(crops.STYLES["vitpose"], follow=0.8, again=0.8, same=0.6)
     monkeypatch.setitem(crops.STYLES, "vitpose", style)
-    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    frames = [Frame(stamp=i, image=scene(295.0, 210.0, size=80)) for i in range(2)]
-    engine, detector = Spread(info), Loose()
-    top_down = TopDown(engine, detector)
+    info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    engine, boxes = Column(info, 0), Boxes.of([[245, 110, 100, 200], [240, 105, 100, 200]], [0.9, 0.8])
+    frames = [Frame(stamp=i, image=scene(295.0, 210.0), boxes=boxes) for i in range(2)]
+    top_down = TopDown(engine, None)
     top_down.estimate(frames[:1], 20)
-    assert len(engine.encoded) == 2
-    people = frames[0].features.people.boxes
-    # It overlaps the person by 0.7: enough to be the same, too little for one look at somebody new.
-    x, y, width, height = people.boxes[0]
-    monkeypatch.setattr(Loose, "__call__", lambda *_: Boxes.of([[x - 0.1 * width, y, 1.4 * width, height]], [0.9]))
+    assert engine.encoded == [2, 1], "both boxes, and once more the one person whom they show"
     top_down.estimate(frames[1:], 20, frames[0])
-    assert len(engine.encoded) == 3
-    TopDown(engine, detector).estimate([Frame(stamp=2, image=frames[1].image)], 20)
-    assert len(engine.encoded) == 5, "without a frame before, two looks"
+    assert engine.encoded == [2, 1, 2]
+    top_down.estimate([replace(frames[1], features=None)], 20)
+    assert engine.encoded == [2, 1, 2, 2, 1], "somebody new, where no frame is known before"
