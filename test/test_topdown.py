@@ -556,8 +556,8 @@ def test_whom_the_frame_before_showed_needs_one_look(monkeypatch: pytest.MonkeyP
 def test_the_people_who_are_followed_keep_their_own_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], follow=0.8))
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    picture = np.maximum(scene(150.0, 210.0, 250), scene(450.0, 210.0, 120))
-    boxes = Boxes.of([[400, 160, 100, 100], [100, 160, 100, 100]], [0.9, 0.6])
+    picture = np.maximum(scene(150.0, 210.0, 250), scene(450.0, 210.0, 170))
+    boxes = Boxes.of([[400, 160, 100, 100], [100, 160, 100, 100]], [0.9, 0.7])
     frame = Frame(stamp=0, image=picture, boxes=boxes)
     persons = TopDown(Spread(info), None).estimate([frame], 20)
     assert persons.keypoints[0, :, 0].mean() < persons.keypoints[1, :, 0].mean(), "the surer person has the lesser box"
