@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -77,11 +77,13 @@ class Followed:
         boxes: around their keypoints, with the scores of the boxes that they were seen in.
         keypoints: (N, K, 3) of x, y, score.
         sides: (N,) how sure all frames together are which side of them is left, from 0 up.
+        vain: (V, 4) boxes in which nobody was, or nobody but those whom other boxes show.
     """
 
     boxes: Boxes
     keypoints: Floats
     sides: Floats
+    vain: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
 def steady_sides(keypoints: Floats, areas: Floats, before: Followed, skeleton: Skeleton) -> tuple[Floats, Floats]:

@@ -32,6 +32,7 @@ SAME_BOX = 0.5  # Overlap from which a box makes another needless.
 CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
 APART = 0.1  # Overlap of boxes up to which they may be of two people.
 SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints show where; so many have to.
+HOPELESS = 0.15  # Score of a person up to which their box is not looked at in the next frame.
 IN_VIEW = 8  # Keypoints in view that make a person whole, at least.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
@@ -138,20 +139,22 @@ class TopDown:
         middle = window[len(window) // 2]
         earlier = self._people(middle, before)
         if self.follows:
-            self._seen(middle, max_persons, earlier.boxes)
+            self._seen(middle, max_persons, earlier)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
         scores = person_scores(keypoints, present)
         kept = self._kept(keypoints, scores, found.boxes, middle)
         if self._style.again:
-            self._look_again(keypoints, kept, found, middle, earlier.boxes)
+            self._look_again(keypoints, kept[scores[kept] >= HOPELESS], found, middle, earlier.boxes)
             scores = person_scores(keypoints, present)
             kept = kept[self._kept(keypoints[kept], scores[kept], found.boxes[kept], middle)]
         if self.follows:
             sure = kept[scores[kept] >= SURE]
             boxes = Boxes(around_keypoints(keypoints[sure]), found.scores[sure])
             keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
-            middle.features.people = Followed(boxes, keypoints[sure], sides)
+            hopeful = kept[scores[kept] >= HOPELESS]
+            vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
+            middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, known: Boxes) -> None:
@@ -211,18 +214,20 @@ class TopDown:
         features = {number: self._encode(frame, found.boxes) for number, frame in frames.items()}
         return found, [features[id(frame)] for frame in window]
 
-    def _seen(self, frame: Frame, most: int, people: Boxes = NOBODY) -> _Seen:
-        """What is known of a frame, found out now where nothing is: its boxes are looked at, and those of the `people`
+    def _seen(self, frame: Frame, most: int, before: Followed | None = None) -> _Seen:
+        """What is known of a frame, found out now where nothing is: its boxes are looked at, and those of the people
         in the frame before, as far as they are others. Boxes that come with a frame are all there is."""
         if not isinstance(frame.features, _Seen):
             found = self._boxes(frame, most)
             supposed = NOBODY
             if frame.boxes is None:
+                before = before or self._people(frame, None)
+                people = before.boxes
                 shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
                 if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
                     supposed = self._at_large(frame)
-                found = joined(joined(found, people, self._style.follow), supposed, 1.0)
-                found = found.best(self.options.box_threshold, most)
+                found = joined(worth_a_look(found, before), people, self._style.follow)
+                found = joined(found, supposed, 1.0).best(self.options.box_threshold, most)
             frame.features = _Seen(found, supposed=supposed)
             self._add(frame.features, frame, found.boxes)
         return frame.features
@@ -342,6 +347,14 @@ def person_scores(keypoints: Floats, present: Floats) -> Floats:
     least eight. Who is seen down to the chest is no less a person, and a foot alone is hardly one."""
     expected = np.maximum(present.sum(1), min(IN_VIEW, keypoints.shape[1]))
     return np.asarray(keypoints[..., 2].sum(1) / expected)
+
+
+def worth_a_look(found: Boxes, before: Followed) -> Boxes:
+    """The boxes of a frame without those in which nobody was in the frame before: these rest for a frame, which halves
+    what a cluttered place costs."""
+    rests, shows = ((overlap(found.boxes, boxes) >= SAME_BOX).any(1) for boxes in (before.vain, before.boxes.boxes))
+    looked = shows | ~rests
+    return Boxes(found.boxes[looked], found.scores[looked])
 
 
 def joined(found: Boxes, people: Boxes, share: float) -> Boxes:

@@ -563,3 +563,24 @@ def test_the_people_who_are_followed_keep_their_own_boxes(monkeypatch: pytest.Mo
     assert persons.keypoints[0, :, 0].mean() < persons.keypoints[1, :, 0].mean(), "the surer person has the lesser box"
     people = frame.features.people
     np.testing.assert_array_equal(people.boxes.boxes, around_keypoints(people.keypoints))
+
+
+class Cluttered:
+    """A detector that takes something for a person, beside the one who is there."""
+
+    name = "cluttered"
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        return Boxes.of([[245, 110, 100, 200], [500, 300, 100, 100]], [0.9, 0.8])
+
+
+def test_a_box_in_which_nobody_was_rests_for_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], follow=0.8, same=0.6))
+    info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    frames = [Frame(stamp=i, image=scene(295.0, 210.0)) for i in range(3)]
+    engine = Column(info, 0)
+    top_down = TopDown(engine, Cluttered())
+    for i in range(3):
+        persons = top_down.estimate([frames[i]], 20, frames[i - 1] if i else None)
+        assert (persons.scores >= 0.3).sum() == 1
+    assert engine.encoded == [2, 1, 2]
