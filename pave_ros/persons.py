@@ -86,10 +86,13 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Boxes:
+        """The chosen boxes; the index is a mask or an integer array."""
+        return Boxes(self.boxes[index], self.scores[index])
+
     def best(self, threshold: float, most: int) -> Boxes:
         """At most so many, and none below the threshold."""
-        kept = np.flatnonzero(self.scores >= threshold)[:most]
-        return Boxes(self.boxes[kept], self.scores[kept])
+        return self[np.flatnonzero(self.scores >= threshold)[:most]]
 
 
 def boxes_of(keypoints: Floats) -> Floats:

@@ -32,7 +32,7 @@ SAME_BOX = 0.5  # Overlap from which a box makes another needless.
 CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
 APART = 0.1  # Overlap of boxes up to which they may be of two people.
 SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints show where; so many have to.
-HOPELESS = 0.15  # Score of a person up to which their box is not looked at in the next frame.
+HOPELESS = 0.15  # Score of a person below which nobody looks once more, nor in the next frame.
 IN_VIEW = 8  # Keypoints in view that make a person whole, at least.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
@@ -144,8 +144,7 @@ class TopDown:
         keypoints, present = self._keypoints(features, found)
         scores = person_scores(keypoints, present)
         kept = self._kept(keypoints, scores, found.boxes, middle)
-        if self._style.again:
-            self._look_again(keypoints, kept[scores[kept] >= HOPELESS], found, middle, earlier.boxes)
+        if self._style.again and self._look_again(keypoints, kept[scores[kept] >= HOPELESS], found, middle, earlier):
             scores = person_scores(keypoints, present)
             kept = kept[self._kept(keypoints[kept], scores[kept], found.boxes[kept], middle)]
         if self.follows:
@@ -157,15 +156,16 @@ class TopDown:
             middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
-    def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, known: Boxes) -> None:
-        """Improve the keypoints (N, K, 3) of `who` is not `known` from the frame before: a stream keeps its rate.
+    def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed) -> bool:
+        """Improve the keypoints (N, K, 3) of `who` is not known from the frame before, and say whether anybody is so:
+        hardly in a stream, which keeps its rate.
 
         They become the mean of several looks: a second one in a mirror, where the network errs differently, in the box
         that they fill, and a third one where they now fill another than that.
         """
         boxes = around_keypoints(keypoints)
         sure = (keypoints[..., 2] >= SURE).sum(1) >= FEWEST
-        new = who[(sure & ~(overlap(boxes, known.boxes) >= SAME_BOX).any(1))[who]]
+        new = who[(sure & ~(overlap(boxes, before.boxes.boxes) >= SAME_BOX).any(1))[who]]
         looked = found.boxes[new]
         for mirrored in (True, False):
             boxes = around_keypoints(keypoints[new])
@@ -174,6 +174,7 @@ class TopDown:
             once_more, _ = self._look(frame, Boxes(closer, found.scores[some]), mirrored)
             keypoints[some] = both_looks(keypoints[some], once_more, closer[:, 2:].prod(1), self._skeleton)
             looked = boxes
+        return len(new) > 0
 
     def _kept(self, keypoints: Floats, scores: Floats, boxes: Floats, frame: Frame) -> Ints:
         """Which of the people are left, best first: everybody once, and who is only supposed where nobody else is."""
@@ -284,10 +285,8 @@ class TopDown:
             return []
         assert frame.image is not None
         inputs = crop_inputs(frame.image, boxes, self._engine.info, frame.bgr)
-        views = [inputs] if self.options.flip_test or not mirrored else []
-        if self.options.flip_test or mirrored:
-            views.append(np.ascontiguousarray(inputs[..., ::-1]))
-        encoded = [self._in_parts(view) for view in views]
+        steps = (1, -1) if self.options.flip_test else (-1,) if mirrored else (1,)
+        encoded = [self._in_parts(np.ascontiguousarray(inputs[..., ::step])) for step in steps]
         return list(zip(*encoded, strict=True))
 
     def _in_parts(self, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> list[Any]:
@@ -350,11 +349,10 @@ def person_scores(keypoints: Floats, present: Floats) -> Floats:
 
 
 def worth_a_look(found: Boxes, before: Followed) -> Boxes:
-    """The boxes of a frame without those in which nobody was in the frame before: these rest for a frame, which halves
-    what a cluttered place costs."""
+    """The boxes of a frame without those in which nobody was in the frame before: these rest for a frame, for in a
+    cluttered place most boxes show nobody."""
     rests, shows = ((overlap(found.boxes, boxes) >= SAME_BOX).any(1) for boxes in (before.vain, before.boxes.boxes))
-    looked = shows | ~rests
-    return Boxes(found.boxes[looked], found.scores[looked])
+    return found[np.asarray(shows | ~rests)]
 
 
 def joined(found: Boxes, people: Boxes, share: float) -> Boxes:

@@ -118,11 +118,11 @@ def on_hand_labels(
         limit: at most so many pictures of each; videos are looked at as a stream, whole.
         progress: wraps the pictures of a data set.
     """
+    looking: dict[str, evaluate.Model] = {"teacher": _Watching(Teacher(teacher)), "model": everybody(model)}
     figures: Figures = {}
     for name, folder in folders.items():
         data = open_dataset(name, folder, "val")
         pictures = evaluate.part_of(data, None if jitter in METRICS[name] else limit)
-        looking: dict[str, evaluate.Model] = {"teacher": _Watching(Teacher(teacher)), "model": everybody(model)}
         figures[name] = {}
         for who, one in looking.items():
             done = evaluate.run(data, list(progress(pictures, f"{name}, {who}")), one)
@@ -242,7 +242,7 @@ def tables(figures: Figures) -> str:
                 name,
                 str(one["COCO keypoints"]["pictures"]),
                 who,
-                *(_percent(_value(one, *key)) for key in BY_HAND.values()),
+                *(_percent(one.get(metric, {}).get(value)) for metric, value in BY_HAND.values()),
             ]
             for name, both in by_hand.items()
             for who, one in both.items()
@@ -258,8 +258,6 @@ def tables(figures: Figures) -> str:
 
 
 NOT_SEEN = ", scenes that training never saw"
-
-
 # Columns of the table of hand labels: metric and name of the value.
 BY_HAND = {
     **{name: ("COCO keypoints", name) for name in ("AP", "AP50", "AP75", "AR")},
@@ -267,11 +265,6 @@ BY_HAND = {
     "PCK@0.2 torso": ("PCK@0.2 torso", "Mean"),
     "jitter, of the box": ("Jitter, of the box", "Mean"),
 }
-
-
-def _value(metrics: Figures, metric: str, name: str) -> float | None:
-    value: float | None = metrics.get(metric, {}).get(name)
-    return value
 
 
 def _percent(value: float | None) -> str:
