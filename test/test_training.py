@@ -225,6 +225,26 @@ def test_what_is_like_the_backbone_learns_at_its_rate(tmp_path: Path) -> None:
     assert found == {"backbone.": {1e-5}, "sampling_offsets": {1e-5}, "attention_weights": {1e-3}}
 
 
+def test_finished_weights_keep_a_share_of_those_from_a_file(tmp_path: Path) -> None:
+    start = models.create("detrpose_n", skeleton="coco17")
+    loading.save(start, tmp_path / "start.safetensors")
+    found = {}
+    for share in (0.0, 0.5, 1.0):
+        settings = {"weights": tmp_path / "start.safetensors", "start_share": share, "steps": 1}
+        trainer = Trainer(config(tmp_path / str(share), **settings), Dots())
+        trainer.run()
+        found[share] = trainer.finished().state_dict()
+    assert_same(found[1.0], dict(start.state_dict()))
+    floats = [name for name, value in found[0.0].items() if value.is_floating_point()]
+    assert any(not torch.equal(found[0.0][name], found[1.0][name]) for name in floats)
+    half = {name: (found[0.0][name] + found[1.0][name]) / 2 for name in floats}
+    assert_same(half, found[0.5], atol=1e-6)
+    none = Trainer(config(tmp_path / "none", steps=1, start_share=1.0), Dots())  # nothing comes from a file
+    assert_same(none.finished().state_dict(), none.averaged.module.state_dict())
+    with pytest.raises(ConfigError, match="start_share has to be from 0 to 1, not 2"):
+        config(tmp_path, start_share=2)
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path, steps=8, warmup=1, batch_size=2), Dots())
     batch = next(trainer._batches())

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from pave_ros.checkpoints.layout import Layout
 
-LAYOUT = Layout(prefixes=(), keypoints="heatmaps.bias")
+LAYOUT = Layout(prefixes=(), keypoints="joint_head.3.bias")

@@ -1,32 +1,42 @@
-"""The training objective of CenterNet, the small model of the package: people as cells, joints as heatmaps.
+"""The training objective of CenterNet, the first stage of the model of the package: people and joints as spots in maps.
 
-Every cell near a person's centre, on the maps whose cells suit the person's size, learns the person (one-to-many
-assignment as in FCOS) by a varifocal loss, L1 and OKS; the cells of the finest map learn which joints they show by the
-focal loss of CornerNet.
+The cell where the middle of a person's keypoints lies, and those around it, learn the person by L1 and OKS; which cells
+are such, and which show joints, is learned by the focal loss of CornerNet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pave_ros import skeletons
+from pave_ros.models.base import PoseModel
 from pave_ros.models.centernet import CenterNet
 from pave_ros.models.layers import cell_centres
+from pave_ros.models.mobilenet import STRIDE
 from pave_ros.training.focal import spot_loss
 from pave_ros.training.matching import keypoint_similarity
+from pave_ros.training.movenet import load_movenet
 from pave_ros.training.target import Target, inside, mean_over_processes
 
-NEAR = 1.0  # Cells whose centre is so far from a person's, in cells, learn the person.
-SUITED = (2.0, 8.0)  # Length of a person in cells, on the maps that learn the person.
-# Score that a person's cell is to have at least: while keypoints are still anywhere, OKS alone would teach no scores.
-LEAST_QUALITY = 0.1
-ALPHA, GAMMA = 0.25, 2.0  # Of the varifocal loss for cells without a person.
 JOINT_SPREAD = 0.7  # Standard deviation, in cells, of the spot around a joint where a miss costs less.
+# The same of the spot around a person's middle, as a share of the person's length: one is as good as another there.
+SPREAD = 0.04
+LEARNS = 0.5  # Height of the spot from which a cell learns the person.
+
+
+def load_backbone(model: PoseModel, path: Path) -> None:
+    """Fill the network from MoveNet MultiPose, see `pave_ros.training.movenet`."""
+    load_movenet(model, path, {"centre_head": "center", "joint_head": "kpt_heatmap", "pose_head": "kpt_regress"})
+    last = model.get_submodule("pose_head.3")
+    with torch.no_grad():
+        for parameter in last.parameters():  # MoveNet's are y, x pairs, counted from the corners of cells
+            parameter.copy_(parameter.unflatten(0, (-1, 2)).flip(1).flatten(0, 1))
+        last.get_parameter("bias").sub_(0.5)
 
 
 @dataclass(frozen=True)
@@ -38,33 +48,33 @@ class Assignment:
     people: Tensor
 
 
-def assign(target: Target, maps: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """The cells (P,) near people of a picture, each with its nearest person (P,)."""
-    if not len(target):
-        return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
-    centres = cell_centres(maps)
-    scale = torch.cat([torch.tensor([[w, h]], dtype=torch.float32).expand(h * w, 2) for h, w in maps])
+def centre_maps(target: Target, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """What the cells of a map are to show of the people of a picture.
+
+    Returns:
+        (M, H W) for each person 1 where the middle of the keypoints lies, falling off around it; and (H W,) bool, False
+        in ignored regions, where nobody knows.
+    """
+    centres, size = cell_centres([(height, width)]), torch.tensor([width, height], dtype=torch.float32)
     labelled = target.labelled[..., None]
+    middle = (target.keypoints * labelled).sum(1) / labelled.sum(1).clamp(min=1)
     low = target.keypoints.masked_fill(~labelled, float("inf")).amin(1)
     high = target.keypoints.masked_fill(~labelled, -float("inf")).amax(1)
-    length = ((high - low)[None] * scale[:, None]).amax(-1)  # (S, M), in cells
-    finest, coarsest = scale == scale.amax(0), scale == scale.amin(0)
-    suits = ((length >= SUITED[0]) | finest[:, :1]) & ((length < SUITED[1]) | coarsest[:, :1])
-    distance = ((centres[:, None] - (low + high) / 2).abs() * scale[:, None]).amax(-1)
-    distance = distance.masked_fill(~suits | (distance > NEAR), float("inf"))
-    nearest, person = distance.min(1)
-    cells = nearest.isfinite().nonzero().flatten()
-    return cells, person[cells]
+    length = ((high - low) * size).amax(-1, keepdim=True)
+    cells = (middle * size).floor() + 0.5
+    squared = ((centres * size)[None] - cells[:, None]).square().sum(-1)
+    known = ~inside(centres, target.ignored)
+    return torch.exp(-squared / (2 * (SPREAD * length).clamp(min=JOINT_SPREAD) ** 2)), known
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the losses. The heatmaps weigh most: they place the joints in the end."""
+    """Weights of the losses."""
 
-    scores: float = 2.0
+    centres: float = 2.0
     keypoints: float = 10.0
     oks: float = 4.0
-    joints: float = 6.0
+    joints: float = 2.0
 
 
 def criterion(skeleton: str) -> CenterNetCriterion:
@@ -97,8 +107,8 @@ class CenterNetCriterion:
         """
         device = images.device
         here = [target.to(torch.device("cpu")) for target in targets]
-        maps = [(-(-images.shape[-2] // s), -(-images.shape[-1] // s)) for s in _strides(model)]
-        assignment = assignments(here, maps, device)
+        spots = [centre_maps(t, images.shape[-2] // STRIDE, images.shape[-1] // STRIDE) for t in here]
+        assignment = assignments([people for people, _ in spots], device)
         logits, keypoints, joints = model(images, assignment.pictures, assignment.cells)
         truth, labelled, areas = (
             torch.cat([getattr(t, name) for t in here]).to(device)[assignment.people]
@@ -107,36 +117,27 @@ class CenterNetCriterion:
         oks = keypoint_similarity(keypoints.float(), truth, labelled, areas, self.sigmas.to(device))
         distance = ((keypoints - truth).abs().sum(-1) * labelled).sum()
         cells = mean_over_processes(len(assignment.cells), device)
-        quality = torch.zeros(logits.shape, device=device)
-        quality[assignment.pictures, assignment.cells] = oks.detach().clamp(min=LEAST_QUALITY)
-        centres = cell_centres(maps)
-        ignored = torch.stack([inside(centres, target.ignored) for target in here]).to(device)
+        shown = torch.stack([torch.cat((people, people.new_zeros(1, people.shape[1]))).amax(0) for people, _ in spots])
+        known = torch.stack([known for _, known in spots])
         return {
-            "scores": self.weights.scores * varifocal(logits.float(), quality, ignored) / cells,
+            "centres": self.weights.centres * spot_loss(logits.float(), shown.to(device), known.to(device)),
             "keypoints": self.weights.keypoints * distance / cells,
             "oks": self.weights.oks * (1 - oks).sum() / cells,
             "joints": self.weights.joints * joint_loss(joints.float(), here),
         }
 
 
-def assignments(targets: Sequence[Target], maps: Sequence[tuple[int, int]], device: torch.device) -> Assignment:
-    """`assign` for all pictures of a batch."""
+def assignments(spots: Sequence[Tensor], device: torch.device) -> Assignment:
+    """The cells near people, each with the one whose spot (M, S) is the highest there, for all pictures of a batch."""
     pictures, cells, people, before = [], [], [], 0
-    for picture, target in enumerate(targets):
-        near, person = assign(target, maps)
+    for picture, one in enumerate(spots):
+        height, person = one.max(0) if len(one) else (one.new_zeros(one.shape[1]), torch.zeros(one.shape[1]).long())
+        near = (height >= LEARNS).nonzero().flatten()
         pictures.append(torch.full_like(near, picture))
         cells.append(near)
-        people.append(person + before)
-        before += len(target)
+        people.append(person[near] + before)
+        before += len(one)
     return Assignment(*(torch.cat(parts).to(device) for parts in (pictures, cells, people)))
-
-
-def varifocal(logits: Tensor, quality: Tensor, ignored: Tensor) -> Tensor:
-    """Varifocal loss (B, S), summed: cells of people are to reach their `quality`, all others zero; those others
-    that are `ignored` count nothing."""
-    p = logits.detach().sigmoid()
-    weight = torch.where(quality > 0, quality, ALPHA * p**GAMMA * ~ignored)
-    return F.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
 
 
 def joint_maps(target: Target, height: int, width: int) -> tuple[Tensor, Tensor]:
@@ -171,18 +172,21 @@ def joint_loss(logits: Tensor, targets: Sequence[Target]) -> Tensor:
     return spot_loss(logits, spots, known)
 
 
-def _strides(model: torch.nn.Module) -> tuple[int, ...]:
-    forward = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
-    assert isinstance(forward, TrainingForward)
-    return forward.model.strides
-
-
 class TrainingForward(torch.nn.Module):
-    """`forward_training` as the module's forward, so that data parallel wrappers see it."""
+    """What training supervises as the module's forward, so that data parallel wrappers see it."""
 
     def __init__(self, model: CenterNet) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, pictures: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.model.forward_training(images, pictures, cells)
+        """Logits (B, S) of people in all cells, keypoints (P, K, 2) of the given ones, logits (B, K, H / 4, W / 4) of
+        joints.
+
+        Args:
+            images: (B, 3, H, W) RGB, normalised.
+            pictures, cells: (P,) each: cells, row by row, of these pictures.
+        """
+        centres, poses, joints = self.model.maps(self.model.encode(images)[0])
+        keypoints = poses.flatten(2).transpose(1, 2)[pictures, cells]
+        return centres.flatten(1), keypoints.unflatten(-1, (-1, 2)), joints

@@ -28,7 +28,8 @@ class TrainingConfig:
         skeleton: keypoint layout.
         input_size: (height, width) of the network's input; None takes the model's own.
         weights: checkpoint to start from, in the published layout; None starts afresh.
-        backbone: pretrained backbone to start from (a file of tensors in the order of timm's model); None for none.
+        backbone: pretrained backbone to start from (a file of tensors in the order of timm's model; for the stages of
+            the embedded model a MoveNet, see `pave_ros.training.movenet`); None for none.
         frozen: parameters whose names begin with one of these are not trained, e.g. ``backbone.blocks.0``.
         objective_options: arguments of the system's `criterion` beside the skeleton.
         accumulate: parts that the batch of a process is computed in, to save memory.
@@ -41,6 +42,8 @@ class TrainingConfig:
         final: share of the learning rate that the cosine schedule ends with; 1 keeps it constant, as published.
         clip_norm: largest norm of the gradient.
         ema_decay, ema_warmup: of the averaged weights; decay * (1 - exp(-step / warmup)).
+        start_share: share of the weights that training started from, as far as they come from a file, in the finished
+            ones, 0..1: what was known before and has no pictures here is kept (Wortsman et al., CVPR 2022).
         freeze_norms: keep all batch normalisation as it is, for small batches.
         precision: ``fp32``, or on CUDA ``bf16`` or ``fp16``.
         workers: processes that prepare pictures; 0 prepares them in the training process.
@@ -72,6 +75,7 @@ class TrainingConfig:
     clip_norm: float = 0.1
     ema_decay: float = 0.9999
     ema_warmup: int = 2000
+    start_share: float = 0.0
     freeze_norms: bool = False
     precision: str = "fp32"
     workers: int = 1
@@ -90,6 +94,8 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "accumulate"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} has to be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.start_share <= 1:
+            raise ConfigError(f"start_share has to be from 0 to 1, not {self.start_share}")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise ConfigError(f"precision has to be fp32, bf16 or fp16, not {self.precision!r}")
 

@@ -4,12 +4,21 @@ joints are."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from pave_ros.models.base import PoseModel
 from pave_ros.models.simplebaseline import SPREAD, SimpleBaseline
+from pave_ros.training.movenet import load_movenet
 from pave_ros.training.target import Target, mean_over_processes
+
+
+def load_backbone(model: PoseModel, path: Path) -> None:
+    """Fill the network, but for what tells that a joint is nowhere, from a MoveNet for one person, see
+    `pave_ros.training.movenet`."""
+    load_movenet(model, path, {"joint_head": "kpt_heatmap"})
 
 
 def criterion(skeleton: str) -> CropCriterion:

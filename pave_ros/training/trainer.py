@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 import os
@@ -135,10 +136,14 @@ class Trainer:
     def _initial_model(self, load_backbone: Callable[[PoseModel, Path], None]) -> PoseModel:
         config = self.config
         model = models.create(config.model, skeleton=config.skeleton)
+        fresh = {key: value.clone() for key, value in model.state_dict().items()}
         if config.backbone is not None:
             load_backbone(model, config.backbone)
         if config.weights is not None:
             loading.load(model, config.weights)
+        state = model.state_dict()
+        read = [key for key, value in state.items() if value.is_floating_point() and not torch.equal(value, fresh[key])]
+        self._start = {key: state[key].clone() for key in read}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and not name.startswith(config.frozen))
         # Convolutions of a few channels train up to half again as fast with the channels last.
@@ -305,8 +310,13 @@ class Trainer:
         loading.save(self.finished(), self.weights_file)
 
     def finished(self) -> PoseModel:
-        """The network with the averaged weights."""
+        """The network with the averaged weights, drawn back to those it started from as far as the settings say."""
         model: Any = self.averaged.module
+        if share := self.config.start_share:
+            model = copy.deepcopy(model)
+            state = model.state_dict()
+            for key, start in self._start.items():
+                state[key].lerp_(start.to(state[key]), share)
         return cast(PoseModel, model)
 
     def _resume(self) -> None:
