@@ -141,9 +141,10 @@ class Trainer:
             load_backbone(model, config.backbone)
         if config.weights is not None:
             loading.load(model, config.weights)
-        state = model.state_dict()
-        read = [key for key, value in state.items() if value.is_floating_point() and not torch.equal(value, fresh[key])]
-        self._start = {key: state[key].clone() for key in read}
+        state = {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
+        # A checkpoint holds everything, a backbone what it changed.
+        read = [key for key, value in state.items() if config.weights is not None or not torch.equal(value, fresh[key])]
+        self._start = {key: state[key] for key in read}
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and not name.startswith(config.frozen))
         # Convolutions of a few channels train up to half again as fast with the channels last.
