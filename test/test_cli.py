@@ -210,7 +210,7 @@ def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert [picture.shape for picture in request.pictures] == [(1, 3, 64, 96)] * 3
     call("export", "simplebaseline_lite", "--precision", "int8", "--calibration", "synthetic:frames=3,seed=3")
     crops = calls[4][2].pictures
-    assert len(crops) >= 3 and {crop.shape for crop in crops} == {(1, 3, 192, 160)}, "of the people, not the pictures"
+    assert len(crops) >= 3 and {crop.shape for crop in crops} == {(1, 3, 256, 192)}, "of the people, not the pictures"
     assert call("export", "detrpose_n", "-o", "x.txt").returncode == 2
     assert call("export", "detrpose_n", "--weights", "nowhere.pth").returncode == 1
 

@@ -18,7 +18,7 @@ from pave_ros import skeletons
 from pave_ros.models import mobilenet
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import HALF, ModelInfo
-from pave_ros.models.layers import cell_centres
+from pave_ros.models.layers import cell_centres, constant
 
 PRIOR = -4.0  # First logit of people and joints in all cells: they are rare.
 ELSEWHERE = -20.0  # Logit of cells beside those where a person is.
@@ -82,6 +82,7 @@ class CenterNet(PoseModel):
         """What the heads make of the map: logits (B, 1, h, w) of people, their keypoints (B, 2 K, h, w) of x, y pairs
         relative to the picture, logits (B, K, h, w) of joints."""
         steps = self.pose_head(features).unflatten(1, (-1, 2))
-        size = steps.new_tensor([steps.shape[-1], steps.shape[-2]]).view(2, 1, 1)
-        cells = cell_centres([(steps.shape[-2], steps.shape[-1])], steps.device).T.unflatten(1, steps.shape[-2:])
+        height, width = steps.shape[-2:]
+        size = constant((width, height), steps.dtype, steps.device).view(2, 1, 1)
+        cells = cell_centres([(height, width)], steps.device).T.unflatten(1, (height, width))
         return self.centre_head(features), (cells + steps / size).flatten(1, 2), self.joint_head(features)
