@@ -57,12 +57,12 @@ SYSTEMS = {
         "height of its heatmap times the score of its box",
     ),
     "centernet": System(
-        "CenterNet (Zhou et al., 2019), trained by the project",
+        "CenterNet (Zhou et al., 2019) as in MoveNet, trained on by the project",
         "Finds the people for the embedded model; alone, twice as fast and rough.",
         "how clearly its place shows",
     ),
     "simplebaseline": System(
-        "Simple baseline (Xiao et al., 2018) with a feature pyramid, trained by the project",
+        "Simple baseline (Xiao et al., 2018) with MoveNet's backbone, trained on by the project",
         "CPUs, and out of the box: its weights and those of its detector come with the package.",
         "how sure its place is, times the score of its box",
     ),
@@ -115,8 +115,8 @@ MEASURED: dict[str, tuple[float, int, str, int]] = {
     "vitpose_b": (90.0, 37, "256x192", 405),
     "vitpose_l": (308.5, 123, "256x192", 1459),
     "vitpose_h": (637.2, 252, "256x192", 2900),
-    "centernet_lite": (4.0, 2, "320x320", 55),
-    "simplebaseline_lite": (2.0, 1, "192x160", 22),
+    "centernet_lite": (4.7, 3, "320x320", 56),
+    "simplebaseline_lite": (2.3, 1, "256x192", 13),
 }
 
 
