@@ -17,29 +17,33 @@ CHANNELS = PYRAMID[-1]  # Of what the heads read, at STRIDE.
 STRIDE = 4
 _HEAD = 96
 # Expansion, channels at width 1, number of blocks, stride: table 2 of the paper.
-_STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _TAPPED = (1, 2, 3)  # Stages whose maps the pyramid takes, of strides 4, 8 and 16.
 
 
 class MobileNet(nn.Module):
-    """The backbone: pictures (B, 3, H, W) to maps of strides 4, 8, 16 and 32; H and W are multiples of 32."""
+    """The backbone: pictures (B, 3, H, W) to maps of strides 4, 8, 16 and 32; H and W are multiples of 32.
+
+    Attributes:
+        channels: of the maps but the last, which has `DEEPEST`.
+    """
 
     def __init__(self, width: float) -> None:
         super().__init__()
         channels = _rounded(32 * width)
         self.stem = _Strided(3, channels)
         stages: list[nn.Module] = []
-        self.channels: list[int] = []
-        for expansion, outputs, count, stride in _STAGES:
+        made: list[int] = []
+        for expansion, outputs, count, stride in STAGES:
             blocks: list[nn.Module] = []
             for i in range(count):
                 blocks.append(_Block(channels, _rounded(outputs * width), expansion, stride if i == 0 else 1))
                 channels = _rounded(outputs * width)
             stages.append(nn.Sequential(*blocks))
-            self.channels.append(channels)
+            made.append(channels)
         self.stages = nn.ModuleList(stages)
         self.last = nn.Conv2d(channels, DEEPEST, 1)
-        self.channels = [self.channels[stage] for stage in _TAPPED]
+        self.channels = [made[stage] for stage in _TAPPED]
         initialise(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:

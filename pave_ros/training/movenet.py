@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.models.base import PoseModel
+from pave_ros.models.mobilenet import STAGES
 
 Tensors = dict[str, npt.NDArray[Any]]
 _SCOPES = ("StatefulPartitionedCall/", "center_net_mobile_net_v2fpn_feature_extractor/model_1/")
@@ -91,8 +92,7 @@ def _in_backbone(key: str) -> str:
     end = {"weight": "_weights", "bias": "_bn_offset"}[kind]
     if place[0] in ("stem", "last"):
         return f"model/{'Conv1' if place[0] == 'stem' else 'Conv_1'}/Conv2D{end}"
-    blocks = (1, 2, 3, 4, 3, 3, 1)  # of each stage
-    number = sum(blocks[: int(place[1])]) + int(place[2])
+    number = sum(count for _, _, count, _ in STAGES[: int(place[1])]) + int(place[2])
     block = f"block_{number}" if number else "expanded_conv"
     return f"model/{block}_{place[3]}/{'depthwise' if place[3] == 'depthwise' else 'Conv2D'}{end}"
 
