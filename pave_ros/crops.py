@@ -7,6 +7,7 @@ the crop reaches from the centre of the first pixel to that of the last. Network
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,7 +176,8 @@ def quarter(heatmaps: Array, points: Array) -> Array:
 
 def dark(heatmaps: Array, points: Array, blur: int) -> Array:
     """Maxima (N, K, 2) moved to those of Gaussians (DARK), unless near the border."""
-    at = _Around(np.log(np.maximum(_smoothed(heatmaps, blur), 1e-10)), points, margin=(2, 2))
+    smooth, scale = _smoothed(heatmaps, blur)
+    at = _Around(smooth, points, margin=(2, 2), read=lambda values: np.log(np.maximum(values * scale, 1e-10)))
     slope = np.stack((at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)), -1) / 2
     xx, yy = ((at(2 * x, 2 * y) - 2 * at(0, 0) + at(-2 * x, -2 * y)) / 4 for x, y in ((1, 0), (0, 1)))
     xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
@@ -184,8 +186,8 @@ def dark(heatmaps: Array, points: Array, blur: int) -> Array:
 
 def dark_udp(heatmaps: Array, points: Array, blur: int) -> Array:
     """The same in UDP's form: finer steps, and heatmaps go on beyond their borders."""
-    logs = np.log(np.clip(_smoothed(heatmaps, blur), 1e-3, 50.0))
-    at = _Around(np.pad(logs, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge"), points + 1, margin=(1, 1))
+    smooth, scale = _smoothed(heatmaps, blur)
+    at = _Around(smooth, points, margin=(0, 0), read=lambda values: np.log(np.clip(values * scale, 1e-3, 50.0)))
     slope = np.stack((at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)), -1) / 2
     xx, yy = (at(x, y) - 2 * at(0, 0) + at(-x, -y) for x, y in ((1, 0), (0, 1)))
     xy = (at(1, 1) - at(1, 0) - at(0, 1) + 2 * at(0, 0) - at(-1, 0) - at(0, -1) + at(-1, -1)) / 2
@@ -200,8 +202,14 @@ class _Around:
         inside: (N, K), whether `margin` pixels lie before and behind a point; if not, the values mean nothing.
     """
 
-    def __init__(self, heatmaps: Array, points: Array, margin: tuple[int, int]) -> None:
-        self._heatmaps = heatmaps
+    def __init__(
+        self,
+        heatmaps: Array,
+        points: Array,
+        margin: tuple[int, int],
+        read: Callable[[Array], Array] = lambda values: values,
+    ) -> None:
+        self._heatmaps, self._read = heatmaps, read
         before, behind = margin
         limits = np.array(heatmaps.shape[:1:-1]) - behind
         self.inside: Array = np.all((points >= before) & (points < limits), axis=-1)
@@ -209,8 +217,10 @@ class _Around:
         self._n, self._k = np.indices(points.shape[:2])
 
     def __call__(self, dx: int, dy: int) -> Array:
-        """(N, K) the values so many pixels to the right and below."""
-        return np.asarray(self._heatmaps[self._n, self._k, self._y + dy, self._x + dx], np.float64)
+        """(N, K) what is read so many pixels to the right and below; beyond the border what is at the border."""
+        height, width = self._heatmaps.shape[2:]
+        y, x = np.clip(self._y + dy, 0, height - 1), np.clip(self._x + dx, 0, width - 1)
+        return self._read(np.asarray(self._heatmaps[self._n, self._k, y, x], np.float64))
 
 
 def _newton(slope: Array, xx: Array, xy: Array, yy: Array) -> Array:
@@ -225,11 +235,18 @@ def _newton(slope: Array, xx: Array, xy: Array, yy: Array) -> Array:
     return np.clip(step, -2, 2)
 
 
-def _smoothed(heatmaps: Array, blur: int) -> Array:
-    """Heatmaps after a Gaussian filter, brought back to their old maxima; nothing lies beyond their borders."""
-    smooth = np.empty(heatmaps.shape, np.float64)
-    for old, new in zip(heatmaps, smooth, strict=True):
-        layers = np.ascontiguousarray(old.transpose(1, 2, 0), np.float32)  # all joints of a person in one pass
-        new[:] = cv2.GaussianBlur(layers, (blur, blur), 0, borderType=cv2.BORDER_CONSTANT).transpose(2, 0, 1)
-    before, after = heatmaps.max((2, 3), keepdims=True), smooth.max((2, 3), keepdims=True)
-    return smooth * np.where(after > 0, before / np.where(after > 0, after, 1), 1)
+def _smoothed(heatmaps: Array, blur: int) -> tuple[Array, Array]:
+    """Heatmaps (N, K, h, w) after a Gaussian filter, nothing being beyond their borders; and the factors (N, K) that
+    bring them back to their old maxima."""
+    n, k, height, width = heatmaps.shape
+    if not n:
+        return heatmaps, np.ones((n, k))
+    # One below the other with room between them: a filter of one tall picture is the fastest.
+    tall = np.zeros((n, k, height + blur // 2, width), np.float32)
+    tall[:, :, :height] = heatmaps
+    tall = cv2.GaussianBlur(tall.reshape(-1, width), (blur, blur), 0, borderType=cv2.BORDER_CONSTANT).reshape(
+        tall.shape
+    )
+    smooth = tall[:, :, :height]
+    before, after = heatmaps.max((2, 3)), smooth.max((2, 3)).astype(np.float64)
+    return smooth, np.where(after > 0, before / np.where(after > 0, after, 1), 1)
