@@ -21,7 +21,7 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
 
     Convolutions and linear layers of the backbone are; what follows stays as it is. Decoders compute with coordinates,
     for which 8 bits are far too coarse, and hybrid encoders with attention and sums of maps of different ranges: in 8
-    bits they cost the embedded model three points of AP, where the backbone costs none (docs/engines.md).
+    bits they cost an earlier embedded model three points of AP, where its backbone cost none.
 
     Args:
         path: of the file in fp32, of a video model that for encoding.

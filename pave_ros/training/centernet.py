@@ -55,16 +55,21 @@ def centre_maps(target: Target, height: int, width: int) -> tuple[Tensor, Tensor
         (M, H W) for each person 1 where the middle of the keypoints lies, falling off around it; and (H W,) bool, False
         in ignored regions, where nobody knows.
     """
-    centres, size = cell_centres([(height, width)]), torch.tensor([width, height], dtype=torch.float32)
     labelled = target.labelled[..., None]
     middle = (target.keypoints * labelled).sum(1) / labelled.sum(1).clamp(min=1)
     low = target.keypoints.masked_fill(~labelled, float("inf")).amin(1)
     high = target.keypoints.masked_fill(~labelled, -float("inf")).amax(1)
-    length = ((high - low) * size).amax(-1, keepdim=True)
-    cells = (middle * size).floor() + 0.5
-    squared = ((centres * size)[None] - cells[:, None]).square().sum(-1)
-    known = ~inside(centres, target.ignored)
-    return torch.exp(-squared / (2 * (SPREAD * length).clamp(min=JOINT_SPREAD) ** 2)), known
+    length = ((high - low) * torch.tensor([width, height])).amax(-1, keepdim=True)
+    known = ~inside(cell_centres([(height, width)]), target.ignored)
+    return _spots(middle, height, width, (SPREAD * length).clamp(min=JOINT_SPREAD)), known
+
+
+def _spots(points: Tensor, height: int, width: int, spread: Tensor) -> Tensor:
+    """(N, H W) spots in maps: 1 in the cell of each point (N, 2), falling off with the deviation (N, 1), in cells."""
+    size = torch.tensor([width, height], dtype=torch.float32)
+    cells = (points * size).floor() + 0.5
+    squared = ((cell_centres([(height, width)]) * size)[None] - cells[:, None]).square().sum(-1)
+    return torch.exp(-squared / (2 * spread**2))
 
 
 @dataclass(frozen=True)
@@ -152,11 +157,9 @@ def joint_maps(target: Target, height: int, width: int) -> tuple[Tensor, Tensor]
     centres = cell_centres([(height, width)])
     if len(target.ignored):
         known &= ~inside(centres, target.ignored).view(height, width)
-    size = torch.tensor([width, height], dtype=torch.float32)
+    spread = torch.tensor([[JOINT_SPREAD]])
     for keypoints, labelled in zip(target.keypoints, target.labelled, strict=True):
-        cells = (keypoints * size).floor() + 0.5
-        squared = ((centres * size)[None] - cells[:, None]).square().sum(-1)
-        spot = torch.exp(-squared / (2 * JOINT_SPREAD**2)) * labelled[:, None]
+        spot = _spots(keypoints, height, width, spread) * labelled[:, None]
         spots = torch.maximum(spots, spot.view(joints, height, width))
         low, high = keypoints[labelled].amin(0), keypoints[labelled].amax(0)
         box = torch.cat((low - 0.1 * (high - low), 1.2 * (high - low)))
