@@ -136,6 +136,8 @@ def keypoints_in(heatmaps: Array, crops: Floats, style: Style, decoding: str) ->
             and measured) or ``dark`` (a parabola through the logarithm: DARK, Zhang et al. 2020; UDP's form of it
             is how ViTPose is).
     """
+    if style.spread:
+        heatmaps = without_corners(heatmaps)
     points, scores = peaks(heatmaps)
     if decoding == "quarter":
         points = quarter(heatmaps, points)
@@ -158,6 +160,14 @@ def peaks(heatmaps: Array) -> tuple[Array, Array]:
     scores = np.take_along_axis(flat, best[..., None], -1)[..., 0]
     points = np.stack((best % heatmaps.shape[3], best // heatmaps.shape[3]), -1).astype(np.float64)
     return points * (scores > 0)[..., None], scores
+
+
+def without_corners(heatmaps: Array) -> Array:
+    """The heatmaps (N, K, h, w), zero in the four corners. No joint lies there, as a crop is larger than its person;
+    but to a network that learned from few pictures a corner may look like one, and a limb would fly there."""
+    inner = heatmaps.copy()
+    inner[:, :, :: heatmaps.shape[2] - 1, :: heatmaps.shape[3] - 1] = 0
+    return inner
 
 
 def presence(heatmaps: Array, style: Style) -> Floats:

@@ -68,6 +68,19 @@ def test_a_heatmap_says_where_a_joint_is_and_how_sure_that_is() -> None:
     assert np.allclose(found, points[0].numpy() * (90, 110) + (5, 5), atol=1.0)
 
 
+def test_no_joint_lies_in_a_corner_of_its_crop() -> None:
+    heatmaps = np.zeros((1, 4, 64, 48), np.float32)
+    corners, truth = [(0, 0), (47, 0), (0, 63), (47, 63)], [(20, 30), (5, 0), (0, 40), (47, 62)]
+    for heatmap, corner, place in zip(heatmaps[0], corners, truth, strict=True):
+        heatmap[corner[::-1]], heatmap[place[::-1]] = 0.6, 0.2
+    before = heatmaps.copy()
+    found = crops.keypoints_in(heatmaps, np.array([[96, 128, 192, 256]]), crops.STYLES["simplebaseline"], "dark")[0]
+    np.testing.assert_allclose(found[:, 2], 0.2)
+    # Two pixels of the heatmap are eight of the picture, as far as a peak may be moved.
+    assert (np.abs(found[:, :2] - 4 * np.array(truth)) <= 8 + 2).all()
+    assert (heatmaps == before).all(), "the heatmaps stay as they are"
+
+
 def test_the_crop_is_four_times_its_heatmaps() -> None:
     model = models.create("simplebaseline_lite")
     with torch.no_grad():
