@@ -69,7 +69,7 @@ def test_the_small_one_could_come_with_the_package() -> None:
     model = models.create("pavenet_lite")
     assert 2 * sum(p.numel() for p in model.parameters()) < 16e6, "bytes in float16"
     with torch.inference_mode():
-        outputs = model(torch.zeros(1, 3, 3, 64, 90))
+        outputs = model(torch.zeros(1, 3, 3, 64, 96))
     assert outputs["pred_keypoints"].shape == (1, 20, 34) and outputs["pred_sigmas"].shape == (1, 20, 34)
 
 

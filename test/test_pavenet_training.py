@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pave_ros import models, skeletons
+from pave_ros.checkpoints import loading
+from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.datasets.base import Labels
 from pave_ros.models import pavenet
 from pave_ros.models.info import ModelInfo
+from pave_ros.models.mobilenet import CHANNELS
 from pave_ros.models.pavenet import PAVENet, Prediction
 from pave_ros.synthetic.scene import Scene
 from pave_ros.training import augmentation as augment
@@ -286,3 +290,42 @@ def test_the_frames_around_tell_where_a_person_is_whom_the_middle_frame_hides() 
     assert len(clips) >= 6
     alone, in_context = (error_after_training(frames, clips) for frames in (1, 3))
     assert in_context < 0.65 * alone, (alone, in_context)
+
+
+def test_every_frame_starts_as_the_one_of_a_network_for_pictures(tmp_path: Path) -> None:
+    """Where nothing moves, three frames then say what one said."""
+    path = tmp_path / "picture.safetensors"
+    torch.manual_seed(1)
+    picture = models.create("pavenet_lite", frames=1)
+    with torch.no_grad():  # It starts with zeros in places.
+        for parameter in picture.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape)
+    loading.save(picture, path)
+    video = models.create("pavenet_lite")
+    objective.load_backbone(video, path)
+    image = torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        one, three = picture(image), video(image)
+    assert one["pred_keypoints"].std() > 0.05
+    for key, value in one.items():
+        torch.testing.assert_close(three[key], value, atol=1e-5, rtol=0)
+
+
+def test_the_small_one_starts_from_the_embedded_models_first_stage(tmp_path: Path) -> None:
+    model = models.create("pavenet_lite")
+    first = models.create("centernet_lite")
+    path = tmp_path / "first.safetensors"
+    loading.save(first, path)
+    objective.load_backbone(model, path)
+    image = torch.rand(1, 3, 64, 96) * 2 - 1
+    assert isinstance(model, PAVENet)
+    with torch.no_grad():
+        finest = model.backbone(image)[0][:, : 4 * CHANNELS]
+        torch.testing.assert_close(nn.functional.pixel_shuffle(finest, 2), first.encode(image)[0])
+    state = loading.read(path)
+    loading.save(models.create("detrpose_lite"), path)
+    with pytest.raises(CheckpointError, match=r"'backbone.stem.weight' is missing"):
+        objective.load_backbone(model, path)
+    save_file({**state, "pyramid.top.bias": torch.zeros(3)}, path)
+    with pytest.raises(CheckpointError, match=r"'pyramid.top.bias' is \(3,\), pavenet_lite has \(64,\)"):
+        objective.load_backbone(model, path)

@@ -8,6 +8,7 @@ normalisation folded into the convolutions, and strides that begin at the first 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,12 +69,37 @@ class Pyramid(nn.Module):
         initialise(self)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.levels(maps)[-1]
+
+    def levels(self, maps: list[Tensor]) -> list[Tensor]:
+        """All maps of the pyramid, of strides 16, 8 and 4."""
         *finer, deepest = maps
         x: Tensor = self.top(deepest)
+        levels = []
         for lateral, merge, level in zip(self.lateral, self.merge, reversed(finer), strict=True):
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = merge(x + lateral(level))
-        return x
+            levels.append(x)
+        return levels
+
+
+class Levels(nn.Module):
+    """Backbone and pyramid for who looks at two maps, of strides 8 and 16. The finest of the pyramid, where small
+    things are, is in that of stride 8, its cells in fours.
+
+    Attributes:
+        channels: of the two maps.
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        self.backbone = MobileNet(width)
+        self.pyramid = Pyramid(self.backbone.channels)
+        self.channels = (4 * CHANNELS + PYRAMID[2], PYRAMID[1])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        coarse, middle, fine = self.pyramid.levels(self.backbone(images))
+        return [torch.cat((F.pixel_unshuffle(fine, 2), middle), 1), coarse]
 
 
 def head(outputs: int) -> nn.Sequential:

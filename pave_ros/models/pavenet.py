@@ -17,6 +17,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from pave_ros import skeletons
+from pave_ros.models import mobilenet
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.folding import fold_norms
@@ -33,7 +34,8 @@ from pave_ros.models.pavenet_decoder import (
 from pave_ros.models.swin import LARGE, OutputNorms, Swin
 
 GROUPS = 32  # Of the normalisation in the neck.
-SWIN = {"swin_l": LARGE}  # Backbones that timm has in another form.
+SWIN = {"swin_l": LARGE}  # Backbones that timm has in another form, or has not.
+MOBILE = {"mobilenet": 1.5}  # With the width of MoveNet MultiPose, from which it starts.
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Variant:
     """One row of the family (published configurations).
 
     Attributes:
-        backbone: timm's name, or one of `SWIN`.
+        backbone: timm's name, or one of `SWIN` or `MOBILE`.
         levels: which of its maps are used; another map is made from the last of them.
         options: further arguments of timm's backbone.
         frames: in the window, an odd number.
@@ -83,16 +85,16 @@ VARIANTS = {
     "petr_swin_l": Variant("swin_l", (1, 2, 3), frames=1, petr=True, skeleton="coco17"),
     # Of this project: as small as the embedded model, for processors.
     "lite": Variant(
-        "efficientnet_lite0",
+        "mobilenet",
         encoder_layers=1,
         pose_layers=2,
-        joint_layers=1,
-        hidden=128,
+        hidden=96,
         inner=512,
         queries=60,
         persons=20,
         skeleton="coco17",
         input_size=(256, 448),
+        stride=32,
         mean=HALF,
         std=HALF,
     ),
@@ -387,6 +389,9 @@ def _backbone(variant: Variant) -> tuple[nn.Module, tuple[int, ...]]:
     if variant.backbone in SWIN:
         swin = Swin(*SWIN[variant.backbone], drop_path=0.3)
         return swin, swin.channels[variant.levels[0] :]
+    if variant.backbone in MOBILE:
+        mobile = mobilenet.Levels(MOBILE[variant.backbone])
+        return mobile, mobile.channels
     backbone: Any = timm.create_model(
         variant.backbone, features_only=True, out_indices=variant.levels, **variant.options
     )

@@ -28,9 +28,10 @@ class TrainingConfig:
         skeleton: keypoint layout.
         input_size: (height, width) of the network's input; None takes the model's own.
         weights: checkpoint to start from, in the published layout; None starts afresh.
-        backbone: pretrained backbone to start from (a file of tensors in the order of timm's model; for the stages of
-            the embedded model a MoveNet, see `pave_ros.training.movenet`); None for none.
+        backbone: pretrained backbone to start from (a file of tensors in the order of timm's model, or what the
+            system's `load_backbone` takes); None for none.
         frozen: parameters whose names begin with one of these are not trained, e.g. ``backbone.blocks.0``.
+        model_options: arguments of the system's `build` beside variant and skeleton, e.g. the number of ``frames``.
         objective_options: arguments of the system's `criterion` beside the skeleton.
         accumulate: parts that the batch of a process is computed in, to save memory.
         learning_rate, backbone_learning_rate: at the peak.
@@ -62,6 +63,7 @@ class TrainingConfig:
     weights: Path | None = None
     backbone: Path | None = None
     frozen: tuple[str, ...] = ()
+    model_options: dict[str, Any] = field(default_factory=dict)
     objective_options: dict[str, Any] = field(default_factory=dict)
     accumulate: int = 1
     learning_rate: float = 1e-4

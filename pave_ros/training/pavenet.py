@@ -7,16 +7,23 @@ places keypoints by their residual log-likelihood, PETR by distance and OKS, see
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pave_ros import skeletons
+from pave_ros.checkpoints import loading
+from pave_ros.checkpoints.loading import CheckpointError
+from pave_ros.models.base import PoseModel
 from pave_ros.models.flow import RealNVP
+from pave_ros.models.mobilenet import Levels
 from pave_ros.models.pavenet import PAVENet, Prediction
+from pave_ros.training import backbones
 from pave_ros.training.focal import focal_cost, focal_loss
 from pave_ros.training.matching import Matches, cheapest, places
 from pave_ros.training.petr import heatmap_loss, placing_losses
@@ -25,6 +32,8 @@ from pave_ros.training.target import Target, inside, mean_over_processes
 from pave_ros.training.truth import Truth
 
 Losses = dict[str, Tensor]
+# Parts that each frame of a window has for itself.
+_FRAME = re.compile(r"\b(sampling_offsets|attention_weights|pose_heads|point_heads)\.-?\d+\.")
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,30 @@ def _padded(queries: Sequence[Tensor], device: torch.device) -> Tensor:
     for row, own in zip(padded, queries, strict=True):
         row[: len(own)] = own
     return padded
+
+
+def load_backbone(model: PoseModel, path: Path) -> None:
+    """Fill the network as far as a file goes: a classifier's checkpoint has the backbone; the first stage of the
+    embedded model has that of `pavenet_lite` with its pyramid; a network over one frame has all of it, and every frame
+    of the window takes that one's weights.
+
+    Raises:
+        CheckpointError: the file is none of these, or does not fit; names the first tensor that is amiss.
+    """
+    own, state = model.state_dict(), loading.read(path)
+    if any(key.startswith("bbox_head.") for key in state):
+        state = loading.open_model(model.info.name, path).state_dict()
+        names = {key: _FRAME.sub(r"\1.0.", key) for key in own}
+    elif isinstance(model.get_submodule("backbone"), Levels):
+        names = {key: key.removeprefix("backbone.") for key in own if key.startswith("backbone.")}
+    else:
+        backbones.load_backbone(model, path)
+        return
+    for key, name in names.items():
+        if name not in state or state[name].shape != own[key].shape:
+            found = tuple(state[name].shape) if name in state else "missing"
+            raise CheckpointError(f"{path}: key {name!r} is {found}, {model.info.name} has {tuple(own[key].shape)}")
+    model.load_state_dict({key: state[name] for key, name in names.items()}, strict=False)
 
 
 class TrainingForward(torch.nn.Module):

@@ -135,7 +135,7 @@ class Trainer:
 
     def _initial_model(self, load_backbone: Callable[[PoseModel, Path], None]) -> PoseModel:
         config = self.config
-        model = models.create(config.model, skeleton=config.skeleton)
+        model = models.create(config.model, skeleton=config.skeleton, **config.model_options)
         fresh = {key: value.clone() for key, value in model.state_dict().items()}
         if config.backbone is not None:
             load_backbone(model, config.backbone)
