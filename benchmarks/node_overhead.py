@@ -26,14 +26,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any
 
 import cv2
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import SingleThreadedExecutor
+from listener import Listener
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 
@@ -164,7 +164,7 @@ def over_dds(settings: dict[str, Any], size: tuple[int, int], rounds: int) -> Fi
 
     def on_poses(message: Poses) -> None:
         latencies.append(message.latency)
-        ages.append((listener.get_clock().now().nanoseconds - messages.nanoseconds(message.header.stamp)) / 1e9)
+        ages.append((listener.node.get_clock().now().nanoseconds - messages.nanoseconds(message.header.stamp)) / 1e9)
 
     def on_diagnostics(message: DiagnosticArray) -> None:
         status = message.status[0]
@@ -172,26 +172,16 @@ def over_dds(settings: dict[str, Any], size: tuple[int, int], rounds: int) -> Fi
         if status.name.startswith(name) and values.get("inference (ms)"):
             inference.append(float(values["inference (ms)"]) / 1e3)
 
-    rclpy.init(args=own)
-    listener = rclpy.create_node("listener")
-    listener.create_subscription(Poses, "poses", on_poses, 5)
-    listener.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
-    executor = SingleThreadedExecutor()
-    executor.add_node(listener)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Listener(own) as listener:
+        listener.subscribe(Poses, "poses", on_poses)
+        listener.subscribe(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
         still = Path(folder) / "still.png"
         cv2.imwrite(str(still), cv2.cvtColor(picture_of(*size), cv2.COLOR_RGB2BGR))
-        logs = Path(folder) / "node.log", Path(folder) / "camera.log"
+        log = Path(folder) / "node.log"
         camera = ["camera", str(still), "--rate", str(RATE), *own]
-        with Child(["node", *own, *given], logs[0]) as node, Child(camera, logs[1]):
-            deadline = monotonic() + 120 + 3 * rounds / RATE
-            while len(latencies) < rounds + WARM_UP:
-                executor.spin_once(timeout_sec=0.1)
-                if node.ended or monotonic() > deadline:
-                    raise RuntimeError(f"{len(latencies)} results came, not {rounds}:\n{logs[0].read_text()}")
-    executor.shutdown()
-    listener.destroy_node()
-    rclpy.shutdown()
+        with Child(["node", *own, *given], log) as node, Child(camera, Path(folder) / "camera.log"):
+            enough = rounds + WARM_UP
+            listener.wait_for(lambda: len(latencies) >= enough, node, log, 120 + 3 * rounds / RATE)
     # Of the model the diagnostics tell only the mean of every second: on a busy machine the difference is rough.
     model = statistics.median(inference[1:])
     inside, outside = statistics.median(latencies[WARM_UP:]), statistics.median(ages[WARM_UP:])

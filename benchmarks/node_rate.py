@@ -16,11 +16,9 @@ import statistics
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import monotonic
 
-import rclpy
+from listener import Listener
 from node_overhead import machine
-from rclpy.executors import SingleThreadedExecutor
 
 from pave_ros.msg import Poses
 from pave_ros.ros.demo import Child, set_environment
@@ -57,29 +55,19 @@ def write_video(path: Path, seconds: int = 10) -> None:
 def listen(video: Path, rate: float, node: tuple[str, ...], seconds: float, logs: Path) -> tuple[float, Heard]:
     """Results a second, and what they were."""
     own = ["--ros-args", "-r", f"__ns:=/bench_{os.getpid()}"]
-    rclpy.init(args=own)
-    listener, heard = rclpy.create_node("listener"), Heard()
-    listener.create_subscription(Poses, "poses", heard.add, 5)
-    executor = SingleThreadedExecutor()
-    executor.add_node(listener)
     camera = ["camera", str(video), "--rate", str(rate), *own]
-    try:
-        with Child(["node", *own, *node], logs / "node.log") as child, Child(camera, logs / "camera.log"):
-            deadline = monotonic() + 120
-            while len(heard.latencies) < SETTLED:
-                executor.spin_once(timeout_sec=0.1)
-                if child.ended or monotonic() > deadline:
-                    raise RuntimeError(f"no results came:\n{(logs / 'node.log').read_text()}")
-            heard.latencies.clear()
-            heard.people.clear()
-            start = monotonic()
-            while (passed := monotonic() - start) < seconds:
-                executor.spin_once(timeout_sec=0.1)
-            return len(heard.latencies) / passed, heard
-    finally:
-        executor.shutdown()
-        listener.destroy_node()
-        rclpy.shutdown()
+    heard, log = Heard(), logs / "node.log"
+    with (
+        Listener(own) as listener,
+        Child(["node", *own, *node], log) as child,
+        Child(camera, logs / "camera.log"),
+    ):
+        listener.subscribe(Poses, "poses", heard.add)
+        listener.wait_for(lambda: len(heard.latencies) >= SETTLED, child, log, 120)
+        heard.latencies.clear()
+        heard.people.clear()
+        passed = listener.listen(seconds)
+        return len(heard.latencies) / passed, heard
 
 
 def main() -> None:

@@ -1,0 +1,115 @@
+"""What another input size, fewer queries, no other frames and 16 bits cost a trained PAVE-Net in accuracy, and gain.
+
+    python benchmarks/pavenet_accuracy.py WEIGHTS --root DIR [--dataset jhmdb] [--model pavenet_lite] [--limit 200]
+
+The numbers of the data set's validation part, as `pave_ros evaluate` computes them, and the median time of a picture in
+a stream, in which a frame is encoded once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from pave_ros.checkpoints import loading
+from pave_ros.datasets import Dataset, open_dataset
+from pave_ros.estimator import Estimator
+from pave_ros.evaluation import evaluate
+from pave_ros.evaluation.score import score
+from pave_ros.frames import Frame
+from pave_ros.persons import Persons
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of running the network; what is not given is as it was trained."""
+
+    name: str
+    input_size: tuple[int, int] | None = None
+    queries: int | None = None
+    still: bool = False  # Every frame of the window is the one in question.
+    engine: str = "openvino"
+    precision: str = "fp32"
+
+
+ROWS = (
+    Row("as trained"),
+    Row("in PyTorch", engine="pytorch"),
+    Row("bf16", precision="bf16"),
+    Row("384x672", (384, 672)),
+    Row("320x560", (320, 560)),
+    Row("192x336", (192, 336)),
+    Row("128x224", (128, 224)),
+    Row("30 queries", queries=30),
+    Row("10 queries", queries=10),
+    Row("no other frames", still=True),
+)
+
+
+@dataclass(frozen=True)
+class Still:
+    """A video model to which every frame is a video in which nothing moves."""
+
+    estimator: Estimator
+    reach: int = 0
+
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        return self.estimator.estimate([frames[index]])
+
+
+def measured(row: Row, model: str, weights: Path, data: Dataset, indices: list[int]) -> str:
+    """The line of a row."""
+    with tempfile.TemporaryDirectory() as folder:
+        if row.queries is not None:
+            weights = with_fewer_queries(model, weights, row.queries, Path(folder) / "weights.safetensors")
+        # Average precision looks at everybody, down to the least sure.
+        estimator = Estimator(
+            model, weights, "cpu", engine=row.engine, precision=row.precision, input_size=row.input_size,
+            score_threshold=0.0, max_persons=30,
+        )  # fmt: skip
+        done = evaluate.run(data, indices, Still(estimator) if row.still else estimator)
+    results = score(data.name, done.samples, done.predictions)
+    numbers = "  ".join(f"{result.metric}: {_first(result.values)}" for result in results)
+    return f"{row.name:16}{1000 * np.median(done.seconds):5.0f} ms  {numbers}"
+
+
+def _first(values: dict[str, float]) -> str:
+    """The number that matters most, and that of AP at 0.5."""
+    wanted = [name for name in ("AP", "AP50", "Mean", "jitter") if name in values] or list(values)[-1:]
+    return ", ".join(f"{name} {100 * values[name]:.1f}" for name in wanted)
+
+
+def with_fewer_queries(model: str, weights: Path, count: int, path: Path) -> Path:
+    """The same network in another file. Queries are the best cells in their order: the first embeddings stay."""
+    network = loading.open_model(model, weights)
+    embedding = network.get_submodule("selection.query_embedding").get_parameter("weight")
+    embedding.data = embedding.data[:count].clone()
+    loading.save(network, path)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--root", type=Path, default=Path("."), help="folder of the data set")
+    parser.add_argument("--dataset", default="jhmdb")
+    parser.add_argument("--model", default="pavenet_lite")
+    parser.add_argument("--limit", type=int, help="so many pictures at most, evenly spread")
+    args = parser.parse_args()
+    data = open_dataset(args.dataset, args.root, "val")
+    indices = evaluate.part_of(data, args.limit)
+    print(f"{args.model} on {len(indices)} pictures of {args.dataset}")
+    for row in ROWS:
+        print(measured(row, args.model, args.weights, data, indices), flush=True)
+
+
+if __name__ == "__main__":
+    main()
