@@ -501,8 +501,10 @@ def weights_list() -> None:
         known = (f"{size / 1e6:.1f} MB" if size else "?", row.sha256[:7] if row.sha256 else "?")
         table.add_row(row.name, row.model, row.skeleton, *known, "yes" if row.cached else "no")
     out.print(table)
-    for address, licence in dict.fromkeys((row.url.removesuffix(row.name), row.licence) for row in files.WEIGHTS):
-        origin = f"from {address}" if address else f"come with the package, see {files.EMBEDDED.page}"
+    for address, page, licence in dict.fromkeys(
+        (row.url.removesuffix(row.name), "" if row.url else row.page, row.licence) for row in files.WEIGHTS
+    ):
+        origin = f"from {address}" if address else f"come with the package, see {page}"
         out.print(f"licence {licence}, {origin}", soft_wrap=True, highlight=False)
     out.print(f"kept in {files.cache_dir()}", soft_wrap=True, highlight=False)
 

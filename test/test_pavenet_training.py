@@ -98,6 +98,17 @@ def test_matching_weighs_class_distance_and_oks() -> None:
     assert sure[0] < sure[1]
 
 
+def test_weights_of_the_losses_can_be_given() -> None:
+    model = objective.TrainingForward(tiny())
+    truth, clips = [target([[[0.3, 0.4]] * 17], [[1] * 17])], torch.rand(1, 3, 3, 64, 64)
+    model.eval()
+    published, ours = (objective.criterion("coco17", **w)(model, clips, truth, [0]) for w in ({}, {"classes": 1.5}))
+    for name, loss in published.items():
+        assert float(ours[name]) == pytest.approx(float(loss) * (3 if "classes" in name else 1), rel=1e-5)
+    with pytest.raises(TypeError, match="clases"):
+        objective.criterion("coco17", clases=1.0)
+
+
 def test_a_share_of_a_wide_picture_is_further_across_than_down() -> None:
     """OKS counts in pixels: 0.02 of 200 across are 4 pixels, 0.02 of 100 down are 2, of a person of 4000."""
     truth = truth_of(size=(200, 100))

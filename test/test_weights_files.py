@@ -99,7 +99,7 @@ def leave_part(row: WeightsFile, data: bytes) -> None:
 def test_table() -> None:
     assert len({row.name for row in WEIGHTS}) == len(WEIGHTS)
     for row in WEIGHTS:
-        assert row.url.startswith("https://") or row in (files.EMBEDDED, files.EMBEDDED_DETECTOR)
+        assert row.url.startswith("https://") or row in (files.EMBEDDED, files.EMBEDDED_DETECTOR, files.VIDEO)
         assert row.model in (*models.names(), *TORCHVISION) and row.licence and row.page
     for model in {row.model for row in WEIGHTS}:
         first = files.find(model)  # what `auto` takes

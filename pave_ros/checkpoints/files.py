@@ -67,17 +67,22 @@ class WeightsFile:
         return self.path.is_file()
 
 
-# The two stages of the embedded model: one person's crop, and before it all people of a picture.
-EMBEDDED, EMBEDDED_DETECTOR = (
+# The two stages of the embedded model: one person's crop, and before it all people of a picture; and the small video
+# model.
+EMBEDDED, EMBEDDED_DETECTOR, VIDEO = (
     WeightsFile(
         name=f"{model}.safetensors",
         model=model,
         skeleton="coco17",
         url="",
-        page="docs/embedded.md",
+        page=page,
         licence="Apache-2.0",
     )
-    for model in ("simplebaseline_lite", "centernet_lite")
+    for model, page in (
+        ("simplebaseline_lite", "docs/embedded.md"),
+        ("centernet_lite", "docs/embedded.md"),
+        ("pavenet_lite", "docs/pavenet.md"),
+    )
 )
 
 _DETRPOSE = "https://github.com/SebastianJanampa/DETRPose"
@@ -102,6 +107,7 @@ WEIGHTS: tuple[WeightsFile, ...] = tuple(
 ) + (
     EMBEDDED,
     EMBEDDED_DETECTOR,
+    VIDEO,
     # ViTPose, trained by MMPose. Of TAR-ViTPose only a folder is published that no program may read.
     *(
         WeightsFile(

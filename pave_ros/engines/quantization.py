@@ -15,6 +15,9 @@ from pave_ros.engines.base import EngineError
 from pave_ros.engines.export import complete
 from pave_ros.engines.exported import BACKBONE, DECODE, files_of, read_label
 
+# Convolutions at the beginning, which stay in float32: they read the picture itself, whose finest steps 8 bits lose.
+PRECISE = 3
+
 
 def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
     """Change an exported model into one of 8 bits.
@@ -42,14 +45,16 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
         label = replace(read_label(file), precision="int8")
         model = onnx.load(file)
         if part != DECODE:
-            precise = [node.name for node in model.graph.node if not node.name.startswith(f"{BACKBONE}/")]
+            backbone = [node for node in model.graph.node if node.name.startswith(f"{BACKBONE}/")]
+            first = [node.name for node in backbone if node.op_type == "Conv"][:PRECISE]
+            precise = {node.name for node in model.graph.node} - {node.name for node in backbone} | set(first)
             model = nncf.quantize(
                 model,
                 nncf.Dataset(inputs, lambda picture: {"images": picture}),
                 subset_size=len(inputs),
                 # Activations on either side of zero have a zero point, as the CPU likes them.
                 preset=nncf.QuantizationPreset.MIXED,
-                ignored_scope=nncf.IgnoredScope(names=precise),
+                ignored_scope=nncf.IgnoredScope(names=sorted(precise)),
             )
         onnx.helper.set_model_props(model, label.properties())
         with complete(file) as partial:

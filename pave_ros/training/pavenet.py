@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -66,9 +67,9 @@ PETR = Weights(
 )
 
 
-def criterion(skeleton: str) -> PAVENetCriterion:
-    """The objective of both."""
-    return PAVENetCriterion(skeleton)
+def criterion(skeleton: str, **weights: Any) -> PAVENetCriterion:
+    """The objective of both; `weights` are those of `Weights` that take the place of the published ones."""
+    return PAVENetCriterion(skeleton, weights)
 
 
 class PAVENetCriterion:
@@ -76,9 +77,11 @@ class PAVENetCriterion:
 
     Args:
         skeleton: keypoint layout, which gives the OKS sigmas.
+        weights: what differs from the published weights.
     """
 
-    def __init__(self, skeleton: str) -> None:
+    def __init__(self, skeleton: str, weights: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.weights = {petr: replace(row, **weights) for petr, row in ((True, PETR), (False, PAVENET))}
         self.sigmas = torch.tensor(skeletons.get(skeleton).sigmas)
 
     def __call__(
@@ -97,7 +100,7 @@ class PAVENetCriterion:
 
     def losses(self, network: PAVENet, clips: Tensor, targets: Sequence[Target]) -> Losses:
         """The losses of a network on clips (B, T, 3, H, W)."""
-        weights = PETR if network.variant.petr else PAVENET
+        weights = self.weights[network.variant.petr]
         truth = Truth(targets, self.sigmas.to(clips.device), (clips.shape[-1], clips.shape[-2]))
         final: Matches = []
 

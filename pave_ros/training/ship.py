@@ -2,7 +2,8 @@
 
     python -m pave_ros.training.ship --detector WEIGHTS --pose WEIGHTS --config CONFIG.yaml --teacher FILE --clips DIR
 
-`WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model. They become ``MODEL.safetensors``,
+`WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model (``--video WEIGHTS``: the small video
+model, which is written alone). They become ``MODEL.safetensors``,
 in float16, and ``MODEL.onnx``, which runs without torch and takes most of its weights from the former. Then the shipped
 files are measured: on the validation pictures of the training configuration, on the synthetic scene, against the
 teacher on clips (``--clips``) and on people labelled by hand (``--lspet``, ``--jhmdb``, ``--coco``), and by the clock.
@@ -79,6 +80,18 @@ def ship(model: str, weights: Path, folder: Path | None = None) -> list[Path]:
     return written
 
 
+def ship_video(weights: Path, folder: Path | None = None) -> Path:
+    """Write the file that the package ships of the small video model, in float16; arguments and errors as of `ship`."""
+    target = (folder or files.SHIPPED) / files.VIDEO.name
+    with TemporaryDirectory() as temporary:
+        checkpoint = Path(temporary, target.name)
+        loading.save(_halved(files.VIDEO.model, weights), checkpoint)
+        if (size := checkpoint.stat().st_size) > LARGEST:
+            raise ShippingError(f"{size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} MB come with the package")
+        target.write_bytes(checkpoint.read_bytes())
+    return target
+
+
 def _halved(name: str, weights: Path) -> PoseModel:
     model = loading.open_model(name, weights)
     for key, value in model.state_dict().items():
@@ -118,6 +131,7 @@ def _tracked(items: Iterable[Any], what: str) -> Iterable[Any]:
 def main(
     detector: Annotated[Path | None, typer.Option(help="Checkpoint of the first stage, which finds people.")] = None,
     pose: Annotated[Path | None, typer.Option(help="Checkpoint of the second stage, one person's crop.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Checkpoint of the small video model.")] = None,
     config: Annotated[Path | None, typer.Option(help="Training configuration, for the validation pictures.")] = None,
     teacher: Annotated[Path | None, typer.Option(help="MoveNet MultiPose as an ONNX file; with --clips.")] = None,
     clips: Annotated[Path | None, typer.Option(help="A clip, or a folder of clips.")] = None,
@@ -138,6 +152,9 @@ def main(
     for row, weights in ((files.EMBEDDED_DETECTOR, detector), (files.EMBEDDED, pose)):
         if weights is not None:
             print(*ship(row.model, weights), sep="\n")
+    if video is not None:
+        print(ship_video(video))
+        return
     figures: card.Figures = {"files": digests()}
     if config is not None:
         settings = TrainingConfig.read(config)
