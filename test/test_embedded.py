@@ -13,10 +13,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
+import torch
 from safetensors.numpy import save_file
 
-from pave_ros import skeletons
-from pave_ros.checkpoints import files
+from pave_ros import models, skeletons
+from pave_ros.checkpoints import files, loading
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.engines import shipped
 from pave_ros.engines.base import EngineError
@@ -112,6 +113,22 @@ def test_it_sees_people_as_well_as_the_card_says() -> None:
     """On a few pictures of the synthetic scene, which nobody has to download."""
     written = json.loads(ship.PAGE.with_suffix(".json").read_text())["synthetic"]["AP50"]
     assert card.on_synthetic_scenes("embedded", limit=24)["AP50"] > written - 0.1
+
+
+def test_a_video_model_is_shipped_at_half_its_size(tmp_path: Path) -> None:
+    weights = tmp_path / "trained.safetensors"
+    network = models.create("pavenet_lite")
+    loading.save(network, weights)
+    written = ship.ship_video(weights, tmp_path)
+    assert written == tmp_path / files.VIDEO.name and written.stat().st_size < 0.51 * weights.stat().st_size
+    again = loading.open_model("pavenet_lite", written).state_dict()
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(again[key], value, atol=1e-3, rtol=1e-3)
+    with torch.no_grad():
+        network.get_submodule("selection.project").get_parameter("bias")[0] = 1e6
+    loading.save(network, weights)
+    with pytest.raises(ship.ShippingError, match="beyond what float16 holds"):
+        ship.ship_video(weights, tmp_path)
 
 
 # --- weights in one file, used by two ---------------------------------------------------------------------------------
