@@ -96,7 +96,7 @@ MEASURED: dict[str, tuple[float, int, str, int]] = {
     "pavenet_hrnet_w48": (88.1, 861, "736x1344", 8379),
     "pavenet_petr_r50": (43.6, 392, "750x1333", 5621),
     "pavenet_petr_swin_l": (213.7, 1638, "750x1333", 22957),
-    "pavenet_lite": (7.3, 4, "252x448", 121),
+    "pavenet_lite": (7.5, 5, "256x448", 149),
     "tarvitpose_s": (35.6, 41, "384x288", 451),
     "tarvitpose_b": (134.9, 127, "384x288", 1483),
     "tarvitpose_l": (388.4, 354, "384x288", 4085),
