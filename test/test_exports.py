@@ -94,6 +94,11 @@ def test_eight_bits_see_the_same(tmp_path: Path) -> None:
         assert same > 0.98 > 0.9 > other, "nearer to that of the same picture than to that of another"
 
 
+def sorted_scores(engine: Engine) -> np.ndarray:
+    """Scores in their order, the mean of eight pictures: of one it is chance with seeded weights."""
+    return np.mean([np.sort(answer(engine, one)["pred_logits"][0, :, 1]) for one in pictures(12)[4:]], axis=0)
+
+
 def test_eight_bits(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     [file] = write(
         loading.open_model("detrpose_n", checkpoint),
@@ -104,6 +109,10 @@ def test_eight_bits(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
     label = read_label(file)
     assert (label.precision, label.weights) == ("int8", read_label(exported).weights)
     assert file.stat().st_size < 0.8 * exported.stat().st_size
+    exact = sorted_scores(OnnxRuntimeEngine(exported, "cpu"))
+    for engine in (OnnxRuntimeEngine(file, "cpu"), OpenVinoEngine(file)):
+        assert engine.precision == "int8"
+        assert np.corrcoef(sorted_scores(engine), exact)[0, 1] > 0.98
     with pytest.raises(EngineError, match="needs pictures"):
         write(loading.open_model("detrpose_n", checkpoint), tmp_path / "n.onnx", Request(precision="int8"))
 
