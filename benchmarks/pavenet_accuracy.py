@@ -10,15 +10,12 @@ proportions of the first.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pave_ros.checkpoints import loading
 from pave_ros.datasets import Dataset, open_dataset
@@ -83,14 +80,13 @@ def measured(row: Row, model: str, weights: Path, data: Dataset, indices: list[i
         )  # fmt: skip
         done = evaluate.run(data, indices, Still(estimator) if row.still else estimator)
     results = score(data.name, done.samples, done.predictions)
-    numbers = "  ".join(f"{result.metric}: {_first(result.values)}" for result in results)
+    numbers = "  ".join(f"{result.metric}: {told(result.values)}" for result in results)
     return f"{row.name:16}{1000 * np.median(done.seconds):5.0f} ms  {numbers}"
 
 
-def _first(values: dict[str, float]) -> str:
-    """The number that matters most, and that of AP at 0.5."""
-    wanted = [name for name in ("AP", "AP50", "Mean", "jitter") if name in values] or list(values)[-1:]
-    return ", ".join(f"{name} {100 * values[name]:.1f}" for name in wanted)
+def told(values: dict[str, float]) -> str:
+    """Of a metric's values those that are compared."""
+    return ", ".join(f"{name} {100 * values[name]:.1f}" for name in ("AP", "AP50", "Mean") if name in values)
 
 
 def with_fewer_queries(model: str, weights: Path, count: int, path: Path) -> Path:

@@ -83,7 +83,7 @@ class Pyramid(nn.Module):
         return levels
 
 
-class Levels(nn.Module):
+class BackboneWithFPN(nn.Module):
     """Backbone and pyramid for who looks at two maps, of strides 8 and 16. The finest of the pyramid, where small
     things are, is in that of stride 8, its cells in fours.
 

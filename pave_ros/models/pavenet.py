@@ -390,7 +390,7 @@ def _backbone(variant: Variant) -> tuple[nn.Module, tuple[int, ...]]:
         swin = Swin(*SWIN[variant.backbone], drop_path=0.3)
         return swin, swin.channels[variant.levels[0] :]
     if variant.backbone in MOBILE:
-        mobile = mobilenet.Levels(MOBILE[variant.backbone])
+        mobile = mobilenet.BackboneWithFPN(MOBILE[variant.backbone])
         return mobile, mobile.channels
     backbone: Any = timm.create_model(
         variant.backbone, features_only=True, out_indices=variant.levels, **variant.options

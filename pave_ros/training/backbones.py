@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import timm
@@ -33,6 +34,32 @@ def load_backbone(model: PoseModel, path: Path) -> None:
         renamed[ours] = value
     backbone: nn.Module = model.get_submodule("backbone")
     backbone.load_state_dict({key: renamed[_in_classifier(key)] for key in backbone.state_dict()})
+
+
+def take_over(
+    model: PoseModel, tensors: Mapping[str, Tensor], keys: Iterable[str], path: Path, name: Callable[[str], str]
+) -> None:
+    """Fill a part of a network, or all of it.
+
+    Args:
+        model: the network.
+        tensors: of the file, under our keys.
+        keys: the part that is filled.
+        path: the file, named in errors.
+        name: what one of our keys is called in the file.
+
+    Raises:
+        CheckpointError: a tensor is missing or of another shape; names the first. The network is then unchanged.
+    """
+    wanted, found = model.state_dict(), {}
+    for key in keys:
+        if key not in tensors or tensors[key].shape != wanted[key].shape:
+            shape = tuple(tensors[key].shape) if key in tensors else "missing"
+            raise CheckpointError(
+                f"{path}: key {name(key)!r} is {shape}, {model.info.name} has {tuple(wanted[key].shape)}"
+            )
+        found[key] = tensors[key]
+    model.load_state_dict(found, strict=False)
 
 
 def _in_classifier(key: str) -> str:

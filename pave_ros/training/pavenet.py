@@ -19,10 +19,9 @@ from torch import Tensor
 
 from pave_ros import skeletons
 from pave_ros.checkpoints import loading
-from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.models.base import PoseModel
 from pave_ros.models.flow import RealNVP
-from pave_ros.models.mobilenet import Levels
+from pave_ros.models.mobilenet import BackboneWithFPN
 from pave_ros.models.pavenet import PAVENet, Prediction
 from pave_ros.training import backbones
 from pave_ros.training.focal import focal_cost, focal_loss
@@ -191,16 +190,13 @@ def load_backbone(model: PoseModel, path: Path) -> None:
     if any(key.startswith("bbox_head.") for key in state):
         state = loading.open_model(model.info.name, path).state_dict()
         names = {key: _FRAME.sub(r"\1.0.", key) for key in own}
-    elif isinstance(model.get_submodule("backbone"), Levels):
+    elif isinstance(model.get_submodule("backbone"), BackboneWithFPN):
         names = {key: key.removeprefix("backbone.") for key in own if key.startswith("backbone.")}
     else:
         backbones.load_backbone(model, path)
         return
-    for key, name in names.items():
-        if name not in state or state[name].shape != own[key].shape:
-            found = tuple(state[name].shape) if name in state else "missing"
-            raise CheckpointError(f"{path}: key {name!r} is {found}, {model.info.name} has {tuple(own[key].shape)}")
-    model.load_state_dict({key: state[name] for key, name in names.items()}, strict=False)
+    tensors = {key: state[name] for key, name in names.items() if name in state}
+    backbones.take_over(model, tensors, names, path, names.__getitem__)
 
 
 class TrainingForward(torch.nn.Module):

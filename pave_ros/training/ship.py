@@ -2,12 +2,13 @@
 
     python -m pave_ros.training.ship --detector WEIGHTS --pose WEIGHTS --config CONFIG.yaml --teacher FILE --clips DIR
 
-`WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model (``--video WEIGHTS``: the small video
-model, which is written alone). They become ``MODEL.safetensors``,
+`WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model. They become ``MODEL.safetensors``,
 in float16, and ``MODEL.onnx``, which runs without torch and takes most of its weights from the former. Then the shipped
 files are measured: on the validation pictures of the training configuration, on the synthetic scene, against the
 teacher on clips (``--clips``) and on people labelled by hand (``--lspet``, ``--jhmdb``, ``--coco``), and by the clock.
 Without weights what is in the package is measured again; what is not measured this time keeps its figures.
+
+``--video WEIGHTS``, alone, does the first of it for the small video model, in float16.
 
 For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/embedded.md``.
 """
@@ -144,6 +145,13 @@ def main(
     speed: Annotated[bool, typer.Option(help="Measure the speed, on two cores.")] = True,
 ) -> None:
     """Ship what is given, measure, and write the model card."""
+    if video is not None:
+        if any((detector, pose, config, teacher, clips, lspet, jhmdb, coco)):
+            raise typer.BadParameter(
+                "the small video model is shipped alone, and not measured here", param_hint="--video"
+            )
+        print(ship_video(video))
+        return
     labelled = {name: path for name, path in (("lspet", lspet), ("jhmdb", jhmdb), ("coco", coco)) if path}
     if (teacher is None) != (clips is None and not labelled):
         given = "clips, or folders of data sets"
@@ -152,9 +160,6 @@ def main(
     for row, weights in ((files.EMBEDDED_DETECTOR, detector), (files.EMBEDDED, pose)):
         if weights is not None:
             print(*ship(row.model, weights), sep="\n")
-    if video is not None:
-        print(ship_video(video))
-        return
     figures: card.Figures = {"files": digests()}
     if config is not None:
         settings = TrainingConfig.read(config)

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from pave_ros import crops, skeletons
 from pave_ros.checkpoints import loading, vitpose
-from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.models.base import PoseModel
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD
 from pave_ros.models.vitpose import ViTPose
+from pave_ros.training.backbones import take_over
 from pave_ros.training.target import Target
 
 Array = npt.NDArray[Any]
@@ -218,13 +218,8 @@ def load_backbone(model: PoseModel, path: Path) -> None:
     """Start from a ViTPose checkpoint, encoder and head, as published; `CheckpointError` where it does not fit."""
     assert isinstance(model, ViTPose)
     state = {vitpose.LAYOUT.to_ours(key): value for key, value in loading.read(path).items()}
-    own = {key: value for key, value in model.state_dict().items() if key.startswith(("backbone.", "head."))}
-    for key, value in own.items():
-        if key not in state or state[key].shape != value.shape:
-            shape = tuple(state[key].shape) if key in state else "missing"
-            name = vitpose.LAYOUT.to_published(key)
-            raise CheckpointError(f"{path}: key {name!r} is {shape}, {model.info.name} has {tuple(value.shape)}")
-    model.load_state_dict({key: state[key] for key in own}, strict=False)
+    part = [key for key in model.state_dict() if key.startswith(("backbone.", "head."))]
+    take_over(model, state, part, path, vitpose.LAYOUT.to_published)
 
 
 class TrainingForward(torch.nn.Module):
