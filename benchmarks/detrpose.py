@@ -80,7 +80,9 @@ def peer(file: Path, size: tuple[int, int]) -> dict[str, Candidate]:
     return found
 
 
-def published_model(variant: str, size: tuple[int, int], checkout: Path, picture: np.ndarray) -> Candidate:
+def published_model(
+    variant: str, size: tuple[int, int], checkout: Path, picture: np.ndarray, device: str = "cpu"
+) -> Candidate:
     """The published network (https://github.com/SebastianJanampa/DETRPose), made as its configurations say."""
     sys.path.insert(0, str(checkout))
     from src.models.detrpose import DETRPose, HybridEncoder, Transformer
@@ -102,8 +104,8 @@ def published_model(variant: str, size: tuple[int, int], checkout: Path, picture
         two_stage_class_embed_share=False, two_stage_bbox_embed_share=False, feat_strides=strides,
         eval_spatial_size=size, reg_max=32, reg_scale=row.reg_scale, return_intermediate_dec=True,
     )  # fmt: skip
-    model = DETRPose(backbone, encoder, transformer).eval()
-    tensor = torch.from_numpy(picture)
+    model = DETRPose(backbone, encoder, transformer).eval().to(device)
+    tensor = torch.from_numpy(picture).to(device)
 
     def run() -> object:
         with torch.inference_mode():

@@ -1,6 +1,6 @@
 """Compare the project's models with reference outputs of the published implementations.
 
-    python test/reference.py test/golden/detrpose_n.json [MORE.json ...]
+    python test/reference.py [--device cuda] test/golden/detrpose_n.json [MORE.json ...]
 
 A reference is a pair of files. NAME.json says which model, how its input was made, what the outputs are, and the
 recipe of the weights: published checkpoint keys with shapes, seed, gain and damping. NAME.npz holds the outputs that
@@ -19,7 +19,7 @@ import re
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,18 @@ def write_checkpoint(path: Path, spec: Spec, arrays: dict[str, Array]) -> None:
     torch.save({key: torch.from_numpy(np.array(value)) for key, value in weights.items()}, path)
 
 
-def network_input(spec: Spec, dtype: torch.dtype) -> torch.Tensor:
-    """The normalised input (1, 3, H, W) of an image model's reference."""
-    given = spec["input"]
+def network_input(spec: Spec, model: PoseModel) -> torch.Tensor:
+    """The normalised input (1, 3, H, W) of an image model's reference, as the network computes and where."""
+    given, like = spec["input"], next(model.parameters())
+    dtype = like.dtype
     picture = torch.from_numpy(seeded_image(given["height"], given["width"], given["image_seed"])).to(dtype) / 255
     picture = (picture - torch.tensor(given["mean"], dtype=dtype)) / torch.tensor(given["std"], dtype=dtype)
-    return picture.permute(2, 0, 1).unsqueeze(0)
+    return picture.permute(2, 0, 1).unsqueeze(0).to(like.device)
+
+
+def on_host(values: Mapping[str, torch.Tensor]) -> dict[str, Array]:
+    """Tensors as arrays."""
+    return {name: value.cpu().numpy() for name, value in values.items()}
 
 
 def picture_size(spec: Spec) -> tuple[int, int]:
@@ -134,22 +140,22 @@ def picture_size(spec: Spec) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (640, 480)
 
 
-def run_detrpose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
-    outputs = {name: value.numpy() for name, value in model(network_input(spec, dtype)).items()}
+def run_detrpose(model: PoseModel, spec: Spec) -> dict[str, Array]:
+    outputs = on_host(model(network_input(spec, model)))
     scores, labels, points = postprocessing.detrpose_ranked(outputs, picture_size(spec))
     visible = np.ones((*points.shape[:2], 1))
     keypoints = np.concatenate((points, visible), -1).reshape(len(points), -1)
     return {**outputs, "post/scores": scores, "post/labels": labels, "post/keypoints": keypoints}
 
 
-def run_tarvitpose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
+def run_tarvitpose(model: PoseModel, spec: Spec) -> dict[str, Array]:
     given = spec["input"]
-    frames = [network_input({"input": {**given, "image_seed": seed}}, dtype) for seed in given["image_seeds"]]
-    return {name: value.numpy() for name, value in model(torch.stack(frames, 1)).items()}
+    frames = [network_input({"input": {**given, "image_seed": seed}}, model) for seed in given["image_seeds"]]
+    return on_host(model(torch.stack(frames, 1)))
 
 
-def run_poet(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
-    outputs = {name: value.numpy() for name, value in model(network_input(spec, dtype)).items()}
+def run_poet(model: PoseModel, spec: Spec) -> dict[str, Array]:
+    outputs = on_host(model(network_input(spec, model)))
     scores, labels, keypoints = postprocessing.poet_people(outputs, picture_size(spec))
     keypoints[..., 2] = 1  # The published post-processing sets it so, ours keeps the visibility.
     return {
@@ -160,11 +166,11 @@ def run_poet(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Arra
     }
 
 
-def run_pavenet(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
+def run_pavenet(model: PoseModel, spec: Spec) -> dict[str, Array]:
     assert isinstance(model, PAVENet)
     model.variant = replace(model.variant, persons=spec["max_persons"])
     picture = spec["input"]
-    frames = [network_input({"input": {**picture, "image_seed": seed}}, dtype) for seed in picture["image_seeds"]]
+    frames = [network_input({"input": {**picture, "image_seed": seed}}, model) for seed in picture["image_seeds"]]
     window = [model.encode(frame) for frame in frames]
     everything = model.predict(window, lambda last: last.poses.new_zeros((1, 1), dtype=torch.long))
     names = ("before_previous", "previous", "current", "next", "after_next")[2 - len(everything.frames) // 2 :]
@@ -177,20 +183,21 @@ def run_pavenet(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, A
         "encoder/poses": everything.tokens.poses.flatten(2),
         **{f"{frame}_poses": p.flatten(2) for frame, p in zip(names, everything.frames, strict=False)},
     }
-    outputs = {name: value.numpy() for name, value in model.decode(window).items()}
+    outputs = on_host(model.decode(window))
     size = 2 * picture["width"], 2 * picture["height"]  # As the references have it.
     persons, scores, boxes = postprocessing.pavenet_people(outputs, size)
     corners = np.concatenate((boxes[:, :2], boxes[:, :2] + boxes[:, 2:], scores[:, None]), -1)
-    found_here = {name: value.numpy() for name, value in found.items() if value is not None}
+    found_here = on_host({name: value for name, value in found.items() if value is not None})
     return {**found_here, "persons": persons, "boxes": corners}
 
 
-def run_querypose(model: PoseModel, spec: Spec, dtype: torch.dtype) -> dict[str, Array]:
+def run_querypose(model: PoseModel, spec: Spec) -> dict[str, Array]:
     given = spec["input"]
-    picture = torch.from_numpy(seeded_image(given["height"], given["width"], given["image_seed"])).to(dtype)
+    like = next(model.parameters())
+    picture = torch.from_numpy(seeded_image(given["height"], given["width"], given["image_seed"])).to(like.dtype)
     # Normalised in 0..255 by float32 numbers, as published.
     mean, std = (torch.tensor(v, dtype=torch.float32) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
-    outputs = {name: v.numpy() for name, v in model(((picture - mean) / std).permute(2, 0, 1)[None]).items()}
+    outputs = on_host(model(((picture - mean) / std).permute(2, 0, 1)[None].to(like.device)))
     size = np.array([given["width"], given["height"]] * 2)
     boxes = outputs["boxes"] * size
     # From here on the published boxes, and their widths and heights, are float32 in whatever the network computes.
@@ -223,7 +230,7 @@ def in_their_order(ours: dict[str, Array], theirs: dict[str, Array]) -> dict[str
 
 
 # Name in the references -> (our system, how to get its outputs).
-SYSTEMS: dict[str, tuple[str, Callable[[PoseModel, Spec, torch.dtype], dict[str, Array]]]] = {
+SYSTEMS: dict[str, tuple[str, Callable[[PoseModel, Spec], dict[str, Array]]]] = {
     "DETRPose": ("detrpose", run_detrpose),
     "PAVE-Net": ("pavenet", run_pavenet),
     "PETR": ("pavenet_petr", run_pavenet),
@@ -256,7 +263,7 @@ class Comparison:
 
 
 @torch.no_grad()
-def compare(path: Path) -> list[Comparison]:
+def compare(path: Path, device: str = "cpu") -> list[Comparison]:
     """Every output of a reference in every precision.
 
     KeyError for a system that this package does not have, ValueError where the checkpoint does not fit.
@@ -269,7 +276,7 @@ def compare(path: Path) -> list[Comparison]:
         model = loading.open_model(model_name(system, spec["variant"]), checkpoint)
     done = []
     for dtype in TOLERANCES:  # The weights are float32 numbers, so going to float64 and back changes none.
-        ours = run(model.to(dtype), spec, dtype)
+        ours = run(model.to(device, dtype), spec)
         if "order not significant" in spec["outputs"]:
             ours = in_their_order(ours, arrays)
         for name, theirs in arrays.items():
@@ -288,10 +295,13 @@ def tolerance(model: str, name: str, dtype: torch.dtype) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("references", nargs="+", type=Path, metavar="NAME.json")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    torch.backends.cudnn.allow_tf32 = False  # float32 is meant
     status = 0
-    for path in parser.parse_args().references:
+    for path in given.references:
         try:
-            comparisons = compare(path)
+            comparisons = compare(path, given.device)
         except KeyError as problem:
             print(f"{path.stem}: this package has no model {problem}; it has {', '.join(SYSTEMS)}", file=sys.stderr)
             status = 2

@@ -152,11 +152,11 @@ class Clip(PoseModel):
     def __init__(self) -> None:
         super().__init__()
         self.info = ModelInfo("clip", "s", "coco17", (64, 64), 32, (0.0,) * 3, (1.0,) * 3, window=3)
-        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+        self.backbone = nn.Conv2d(3, 4, 3, stride=2)
         self.head = nn.Linear(4, 2)
 
     def encode(self, images: Tensor) -> Features:
-        x = self.conv(images)
+        x = self.backbone(images)
         return x, x.mean((2, 3))
 
     def decode(self, window: list[Features]) -> dict[str, Tensor]:

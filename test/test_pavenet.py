@@ -17,8 +17,8 @@ from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.estimator import Estimator
 from pave_ros.frames import Frame, FrameBuffer
 from pave_ros.models import pavenet
+from pave_ros.models.deformable import deformable_attention, sampled_attention
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.layers import deformable_attention, sampled_attention
 from pave_ros.models.pavenet import PAVENet
 from pave_ros.training import card
 

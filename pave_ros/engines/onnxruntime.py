@@ -44,9 +44,17 @@ class OnnxRuntimeEngine(ExportedEngine):
     def load(self, path: Path, device: str) -> tuple[Label, Session]:
         self.device, providers = providers_for(device)
         try:
+            if self.device != "cpu":
+                # Finds CUDA's libraries where pip puts them, which the dynamic loader does not.
+                onnxruntime.preload_dlls()
             session = open_session(path, providers, self._threads)
         except Exception as error:  # ONNX Runtime's errors share no public base class.
             raise EngineError(f"{path}: ONNX Runtime cannot load it ({str(error).strip().splitlines()[-1]})") from None
+        if self.device != "cpu" and "CUDAExecutionProvider" not in session.get_providers():
+            raise EngineError(
+                f"device {self.device}: this ONNX Runtime cannot load CUDA's libraries, and says why on the terminal; "
+                "install those that it was built for (pip install 'onnxruntime-gpu[cuda,cudnn]'), or use cpu"
+            )
         label = Label.from_properties(session.get_modelmeta().custom_metadata_map, path)
         # 16 bits are how a file stores its weights; they are computed with in 32.
         self.precision = "int8" if label.precision == "int8" else "fp32"

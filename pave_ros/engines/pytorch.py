@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pave_ros.engines.base import Engine, EngineError, Outputs
@@ -67,6 +67,8 @@ class PyTorchEngine(Engine):
             self._encode, self._decode = torch.compile(self._encode), torch.compile(self._decode)
         if self._device.type == "cuda":
             self._model = self._model.to(memory_format=torch.channels_last)  # as its convolutions compute
+            if self._autocast is not None:
+                store_as_computed(self._model, self._autocast)
             self._encode, self._decode = Recorded(self._encode), Recorded(self._decode)
         self._outputs: list[str] = []
 
@@ -83,6 +85,12 @@ class PyTorchEngine(Engine):
     def _context(self) -> AbstractContextManager[object]:
         return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
 
+    def _settings(self) -> AbstractContextManager[object]:
+        """Convolutions by the algorithm that is fastest for their shapes, and what is called float32 in float32."""
+        if self._device.type == "cpu":
+            return nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+
     def _encoded(self, images: Tensor) -> Features:
         with self._context():
             return self._model.encode(images)
@@ -95,17 +103,22 @@ class PyTorchEngine(Engine):
         self._outputs = list(outputs)
         return tuple(outputs.values())
 
-    @torch.inference_mode()
     def encode(self, images: npt.NDArray[np.float32]) -> Features:
-        return self._encode(self._on_device(self._uploaded(images)))
+        return self.encode_tensor(self._uploaded(images))
 
     @property
     def prepares(self) -> bool:
         return self._device.type == "cuda"
 
-    @torch.inference_mode()
     def encode_picture(self, image: npt.NDArray[np.uint8], bgr: bool = False) -> Features:
-        return self._encode(self._on_device(prepared(self._uploaded(image), self.info, bgr)))
+        return self.encode_tensor(prepared(self._uploaded(image), self.info, bgr))
+
+    @torch.inference_mode()
+    def encode_tensor(self, images: Tensor) -> Features:
+        """The same as `encode`, of normalised pictures (B, 3, H, W) that are on the device already."""
+        layout = torch.channels_last if self._device.type == "cuda" else torch.preserve_format
+        with self._settings():
+            return self._encode(images.to(self._dtype, memory_format=layout))
 
     def _uploaded(self, array: npt.NDArray[Any]) -> Tensor:
         if self._device.type == "cpu":
@@ -115,19 +128,28 @@ class PyTorchEngine(Engine):
         staged.numpy()[...] = array
         return staged.to(self._device, non_blocking=True)
 
-    def _on_device(self, images: Tensor) -> Tensor:
-        """As the network wants them."""
-        layout = torch.channels_last if self._device.type == "cuda" else torch.preserve_format
-        return images.to(self._dtype, memory_format=layout)
-
     @torch.inference_mode()
     def stack(self, features: Sequence[Features]) -> Features:
         return tuple(torch.cat(parts) for parts in zip(*features, strict=True))
 
-    @torch.inference_mode()
     def decode(self, window: Sequence[Features]) -> Outputs:
-        outputs = self._decode(*(feature for features in window for feature in features))
-        return {name: value.float().cpu().numpy() for name, value in zip(self._outputs, outputs, strict=True)}
+        return {name: value.float().cpu().numpy() for name, value in self.decode_tensors(window).items()}
+
+    @torch.inference_mode()
+    def decode_tensors(self, window: Sequence[Features]) -> dict[str, Tensor]:
+        """The same as `decode`, with the outputs left on the device."""
+        with self._settings():
+            outputs = self._decode(*(feature for features in window for feature in features))
+        return dict(zip(self._outputs, outputs, strict=True))
+
+
+def store_as_computed(model: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of convolutions and matrix products in the type that autocast computes them in, so that they
+    are not converted again for every picture; the results are the same."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.MultiheadAttention, nn.modules.conv._ConvNd)):
+            for parameter in module.parameters():
+                parameter.data = parameter.data.to(dtype)
 
 
 def prepared(picture: Tensor, info: ModelInfo, bgr: bool = False) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from pave_ros.models.folding import fold_norms
 from pave_ros.models.info import ModelInfo
 
 Features = tuple[Tensor, ...]
@@ -22,6 +23,7 @@ class PoseModel(nn.Module, ABC):
 
     info: ModelInfo
     backbone_name: str
+    backbone: nn.Module
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:
@@ -32,7 +34,9 @@ class PoseModel(nn.Module, ABC):
         """The raw outputs for a window of `info.window` frames, oldest first."""
 
     def fuse(self) -> PoseModel:
-        """Fold what can be folded for running; the outputs stay the same. Returns the network itself."""
+        """Fold what can be folded for running, such as the backbone's normalisation into its convolutions; the outputs
+        stay the same. Returns the network itself."""
+        fold_norms(self.backbone)
         return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -21,9 +21,11 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
+from pave_ros.models.deformable import Maps
+from pave_ros.models.folding import fold_affine
 from pave_ros.models.hybrid_encoder import HybridEncoder, fuse_convolutions
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.layers import MLP, cell_centres, constant, deformable_attention, inverse_sigmoid, sine_encoding
+from pave_ros.models.layers import MLP, cell_centres, constant, inverse_sigmoid, sine_encoding
 
 HEADS = 8
 CLASSES = 2  # Label 1 is the person, label 0 is never assigned.
@@ -177,6 +179,8 @@ class DETRPose(PoseModel):
 
     def fuse(self) -> DETRPose:
         """Fold normalisation and parallel branches into single convolutions; the outputs stay the same."""
+        super().fuse()
+        fold_affine(self.backbone)
         fuse_convolutions(self)
         return self
 
@@ -246,13 +250,13 @@ class DeformableAttention(nn.Module):
         self.sampling_offsets = nn.Linear(hidden, HEADS * levels * points * 2)
         self.attention_weights = nn.Linear(hidden, HEADS * levels * points)
 
-    def forward(self, queries: Tensor, references: Tensor, values: Sequence[Tensor]) -> Tensor:
-        """queries (B, N, C), references (B, N, 2), values L maps (B * heads, C / heads, H, W) -> (B, N, C)"""
+    def forward(self, queries: Tensor, references: Tensor, maps: Maps) -> Tensor:
+        """queries (B, N, C), references (B, N, 2) -> (B, N, C)"""
         shape = (HEADS, self.levels, self.points)
-        sizes = constant(tuple((v.shape[-1], v.shape[-2]) for v in values), queries.dtype, queries.device)
+        sizes = constant(tuple((w, h) for h, w in maps.shapes), queries.dtype, queries.device)
         offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2)) / sizes[:, None]
         weights = self.attention_weights(queries).unflatten(-1, (HEADS, -1)).softmax(-1).unflatten(-1, shape[1:])
-        return deformable_attention(values, references[:, :, None, None, None] + offsets, weights).to(queries.dtype)
+        return maps.seen(references[:, :, None, None, None] + offsets, weights).to(queries.dtype)
 
 
 class Gate(nn.Module):
@@ -286,9 +290,7 @@ class DecoderLayer(nn.Module):
         self.linear2 = nn.Linear(ffn, hidden)
         self.norm2 = nn.LayerNorm(hidden)
 
-    def forward(
-        self, tokens: Tensor, positions: Tensor, references: Tensor, values: Sequence[Tensor], mask: Tensor | None
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, references: Tensor, maps: Maps, mask: Tensor | None) -> Tensor:
         """One refinement of the tokens (B, Q, 1 + K, C); `mask` (Q, Q) is True where people must not see each other.
 
         The published code adds the positions in place. So they are part of queries, keys, values and residuals
@@ -300,7 +302,7 @@ class DecoderLayer(nn.Module):
         x = x.unflatten(0, (batch, queries)).transpose(1, 2).flatten(0, 1)  # (B * (1 + K), Q, C)
         x = self.across_norm(x + self.across_attn(x, x, x, attn_mask=mask, need_weights=False)[0])
         x = x.unflatten(0, (batch, size)).transpose(1, 2) + positions
-        seen = self.cross_attn(x.flatten(1, 2), references.flatten(1, 2), values).unflatten(1, (queries, size))
+        seen = self.cross_attn(x.flatten(1, 2), references.flatten(1, 2), maps).unflatten(1, (queries, size))
         x = self.gateway(x, seen)
         # The clamp is the published guard against float16 overflow.
         return self.norm2((x + self.linear2(F.relu(self.linear1(x)))).clamp(-65504, 65504))
@@ -362,7 +364,7 @@ class PoseDecoder(nn.Module):
         Points keep their own precision (at least float32) when the rest computes in half. Each layer starts from
         points without gradient, as published.
         """
-        values = [f.to(keypoints.dtype).unflatten(1, (HEADS, -1)).flatten(0, 1) for f in features]
+        maps = Maps(features, HEADS, keypoints.dtype)
         bins = self.bin_values().to(keypoints.dtype)
         points = with_centre(keypoints)
         corners = torch.zeros(1, dtype=keypoints.dtype, device=keypoints.device)
@@ -372,7 +374,7 @@ class PoseDecoder(nn.Module):
             positions = F.pad(self.position_head(positions), (0, 0, 1, 0))  # The person's own token has none.
             tokens = tokens + positions
             before = tokens[:, :, 1:].detach()
-            tokens = layer(tokens, positions, points, values, mask)
+            tokens = layer(tokens, positions, points, maps, mask)
             instance, joints = tokens[:, :, 0], tokens[:, :, 1:]
             if index == 0:
                 guess = torch.sigmoid(self.initial_pose_head(joints) + inverse_sigmoid(points[:, :, 1:], eps=1e-3))

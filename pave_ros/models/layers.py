@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, reduce
-from itertools import accumulate, pairwise
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -127,101 +127,3 @@ class EncoderLayer(nn.Module):
         tokens = self.norm1(tokens + self.dropout(self.self_attn(q, k, tokens, need_weights=False)[0]))
         inner = self.dropout(self.activation(self.linear1(tokens)))
         return self.norm2(tokens + self.dropout(self.linear2(inner)))
-
-
-def deformable_attention(values: Sequence[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
-    """Multi-scale deformable attention (Deformable DETR, eq. 3) in plain torch, which exports everywhere.
-
-    Args:
-        values: one map (B * heads, D, H_l, W_l) for each of the L levels.
-        locations: (B, Q, heads, L, P, 2), x and y in 0..1 of the map.
-        weights: (B, Q, heads, L, P), summing to one over L and P.
-
-    Returns:
-        (B, Q, heads * D)
-    """
-    batch, queries, heads = locations.shape[:3]
-    # The queries stand last: summing over the points then goes along whole rows, twice as fast in every engine.
-    grids = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # (B * heads, L, P, Q, 2)
-    weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1).unsqueeze(2)  # (B * heads, L, 1, P, Q)
-    sums = [
-        (F.grid_sample(value, grids[:, level], mode="bilinear", padding_mode="zeros", align_corners=False)
-         * weights[:, level]).sum(2)
-        for level, value in enumerate(values)
-    ]  # each (B * heads, D, Q)  # fmt: skip
-    return reduce(torch.add, sums).view(batch, heads * values[0].shape[1], queries).transpose(1, 2)
-
-
-def sampled_attention(values: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor) -> Tensor:
-    """Multi-scale deformable attention as `deformable_attention`, on maps that lie as tokens in one tensor.
-
-    Without gradients it gathers whole rows instead of interpolating channel by channel, which is several times faster
-    with the same numbers; with gradients, and in exported files, it is `deformable_attention`.
-
-    Args:
-        values: (B, S, C), the cells of all L maps row by row, one map after the other; the C channels are split
-            among the heads.
-        shapes: (H_l, W_l) of each map.
-        locations: (B, Q, heads, L, P, 2), x and y in 0..1 of the map.
-        weights: (B, Q, heads, L, P).
-
-    Returns:
-        (B, Q, C)
-    """
-    if not torch.compiler.is_compiling() and not (torch.is_grad_enabled() and values.requires_grad):
-        return _gathered_attention(values, shapes, locations, weights)
-    heads = locations.shape[2]
-    maps = values.split([h * w for h, w in shapes], dim=1)
-    grids = [
-        m.unflatten(2, (heads, -1)).permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, shape).to(locations.dtype)
-        for m, shape in zip(maps, shapes, strict=True)
-    ]
-    return deformable_attention(grids, locations, weights).to(values.dtype)
-
-
-ROWS_AT_ONCE = 1 << 20  # So that what is in work stays in the processor's caches.
-
-
-def _gathered_attention(
-    values: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """Each head of a query is a bag of table rows: four cells around each of its points, weighted."""
-    batch, cells, channels = values.shape
-    queries, heads, levels, points = locations.shape[1:5]
-    table = values.reshape(batch * cells * heads, channels // heads)
-    rows = torch.arange(batch, dtype=torch.int32, device=values.device).view(-1, 1, 1, 1, 1) * (cells * heads)
-    rows = rows + torch.arange(heads, dtype=torch.int32, device=values.device).view(heads, 1, 1)
-    step = max(ROWS_AT_ONCE // (batch * heads * levels * points * 4), 1)
-    parts = []
-    for place, weight in zip(locations.split(step, 1), weights.split(step, 1), strict=True):
-        cell, share = _cells_around(place, shapes)
-        bags = (cell * heads + rows.unsqueeze(-1)).view(-1, levels * points * 4)
-        shares = (share * weight.unsqueeze(-1)).view(-1, levels * points * 4)
-        parts.append(F.embedding_bag(bags, table, per_sample_weights=shares.to(table.dtype), mode="sum"))
-    return torch.cat([p.view(batch, -1, channels) for p in parts], 1)
-
-
-def _cells_around(locations: Tensor, shapes: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """The cells (B, Q, heads, L, P, 4) around each location, and what each contributes to its bilinear value; what
-    lies outside the maps contributes nothing."""
-    sizes = constant(tuple(shapes), locations.dtype, locations.device)
-    starts = constant((0, *accumulate(h * w for h, w in shapes)), torch.int32, locations.device)
-    columns, column_shares = _neighbours(locations[..., 0], sizes[:, 1:])
-    lines, line_shares = _neighbours(locations[..., 1], sizes[:, :1])
-    width = sizes[:, 1:].int()
-    start = starts[:-1].view(-1, 1)
-    cells = [line * width + start + column for line in lines for column in columns]
-    shares = [line * column for line in line_shares for column in column_shares]
-    return torch.stack(cells, -1), torch.stack(shares, -1)
-
-
-def _neighbours(places: Tensor, size: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Along one side: the cells before and after each place in 0..1, and their shares."""
-    places = places * size - 0.5
-    before = places.floor()
-    share = places - before
-    after = before + 1
-    shares = (1 - share) * ((before >= 0) & (before < size)), share * ((after >= 0) & (after < size))
-    last = size - 1
-    low = torch.zeros_like(last)
-    return (before.clamp(low, last).int(), after.clamp(low, last).int()), shares

@@ -20,7 +20,6 @@ from pave_ros import skeletons
 from pave_ros.models import mobilenet
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
-from pave_ros.models.folding import fold_norms
 from pave_ros.models.info import HALF, IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import MLP, cell_centres
 from pave_ros.models.pavenet_decoder import (
@@ -317,11 +316,6 @@ class PAVENet(PoseModel):
         positions, content = (part[: best.shape[1]] for part in self.selection.query_embedding.weight.chunk(2, -1))
         start = content.expand_as(chosen) if self.variant.petr else chosen.detach() + content
         return self.pose_decoder(start, positions, poses.detach(), values, shapes, detach=self.variant.petr)
-
-    def fuse(self) -> PAVENet:
-        """Fold the backbone's normalisation into its convolutions; the outputs stay the same."""
-        fold_norms(self.backbone)
-        return self
 
 
 class ChannelMapper(nn.Module):

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pave_ros.models.layers import MLP, cell_centres, cell_encoding, constant, inverse_sigmoid, sampled_attention
+from pave_ros.models.deformable import sampled_attention
+from pave_ros.models.layers import MLP, cell_centres, cell_encoding, constant, inverse_sigmoid
 
 HEADS = 8
 POINTS = 4  # Of each head on each map, where a query is one place and not a pose.
