@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -121,7 +122,32 @@ def _refusal(candidate: Candidate, device: str, precision: str) -> str:
         return f"precision {precision}: {name} runs in {', '.join(candidate.precisions)}"
     if find_spec(candidate.module) is None:
         return f"{name} is not installed (pip install {candidate.package})"
-    return ""
+    return unsupported(name, device) if kind == "cuda" and name.startswith("tensorrt") else ""
+
+
+def unsupported(library: str, device: str) -> str:
+    """Why an edition of TensorRT, which is installed, does not run on the GPU of this name; empty when it does, or
+    when that cannot be known without building. TensorRT for RTX leaves data-centre GPUs out."""
+    capability = gpu_capability(int(device.partition(":")[2] or 0))
+    known = import_module(library).ComputeCapability.__members__ if library == "tensorrt_rtx" else {}
+    numbers = [int(name[2:]) for name in known if name.startswith("SM")]
+    if not capability or not numbers or capability in numbers or capability > max(numbers):
+        return ""
+    names = ", ".join(f"{number / 10:.1f}" for number in sorted(numbers))
+    return f"{library} does not run on GPUs of compute capability {capability / 10:.1f} (it does on {names})"
+
+
+def gpu_capability(index: int) -> int:
+    """Ten times the compute capability of a GPU, e.g. 90, from the driver; 0 when there is no such GPU."""
+    major, minor, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if not has_gpu():
+        return 0
+    driver = ctypes.CDLL("libcuda.so.1")
+    if driver.cuDeviceGet(ctypes.byref(device), index):
+        return 0
+    driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+    driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    return 10 * major.value + minor.value
 
 
 @cache

@@ -84,4 +84,4 @@ def providers_for(device: str) -> tuple[str, list[str | tuple[str, dict[str, str
     if kind == "cpu" or not has_cuda:
         return "cpu", ["CPUExecutionProvider"]
     index = index or "0"
-    return f"cuda:{index}", [("CUDAExecutionProvider", {"device_id": index}), "CPUExecutionProvider"]
+    return f"cuda:{index}", [("CUDAExecutionProvider", {"device_id": index, "use_tf32": "0"}), "CPUExecutionProvider"]
