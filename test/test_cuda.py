@@ -4,6 +4,9 @@ pictures prepared by torch are those that OpenCV prepares."""
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import monotonic
@@ -24,7 +27,7 @@ from pave_ros import Estimator, models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import cuda_graphs, open_file
 from pave_ros.engines.cuda_graphs import Recorded
-from pave_ros.engines.pytorch import PyTorchEngine, prepared
+from pave_ros.engines.pytorch import PyTorchEngine, prepared, store_as_computed
 from pave_ros.engines.switching import SwitchingEngine
 from pave_ros.frames import Image as Picture
 from pave_ros.models import layers
@@ -90,6 +93,60 @@ def test_nothing_in_the_networks_waits_for_the_gpu(name: str) -> None:
             outputs = functional_call(network, state, (images,))
     assert {value.device.type for value in outputs.values()} == {"cuda"}
     assert not waiting.found
+
+
+KERNEL = """
+import torch
+from pave_ros.models.deformable import _gathered_attention
+from pave_ros.models.deformable_cuda import attention
+
+generator = torch.Generator().manual_seed(0)
+shapes = [(6, 9), (3, 5), (2, 2)]
+values = torch.randn(2, 73, 36, generator=generator)
+locations = torch.rand(2, 7, 3, 3, 5, 2, generator=generator) * 1.4 - 0.2  # some outside
+weights = torch.rand(2, 7, 3, 3, 5, generator=generator)
+found = attention(values, torch.tensor(shapes, dtype=torch.int32), locations, weights)
+torch.testing.assert_close(found, _gathered_attention(values, shapes, locations, weights), rtol=1e-5, atol=1e-5)
+"""
+
+
+def test_the_kernel_for_cuda_is_deformable_attention() -> None:
+    """As Triton's interpreter runs it on the processor."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", KERNEL], env=environment, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("name", ["detrpose_n", "pavenet_lite", "poet_r50", "querypose_r50_light", "tarvitpose_s"])
+@torch.no_grad()
+def test_weights_may_be_stored_as_they_are_computed_with(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On the processor torch has attention of its own, which autocast does not reach.
+    monkeypatch.setattr(torch.backends.mha, "get_fastpath_enabled", lambda: False)
+    torch.manual_seed(0)
+    network = Both(models.create(name).eval().fuse())
+    images = torch.rand(1, 3, 256, 192)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = network(images)
+        store_as_computed(network, torch.bfloat16)
+        found = network(images)
+    assert any(p.dtype == torch.bfloat16 for p in network.parameters())
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=0)
+
+
+def test_values_that_16_bits_cannot_hold_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = PyTorchEngine(models.create("detrpose_n"), "cpu", input_size=(64, 64))
+    window = [engine.encode(np.zeros((1, 3, 64, 64), np.float32))]
+    engine.decode(window)
+    engine.precision = "fp16"
+    engine.decode(window)
+    assert not caplog.messages
+    monkeypatch.setattr(engine, "decode_tensors", lambda window: {"pred_logits": torch.tensor([1.0, float("nan")])})
+    engine.decode(window)
+    engine.decode(window)
+    (message,) = caplog.messages
+    assert message.startswith("detrpose_n: values too large for 16 bits") and "bf16 or fp32" in message
 
 
 # --- recordings ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 import pytest
 import reference
 import torch
@@ -23,6 +24,7 @@ from pave_ros.engines import choice, open_file
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.export import export_onnx, store_half, weights_hash
 from pave_ros.engines.exported import read_label
+from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.frames import Frame
 
@@ -275,6 +277,27 @@ def test_cuda_without_a_gpu_is_refused(weights: Path, exported: Path) -> None:
     for path in (weights, exported):
         with pytest.raises(EngineError, match="cuda"):
             open_file(path, "detrpose_n", device="cuda")
+
+
+@pytest.mark.parametrize(("capability", "refused"), [(0, False), (80, False), (89, False), (90, True), (130, False)])
+def test_an_edition_of_tensorrt_is_refused_for_gpus_that_it_leaves_out(
+    capability: int, refused: bool, monkeypatch: pytest.MonkeyPatch, weights: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(choice, "gpu_capability", lambda index: capability)
+    reason = choice.unsupported("tensorrt_rtx", "cuda")
+    assert bool(reason) == refused and choice.unsupported("tensorrt", "cuda") == ""
+    built = choice.choose_to_build(weights, "auto", "cuda", "auto")
+    assert (built is None or built[0] != "tensorrt_rtx") == refused
+    if refused:
+        assert "compute capability 9.0 (it does on 7.5, 8.0, 8.6, 8.9, 12.0" in reason
+
+
+def test_onnx_runtime_that_cannot_load_cuda_says_so(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on on the processor."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(EngineError, match=r"cannot load CUDA's libraries.*onnxruntime-gpu\[cuda,cudnn\]"):
+        OnnxRuntimeEngine(exported, "cuda")
 
 
 def test_auto_runs_on_what_is_there() -> None:

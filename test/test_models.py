@@ -79,13 +79,35 @@ def test_pictures_of_a_batch_do_not_mix_and_fusing_changes_nothing(tmp_path: Pat
     spec, arrays = reference.read(GOLDEN / "detrpose_n.json")
     reference.write_checkpoint(tmp_path / "n.pth", spec, arrays)
     model = reference.loading.open_model("detrpose_n", tmp_path / "n.pth").double()
+    for name, parameter in model.named_parameters():
+        if ".lab." in name:  # scales and shifts behind the activations, of either sign
+            parameter.add_(torch.randn_like(parameter))
     pictures = torch.rand(2, 3, 128, 160, dtype=torch.float64)
     both = model(pictures)
     alone = model(pictures[1:])
     fused = model.fuse()(pictures)
+    assert not [m for m in model.modules() if "BatchNorm" in type(m).__name__ or "Affine" in type(m).__name__]
     for name, value in both.items():
         torch.testing.assert_close(value[1:], alone[name], rtol=0, atol=1e-10)
         torch.testing.assert_close(value, fused[name], rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["poet_r50", "querypose_r50", "querypose_hrnet_w32_light"])
+def test_fusing_a_backbone_changes_nothing(name: str) -> None:
+    model = models.create(name).double()
+    generator = torch.Generator().manual_seed(0)
+    for key, buffer in model.named_buffers():
+        if "running_mean" in key:
+            buffer.normal_(0, 0.1, generator=generator)
+        elif "running_var" in key:
+            buffer.uniform_(0.5, 1.5, generator=generator)
+    picture = torch.rand(1, 3, 96, 128, dtype=torch.float64, generator=generator)
+    expected = model.eval().encode(picture)
+    found = model.fuse().encode(picture)
+    assert not [m for m in model.backbone.modules() if "BatchNorm" in type(m).__name__]
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-9)
 
 
 def test_encode_and_decode_are_the_forward_pass() -> None:

@@ -6,6 +6,7 @@ recorded as CUDA graphs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -22,6 +23,8 @@ from pave_ros.engines.cuda_graphs import Function, Recorded
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.layers import constant
+
+log = logging.getLogger(__name__)
 
 # Precision -> (type of the weights, type for autocast). Autocast keeps coordinates and sums in float32.
 PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
@@ -71,6 +74,7 @@ class PyTorchEngine(Engine):
                 store_as_computed(self._model, self._autocast)
             self._encode, self._decode = Recorded(self._encode), Recorded(self._decode)
         self._outputs: list[str] = []
+        self._warned = False
 
     def _resolve_precision(self, precision: str) -> str:
         on_cpu = self._device.type == "cpu"
@@ -133,7 +137,14 @@ class PyTorchEngine(Engine):
         return tuple(torch.cat(parts) for parts in zip(*features, strict=True))
 
     def decode(self, window: Sequence[Features]) -> Outputs:
-        return {name: value.float().cpu().numpy() for name, value in self.decode_tensors(window).items()}
+        outputs = {name: value.float().cpu().numpy() for name, value in self.decode_tensors(window).items()}
+        if self.precision in ("fp16", "half") and not self._warned and not all(map(_finite, outputs.values())):
+            self._warned = True
+            log.warning(
+                "%s: values too large for 16 bits, so nobody may be found; choose precision bf16 or fp32",
+                self.info.name,
+            )
+        return outputs
 
     @torch.inference_mode()
     def decode_tensors(self, window: Sequence[Features]) -> dict[str, Tensor]:
@@ -141,6 +152,10 @@ class PyTorchEngine(Engine):
         with self._settings():
             outputs = self._decode(*(feature for features in window for feature in features))
         return dict(zip(self._outputs, outputs, strict=True))
+
+
+def _finite(values: npt.NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def store_as_computed(model: nn.Module, dtype: torch.dtype) -> None:
@@ -178,4 +193,4 @@ def resolve_device(device: str) -> torch.device:
         raise EngineError("device cuda: torch finds no usable CUDA GPU here; use auto or cpu")
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise EngineError(f"device {device}: there are {torch.cuda.device_count()} CUDA GPUs here, counted from 0")
-    return resolved
+    return torch.device("cuda", resolved.index or 0) if resolved.type == "cuda" else resolved
