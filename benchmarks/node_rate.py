@@ -45,7 +45,7 @@ class Heard:
         self.people.append(len(message.persons))
 
 
-def write_video(path: Path, seconds: int = 10) -> None:
+def write_video(path: Path, seconds: int = 4) -> None:
     scene = Scene(seed=5, width=640, height=480, persons=3)
     with VideoWriter(path, 30) as video:
         for i in range(30 * seconds):

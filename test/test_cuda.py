@@ -67,9 +67,9 @@ class Both(nn.Module):
 @pytest.fixture
 def no_kept_constants() -> Iterator[None]:
     """Constants of a made-up GPU are of no use to others."""
-    layers._kept.cache_clear()
+    layers._made.cache_clear()
     yield
-    layers._kept.cache_clear()
+    layers._made.cache_clear()
 
 
 @pytest.mark.usefixtures("no_kept_constants")

@@ -45,8 +45,13 @@ def constant(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) 
     return torch.tensor(values, dtype=dtype, device=device) if device.type == "cpu" else _kept(values, dtype, device)
 
 
-@lru_cache(maxsize=256)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # a compiled network holds the kept one
 def _kept(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _made(values, dtype, device)
+
+
+@lru_cache(maxsize=256)
+def _made(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # so that training may use it too
         return torch.tensor(values, dtype=dtype, device=device)
 
