@@ -30,7 +30,7 @@ from pave_ros.engines.cuda_graphs import Recorded
 from pave_ros.engines.pytorch import PyTorchEngine, prepared, store_as_computed
 from pave_ros.engines.switching import SwitchingEngine
 from pave_ros.frames import Image as Picture
-from pave_ros.models import layers
+from pave_ros.models import deformable, layers
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import ModelInfo
 from pave_ros.preprocessing import network_input
@@ -68,8 +68,10 @@ class Both(nn.Module):
 def no_kept_constants() -> Iterator[None]:
     """Constants of a made-up GPU are of no use to others."""
     layers._made.cache_clear()
+    deformable.kernel_works.cache_clear()
     yield
     layers._made.cache_clear()
+    deformable.kernel_works.cache_clear()
 
 
 @pytest.mark.usefixtures("no_kept_constants")
@@ -97,9 +99,10 @@ def test_nothing_in_the_networks_waits_for_the_gpu(name: str) -> None:
 
 KERNEL = """
 import torch
-from pave_ros.models.deformable import _gathered_attention
+from pave_ros.models.deformable import _gathered_attention, kernel_works
 from pave_ros.models.deformable_cuda import attention
 
+assert kernel_works("cpu")
 generator = torch.Generator().manual_seed(0)
 shapes = [(6, 9), (3, 5), (2, 2)]
 values = torch.randn(2, 73, 36, generator=generator)
@@ -114,6 +117,15 @@ def test_the_kernel_for_cuda_is_deformable_attention() -> None:
     """As Triton's interpreter runs it on the processor."""
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", KERNEL], env=environment, check=True, timeout=120)
+
+
+def test_without_a_compiler_it_goes_on_without_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
+    """Here the kernel cannot run: it is not for processors."""
+    deformable.kernel_works.cache_clear()
+    assert not deformable.kernel_works("cpu") and not deformable.kernel_works("cpu")
+    (message,) = caplog.messages
+    assert message.startswith("goes on without the kernel for deformable attention, which is slower: ")
+    deformable.kernel_works.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["detrpose_n", "pavenet_lite", "poet_r50", "querypose_r50_light", "tarvitpose_s"])

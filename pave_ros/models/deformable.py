@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache, reduce
-from importlib.util import find_spec
 from itertools import accumulate
 
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pave_ros.models.layers import constant
+
+log = logging.getLogger(__name__)
 
 
 def deformable_attention(values: Sequence[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
@@ -108,13 +110,28 @@ def _kernel_reads(values: Tensor) -> bool:
     """Whether the kernel for CUDA reads such values: it has no gradient, and no file can hold it."""
     learns = torch.is_grad_enabled() and values.requires_grad
     single = values.dtype in (torch.float32, torch.float16, torch.bfloat16)
-    return values.is_cuda and single and not learns and not torch.compiler.is_exporting() and _has_triton()
+    return values.is_cuda and single and not learns and not torch.compiler.is_exporting() and _kernel_works()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # nothing for torch.compile to look into
+def _kernel_works() -> bool:
+    return kernel_works("cuda")
 
 
 @cache
-def _has_triton() -> bool:
-    """Whether the compiler of the kernel is there, as it is where PyTorch has CUDA on Linux, with what it needs."""
-    return find_spec("triton") is not None
+def kernel_works(device: str) -> bool:
+    """Whether the kernel for CUDA can be compiled and run, which is tried once: it takes Triton, which comes with
+    PyTorch where that has CUDA, and a C compiler, which a robot need not have."""
+    try:
+        from pave_ros.models.deformable_cuda import attention
+
+        places, weights = torch.full((1, 1, 1, 1, 1, 2), 0.5, device=device), torch.ones(1, 1, 1, 1, 1, device=device)
+        attention(torch.ones(1, 1, 16, device=device), constant(((1, 1),), torch.int32, places.device), places, weights)
+    except Exception as error:  # whatever the compiler raises
+        reason = str(error).strip().partition("\n")[0]
+        log.warning("goes on without the kernel for deformable attention, which is slower: %s", reason)
+        return False
+    return True
 
 
 ROWS_AT_ONCE = 1 << 20  # So that what is in work stays in the processor's caches.
