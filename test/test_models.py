@@ -95,6 +95,7 @@ def test_pictures_of_a_batch_do_not_mix_and_fusing_changes_nothing(tmp_path: Pat
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["poet_r50", "querypose_r50", "querypose_hrnet_w32_light"])
 def test_fusing_a_backbone_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
     model = models.create(name).double()
     generator = torch.Generator().manual_seed(0)
     for key, buffer in model.named_buffers():
@@ -107,7 +108,7 @@ def test_fusing_a_backbone_changes_nothing(name: str) -> None:
     found = model.fuse().encode(picture)
     assert not [m for m in model.backbone.modules() if "BatchNorm" in type(m).__name__]
     for a, b in zip(expected, found, strict=True):
-        torch.testing.assert_close(b, a, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(b, a, rtol=0, atol=1e-8 * float(a.abs().max()))
 
 
 def test_encode_and_decode_are_the_forward_pass() -> None:
