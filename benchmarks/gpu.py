@@ -22,7 +22,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -130,13 +130,12 @@ def profile(name: str, precision: str) -> None:
 
 
 def in_words(name: str, found: dict[str, float]) -> str:
-    unit = "people/s" if name.startswith("tarvitpose") else "ms"
-    text = ", ".join(f"{key} {value:.2f} {unit}" if unit == "ms" else f"{key} {value:.0f} {unit}"
-                     for key, value in found.items())  # fmt: skip
+    unit, digits = ("people/s", 0) if is_top_down(models.split_name(name)[0]) else ("ms", 2)
+    text = ", ".join(f"{key} {value:.{digits}f} {unit}" for key, value in found.items())
     return text + (f" (goal {GOALS[name]:g} {unit})" if name in GOALS else "")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=DEFAULT, metavar="MODEL")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16", "half"], choices=tuple(PRECISIONS))
@@ -145,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--json", type=Path)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("this needs an NVIDIA GPU")
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}", flush=True)

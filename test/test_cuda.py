@@ -121,6 +121,7 @@ def test_the_kernel_for_cuda_is_deformable_attention() -> None:
 
 def test_without_a_compiler_it_goes_on_without_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
     """Here the kernel cannot run: it is not for processors."""
+    caplog.set_level(logging.WARNING)  # libraries of other tests turn the level up
     deformable.kernel_works.cache_clear()
     assert not deformable.kernel_works("cpu") and not deformable.kernel_works("cpu")
     (message,) = caplog.messages
@@ -148,6 +149,7 @@ def test_weights_may_be_stored_as_they_are_computed_with(name: str, monkeypatch:
 def test_values_that_16_bits_cannot_hold_are_told_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING)
     engine = PyTorchEngine(models.create("detrpose_n"), "cpu", input_size=(64, 64))
     window = [engine.encode(np.zeros((1, 3, 64, 64), np.float32))]
     engine.decode(window)

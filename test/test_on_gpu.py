@@ -8,19 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import matplotlib
 import numpy as np
 import pytest
 import reference
 import torch
+from photograph import answer, photograph
 from test_pavenet import small as small_pavenet
 from test_training import Dots, config
 
 from pave_ros import Estimator, models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import open_file
-from pave_ros.engines.base import Engine, Outputs
 from pave_ros.engines.build import Build
 from pave_ros.engines.cache import EngineCache
 from pave_ros.engines.choice import has_gpu, unsupported
@@ -32,25 +30,12 @@ from pave_ros.frames import Frame
 from pave_ros.models.deformable import _gathered_attention, sampled_attention
 from pave_ros.models.pavenet import PAVENet
 from pave_ros.persons import Persons
-from pave_ros.preprocessing import network_input
 from pave_ros.synthetic import Scene
 from pave_ros.training.trainer import Trainer
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 GOLDEN = Path(__file__).parent / "golden"
-PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  # Public domain.
-
-
-def photograph(engine: Engine) -> np.ndarray[Any, Any]:
-    """As the engine's input."""
-    return network_input(cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB), engine.info)
-
-
-def answer(engine: Engine, picture: np.ndarray[Any, Any], by: int = 3) -> Outputs:
-    """Of a window in which the picture moves."""
-    images = [np.roll(picture, by * t, axis=3) for t in range(engine.info.window)]
-    return engine.decode([engine.encode(image) for image in images])
 
 
 def golden_model(path: Path, folder: Path) -> Callable[[], Any]:

@@ -11,19 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import matplotlib
 import numpy as np
 import onnx
 import pytest
 import reference
+from photograph import answer, photograph
 from test_pavenet import small as small_pavenet
 from test_querypose import for_four_people
 from test_tarvitpose import tiny as tiny_tarvitpose
 
 from pave_ros.checkpoints import loading
 from pave_ros.engines import tensorrt
-from pave_ros.engines.base import Engine, Outputs
 from pave_ros.engines.exported import BACKBONE, DECODE, ENCODE, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine
@@ -32,10 +30,8 @@ from pave_ros.engines.quantization import quantize
 from pave_ros.engines.write import Request, write
 from pave_ros.models import querypose
 from pave_ros.models.base import PoseModel
-from pave_ros.preprocessing import network_input
 
 GOLDEN = Path(__file__).parent / "golden"
-PHOTOGRAPH = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"  # Public domain.
 
 
 def seeded_poet(folder: Path) -> PoseModel:
@@ -59,17 +55,6 @@ class Exported:
 
     network: PoseModel
     parts: list[Path]
-
-
-def photograph(engine: Engine) -> np.ndarray:
-    """As the engine's input."""
-    return network_input(cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB), engine.info)
-
-
-def answer(engine: Engine, picture: np.ndarray) -> Outputs:
-    """Of a window in which the picture moves."""
-    images = [np.roll(picture, 3 * t, axis=3) for t in range(engine.info.window)]
-    return engine.decode([engine.encode(image) for image in images])
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)

@@ -129,33 +129,32 @@ def unsupported(library: str, device: str) -> str:
     """Why an edition of TensorRT, which is installed, does not run on the GPU of this name; empty when it does, or
     when that cannot be known without building. TensorRT for RTX leaves data-centre GPUs out."""
     capability = gpu_capability(int(device.partition(":")[2] or 0))
-    known = import_module(library).ComputeCapability.__members__ if library == "tensorrt_rtx" else {}
+    if library != "tensorrt_rtx" or not capability:
+        return ""
+    known = import_module(library).ComputeCapability.__members__
     numbers = [int(name[2:]) for name in known if name.startswith("SM")]
-    if not capability or not numbers or capability in numbers or capability > max(numbers):
+    if capability in numbers or capability > max(numbers):
         return ""
     names = ", ".join(f"{number / 10:.1f}" for number in sorted(numbers))
     return f"{library} does not run on GPUs of compute capability {capability / 10:.1f} (it does on {names})"
 
 
+def has_gpu() -> bool:
+    """Whether the driver finds an NVIDIA GPU."""
+    return gpu_capability(0) > 0
+
+
+@cache
 def gpu_capability(index: int) -> int:
-    """Ten times the compute capability of a GPU, e.g. 90, from the driver; 0 when there is no such GPU."""
-    major, minor, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if not has_gpu():
+    """Ten times the compute capability of an NVIDIA GPU, e.g. 90; 0 when the driver finds no such GPU. Needs no library
+    but the driver's."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
         return 0
-    driver = ctypes.CDLL("libcuda.so.1")
-    if driver.cuDeviceGet(ctypes.byref(device), index):
+    major, minor, device = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), index):
         return 0
     driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
     driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
     return 10 * major.value + minor.value
-
-
-@cache
-def has_gpu() -> bool:
-    """Whether the driver finds an NVIDIA GPU; needs no library but the driver's."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int()
-    return not driver.cuInit(0) and not driver.cuDeviceGetCount(ctypes.byref(count)) and count.value > 0

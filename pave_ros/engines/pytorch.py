@@ -138,7 +138,8 @@ class PyTorchEngine(Engine):
 
     def decode(self, window: Sequence[Features]) -> Outputs:
         outputs = {name: value.float().cpu().numpy() for name, value in self.decode_tensors(window).items()}
-        if self.precision in ("fp16", "half") and not self._warned and not all(map(_finite, outputs.values())):
+        overflows = self.precision in ("fp16", "half") and not all(np.isfinite(v).all() for v in outputs.values())
+        if overflows and not self._warned:
             self._warned = True
             log.warning(
                 "%s: values too large for 16 bits, so nobody may be found; choose precision bf16 or fp32",
@@ -152,10 +153,6 @@ class PyTorchEngine(Engine):
         with self._settings():
             outputs = self._decode(*(feature for features in window for feature in features))
         return dict(zip(self._outputs, outputs, strict=True))
-
-
-def _finite(values: npt.NDArray[np.float32]) -> bool:
-    return bool(np.isfinite(values).all())
 
 
 def store_as_computed(model: nn.Module, dtype: torch.dtype) -> None:
