@@ -1,0 +1,125 @@
+"""`pave_ros evaluate`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pave_ros.cli.console import err, introduce, out
+from pave_ros.cli.options import (
+    BoxThreshold,
+    Decoding,
+    Detector,
+    DetectorWeights,
+    Device,
+    FlipTest,
+    InputSize,
+    Model,
+    Reuse,
+    Weights,
+    parse_size,
+)
+from pave_ros.models import DEFAULT
+
+if TYPE_CHECKING:
+    from pave_ros.datasets import Dataset
+    from pave_ros.estimator import Estimator
+    from pave_ros.evaluation.boxes import BoxesOf
+    from pave_ros.evaluation.evaluate import Run
+
+
+def evaluate(
+    dataset: Annotated[str, typer.Option(help="coco, crowdpose, macaque, ap10k, posetrack17, posetrack18, "
+                                              "posetrack21, jhmdb, lsp, lspet or synthetic.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set as published; the synthetic scene needs none.")]
+    = Path("."),
+    split: Annotated[str, typer.Option(help="Part of the data set, as it names it.")] = "val",
+    model: Model = DEFAULT,
+    weights: Weights = "auto",
+    device: Device = "auto",
+    engine: Annotated[str, typer.Option(help="What runs the model; auto takes the best that is installed.")] = "auto",
+    input_size: InputSize = "",
+    results: Annotated[Path | None, typer.Option(help="Score this results file in COCO's format instead of a model.",
+                                                 exists=True, dir_okay=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="So many pictures at most, evenly spread.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the numbers to this JSON file.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst pictures, with --pictures.")] = 0,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.")] = None,
+    boxes: Annotated[str, typer.Option(help="Of top-down models: where the people are; detector, ground-truth, or a "
+                                            "detections file in COCO's format.")] = "detector",
+    detector: Detector = "auto",
+    detector_weights: DetectorWeights = "auto",
+    box_threshold: BoxThreshold = 0.2,
+    decoding: Decoding = "auto",
+    flip_test: FlipTest = False,
+    reuse_features: Reuse = True,
+) -> None:  # fmt: skip
+    """Score a model, or a results file, on a data set, in the numbers of the papers."""
+    if bool(worst) != (pictures is not None):
+        raise typer.BadParameter("--worst says how many and --pictures where to; give both", param_hint="--worst")
+    from pave_ros.datasets import open_dataset
+    from pave_ros.evaluation import evaluate as evaluation
+    from pave_ros.evaluation.score import score
+
+    data = open_dataset(dataset, root, split)
+    indices = evaluation.part_of(data, limit)
+    about: dict[str, Any] = {"dataset": dataset, "split": split}
+    if results is not None:
+        done = evaluation.from_results(data, indices, results)
+        about["results_file"] = str(results)
+    else:
+        from pave_ros.detection import GIVEN
+        from pave_ros.estimator import Estimator
+        from pave_ros.topdown import TopDownOptions
+
+        given = _boxes(boxes, data)
+        options = TopDownOptions(
+            GIVEN if given else detector, detector_weights, box_threshold, decoding, flip_test, reuse_features
+        )
+        # Average precision looks at everybody, down to the least sure.
+        estimator = Estimator(
+            model, weights, device, engine=engine, input_size=parse_size(input_size), score_threshold=0.0,
+            max_persons=100, top_down=options,
+        )  # fmt: skip
+        introduce(estimator)
+        about.update(evaluation.describe(estimator))
+        if given:
+            if not estimator.detector:
+                raise typer.BadParameter(f"{estimator.name} takes no boxes", param_hint="--boxes")
+            about["boxes"] = boxes
+        done = _run_evaluation(data, indices, estimator, given)
+    numbers = score(data.name, done.samples, done.predictions)
+    for number in numbers:
+        out.print(number.table())
+    if output is not None:
+        evaluation.write_report(output, numbers, done, about)
+        print(output)
+    if pictures is not None:
+        for path in evaluation.write_worst(pictures, done, worst):
+            print(path)
+
+
+def _boxes(text: str, data: Dataset) -> BoxesOf | None:
+    """Where the people are, if not a detector is to say it."""
+    from pave_ros.evaluation.boxes import GROUND_TRUTH, annotated_boxes, boxes_in
+
+    if text == "detector":
+        return None
+    if text == GROUND_TRUTH:
+        return annotated_boxes
+    if not Path(text).is_file():
+        raise typer.BadParameter(f"{text!r} is neither detector, {GROUND_TRUTH} nor a file", param_hint="--boxes")
+    return boxes_in(Path(text), data)
+
+
+def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator, boxes: BoxesOf | None) -> Run:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pave_ros.evaluation.evaluate import run
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task(data.name, total=len(indices))
+        return run(data, indices, estimator, lambda: progress.advance(task), boxes)

@@ -1,0 +1,108 @@
+"""`pave_ros export`"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pave_ros.cli.console import err
+from pave_ros.cli.options import Weights, parse_size
+
+if TYPE_CHECKING:
+    from pave_ros.models.base import PoseModel
+
+CALIBRATION = 300  # Pictures that 8 bits are set up on, at most.
+
+
+class ExportFormat(str, Enum):
+    """What `export` writes, the keys of `pave_ros.engines.write.SUFFIXES`."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt_rtx"
+
+
+class ExportPrecision(str, Enum):
+    """What `export` computes in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model, see `pave_ros models`.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; default MODEL with the format's ending, here.")
+    ] = None,
+    weights: Weights = "auto",
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="onnx runs everywhere; the two tensorrt on GPUs only.")
+    ] = ExportFormat.onnx,
+    precision: Annotated[
+        ExportPrecision, typer.Option(help="fp16: ONNX and OpenVINO keep weights in 16 bits, TensorRT computes in "
+                                      "them; int8: the backbone in 8 bits, set up on --calibration.")
+    ] = ExportPrecision.fp32,
+    input_size: Annotated[
+        str, typer.Option("--input", "--input-size", help="Input of the network, HEIGHTxWIDTH or one number for both; "
+                          "empty: the model's own.")
+    ] = "",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures handled together; without it any number (TensorRT: one).")
+    ] = None,
+    calibration: Annotated[
+        str, typer.Option(help="For int8: pictures or a folder of them, like those that will come.")
+    ] = "synthetic:frames=64",
+    capability: Annotated[
+        list[str] | None, typer.Option(help="For tensorrt_rtx: GPUs to build for, e.g. SM86; then none has to be here.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Write a model as a file that runs without torch: give it as weights. A video model becomes two files."""
+    size = parse_size(input_size)
+    from pave_ros.engines import write
+
+    path = output or Path(model).with_suffix(write.SUFFIXES[file_format.value])
+    if path.suffix != write.SUFFIXES[file_format.value]:
+        raise typer.BadParameter(f"{path} does not end in {write.SUFFIXES[file_format.value]}", param_hint="--output")
+    from pave_ros import models as known_models
+    from pave_ros.checkpoints import files
+
+    name = "_".join(known_models.split_name(model))
+    source = None if weights == "random" else files.resolve(weights, name)
+    from pave_ros.checkpoints import loading
+
+    with err.status(f"exporting {name} ..."):
+        network = loading.open_model(name, source) if source else known_models.create(name)
+        pictures = _calibration(calibration, network, size) if precision is ExportPrecision.int8 else ()
+        request = write.Request(file_format.value, precision.value, size, batch, pictures, tuple(capability or ()))
+        for written in write.write(network, path, request):
+            print(written)
+
+
+def _calibration(source: str, network: PoseModel, size: tuple[int, int] | None) -> list[Any]:
+    """The pictures of a source as inputs of a network, a few hundred of them: whole, or the people that the embedded
+    model finds in them for a network that looks at one person."""
+    from dataclasses import replace
+    from itertools import islice
+
+    from pave_ros.estimator import Estimator
+    from pave_ros.preprocessing import network_input
+    from pave_ros.topdown import crop_inputs, is_top_down
+    from pave_ros.video import open_source
+
+    info = replace(network.info, input_size=size or network.info.input_size, resize="stretch")
+    find = Estimator(device="cpu") if is_top_down(info.system) else None
+    inputs: list[Any] = []
+    with open_source(source) as pictures:
+        for frame in islice(pictures, CALIBRATION):
+            if frame.image is None:
+                continue
+            if find is None:
+                inputs.append(network_input(frame.image, info, frame.bgr))
+            elif len(people := find(frame.image, frame.bgr)):
+                inputs += [crop[None] for crop in crop_inputs(frame.image, people.boxes, info, frame.bgr)]
+    return inputs[:CALIBRATION]

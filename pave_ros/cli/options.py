@@ -1,0 +1,37 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Option(help="Model, see `pave_ros models`.")]
+WEIGHTS_HELP = "auto (those of the package, or published), a path, a name of `weights list`, or random (untrained)."
+DEVICE_HELP = "auto, cpu, cuda or cuda:N."
+Weights = Annotated[str, typer.Option(help=WEIGHTS_HELP)]
+Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+InputSize = Annotated[
+    str, typer.Option(help="Input of the network, HEIGHTxWIDTH or one number for both; empty: the model's own.")
+]
+Detector = Annotated[
+    str,
+    typer.Option(help="Of top-down models: what finds the people: auto, a detector, an .onnx file or a pose model."),
+]
+DetectorWeights = Annotated[str, typer.Option(help="Of the detector: auto, a path, or random (untrained).")]
+BoxThreshold = Annotated[float, typer.Option(min=0, max=1, help="Of top-down models: leave out boxes below.")]
+Decoding = Annotated[str, typer.Option(help="Of top-down models' heatmaps: auto (as published), quarter or dark.")]
+FlipTest = Annotated[bool, typer.Option("--flip-test", help="Top-down models look at every crop mirrored too.")]
+Reuse = Annotated[
+    bool, typer.Option(help="Top-down video models encode every crop once, or cut it out of all frames anew.")
+]
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """Height and width out of an `InputSize`; None where it is empty. BadParameter when it is neither."""
+    if not text:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"{text!r} is neither HEIGHTxWIDTH nor one number", param_hint="--input-size")
+    return int(parts[0]), int(parts[-1])

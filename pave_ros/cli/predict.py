@@ -1,0 +1,128 @@
+"""`pave_ros predict`"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pave_ros.cli.console import err, introduce, print_error
+from pave_ros.cli.options import (
+    BoxThreshold,
+    Decoding,
+    Detector,
+    DetectorWeights,
+    Device,
+    FlipTest,
+    InputSize,
+    Model,
+    Reuse,
+    Weights,
+    parse_size,
+)
+from pave_ros.models import DEFAULT
+
+if TYPE_CHECKING:
+    from pave_ros.estimator import Estimator
+    from pave_ros.predict import Job
+
+
+class Format(str, Enum):
+    """Kinds of results, the keys of `pave_ros.predict.FORMATS`."""
+
+    video = "video"
+    jsonl = "jsonl"
+    coco = "coco"
+
+
+def predict(
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Pictures, folders of pictures, videos, or synthetic:frames=100.", metavar="FILES"),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made if missing.")],
+    model: Model = DEFAULT,
+    weights: Weights = "auto",
+    device: Device = "auto",
+    input_size: InputSize = "",
+    score_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out people below; for COCO's evaluation give 0.")
+    ] = 0.3,
+    max_persons: Annotated[int, typer.Option(min=1, help="At most so many people in a picture, the best.")] = 20,
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            help="video: annotated copies, of pictures too; jsonl: a line a picture; coco: "
+            "keypoint results. May be repeated; without it video and jsonl.",
+        ),
+    ] = None,  # fmt: skip
+    sequence: Annotated[
+        bool, typer.Option("--sequence", help="A folder's pictures are the frames of one video.")
+    ] = False,
+    track: Annotated[bool, typer.Option(help="Give the people of videos numbers that stay.")] = True,
+    detector: Detector = "auto",
+    detector_weights: DetectorWeights = "auto",
+    box_threshold: BoxThreshold = 0.2,
+    decoding: Decoding = "auto",
+    flip_test: FlipTest = False,
+    reuse_features: Reuse = True,
+) -> None:
+    """Find the people in pictures and videos."""
+    from pave_ros.estimator import Estimator
+    from pave_ros.predict import jobs_of, make_sinks
+    from pave_ros.topdown import TopDownOptions
+
+    jobs = jobs_of(files, sequence)
+    size = parse_size(input_size)
+    estimator = Estimator(
+        model,
+        weights,
+        device,
+        input_size=size,
+        score_threshold=score_threshold,
+        max_persons=max_persons,
+        top_down=TopDownOptions(detector, detector_weights, box_threshold, decoding, flip_test, reuse_features),
+    )
+    introduce(estimator)
+    names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
+    _predict(jobs, estimator, make_sinks(names, output, jobs), track)
+
+
+def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: bool) -> None:
+    """Run with a progress bar, then say what was done; exit code 1 when a file failed."""
+    from time import monotonic
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pave_ros.predict import predict as run
+    from pave_ros.video import Source
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    start = monotonic()
+    with Progress(*columns, console=err) as progress:
+        whole = progress.add_task("files", total=len(jobs))
+        video = progress.add_task("", visible=False)
+
+        def opened(job: Job, source: Source) -> None:
+            progress.update(whole, completed=jobs.index(job))
+            progress.reset(video, description=source.name, total=source.length, visible=job.moving)
+
+        summary, written = run(
+            jobs, estimator, sinks, track=track, opened=opened, advanced=lambda job: progress.advance(video)
+        )
+        progress.update(whole, completed=len(jobs))
+        progress.update(video, visible=False)
+    seconds = monotonic() - start
+    err.print(
+        f"{summary.frames} pictures of {summary.files} files, {summary.persons} people, {seconds:.1f} s, "
+        f"{summary.frames / max(seconds, 1e-9):.1f} pictures a second"
+    )
+    for path in written if len(written) <= 10 else [*written[:9], f"... and {len(written) - 9} more"]:
+        print(path)
+    for problem in summary.problems:
+        print_error(problem)
+    if summary.problems:
+        raise typer.Exit(1)

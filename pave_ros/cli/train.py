@@ -1,0 +1,42 @@
+"""`pave_ros train`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pave_ros.cli.console import out
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Settings, see config/training and docs/training.md.")],
+) -> None:
+    """Train a model; goes on where an earlier run with the same output folder stopped. Several processes:
+    torchrun --nproc_per_node=2 -m pave_ros.cli train CONFIG."""
+    from functools import partial
+
+    from pave_ros.training.clips import TrainingClips, clip_samples
+    from pave_ros.training.config import TrainingConfig
+    from pave_ros.training.crops import TrainingCrops, crop_samples
+    from pave_ros.training.sources import Mixture, TrainingScenes, ValidationPictures
+    from pave_ros.training.trainer import Trainer
+    from pave_ros.training.validation import validate
+
+    settings = TrainingConfig.read(config)
+    common = {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton}
+    samples: TrainingClips | TrainingCrops | TrainingScenes
+    if "clips" in settings.data:
+        samples = clip_samples(settings.data, common)
+    elif "crops" in settings.data:
+        samples = crop_samples(settings.data, common)
+    else:
+        samples = TrainingScenes(Mixture.from_dict({**common, **settings.data}))
+    check = partial(validate, pictures=ValidationPictures(samples.mixture), limit=settings.validate_limit)
+    trainer = Trainer(settings, samples, validate=check if samples.mixture.weights else None)
+    if trainer.step and trainer.process.first:
+        out.print(f"going on after step {trainer.step}")
+    weights = trainer.run()
+    if trainer.process.first:
+        out.print(f"weights: {weights}", soft_wrap=True)
