@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -115,15 +116,15 @@ def test_it_sees_people_as_well_as_the_card_says() -> None:
     assert card.on_synthetic_scenes("embedded", limit=24)["AP50"] > written - 0.1
 
 
-def test_a_video_model_is_shipped_at_half_its_size(tmp_path: Path) -> None:
+def test_a_video_model_is_shipped_small(tmp_path: Path) -> None:
     weights = tmp_path / "trained.safetensors"
     network = models.create("pavenet_lite")
     loading.save(network, weights)
     written = ship.ship_video(weights, tmp_path)
-    assert written == tmp_path / files.VIDEO.name and written.stat().st_size < 0.51 * weights.stat().st_size
+    assert written == tmp_path / files.VIDEO.name and written.stat().st_size < 0.3 * weights.stat().st_size
     again = loading.open_model("pavenet_lite", written).state_dict()
     for key, value in network.state_dict().items():
-        torch.testing.assert_close(again[key], value, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(again[key], value, atol=0.02, rtol=1e-3)
     with torch.no_grad():
         network.get_submodule("selection.project").get_parameter("bias")[0] = 1e6
     loading.save(network, weights)
@@ -134,7 +135,7 @@ def test_a_video_model_is_shipped_at_half_its_size(tmp_path: Path) -> None:
 # --- weights in one file, used by two ---------------------------------------------------------------------------------
 
 
-def linear(folder: Path, weight: npt.NDArray[np.float32], *, stored: npt.NDArray[np.float16]) -> tuple[Path, Path]:
+def linear(folder: Path, weight: npt.NDArray[np.float32], stored: dict[str, npt.NDArray[Any]]) -> tuple[Path, Path]:
     """An exported file that multiplies by `weight`, and a checkpoint with `stored`."""
     other = onnx.numpy_helper.from_array(np.arange(8, dtype=np.float32), "bias")
     tensor = onnx.numpy_helper.from_array(weight, "weight")
@@ -145,8 +146,12 @@ def linear(folder: Path, weight: npt.NDArray[np.float32], *, stored: npt.NDArray
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     exported, checkpoint = folder / "lite.onnx", folder / "lite.safetensors"
     onnx.save(model, exported)
-    save_file({"first": np.ones(3, np.float16), "layer.weight": stored, "steps": np.array(7)}, checkpoint)
+    linear_checkpoint(checkpoint, stored)
     return exported, checkpoint
+
+
+def linear_checkpoint(path: Path, stored: dict[str, npt.NDArray[Any]]) -> None:
+    save_file({"first": np.ones(3, np.float16), "steps": np.array(7), **stored}, path)
 
 
 def multiplied(exported: Path, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -155,24 +160,34 @@ def multiplied(exported: Path, x: npt.NDArray[np.float32]) -> npt.NDArray[np.flo
     return y
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_an_exported_file_reads_weights_from_the_checkpoint(tmp_path: Path, transposed: bool) -> None:
+def test_an_exported_file_reads_weights_from_the_checkpoint(tmp_path: Path, transposed: bool, packed: bool) -> None:
     rng = np.random.default_rng(0)
-    stored = rng.standard_normal((8, 8)).astype(np.float16)
-    weight = (stored.T if transposed else stored).astype(np.float32)
-    exported, checkpoint = linear(tmp_path, weight, stored=stored)
+    stored: npt.NDArray[Any] = rng.standard_normal((8, 8)).astype(np.float16)
+    scales: dict[str, npt.NDArray[np.float32]] = {}
+    if packed:
+        stored = rng.integers(-127, 127, (8, 8)).astype(np.int8)
+        scales = {"layer.weight.scale": rng.random((8, 1), np.float32) + 0.1}
+    weight = stored.astype(np.float32) * scales.get("layer.weight.scale", np.float32(1))
+    exported, checkpoint = linear(tmp_path, weight.T if transposed else weight, {"layer.weight": stored, **scales})
     x = rng.standard_normal((2, 8), np.float32)
     before = multiplied(exported, x)
     assert share_weights(exported, checkpoint) == 64
     assert np.array_equal(multiplied(exported, x), before)
+    assert not [
+        tensor.name
+        for tensor in onnx.load(exported, load_external_data=False).graph.initializer[:-1]
+        if tensor.raw_data
+    ]
     # It is the checkpoint's: other numbers there are other results here.
-    save_file({"first": np.ones(3, np.float16), "layer.weight": stored * 0, "steps": np.array(7)}, checkpoint)
+    linear_checkpoint(checkpoint, {"layer.weight": stored * 0, **scales})
     assert np.array_equal(multiplied(exported, x), np.tile(np.arange(8, dtype=np.float32), (2, 1)))
 
 
 def test_files_without_common_weights_are_refused(tmp_path: Path) -> None:
     weight = np.ones((8, 8), np.float32)
-    exported, checkpoint = linear(tmp_path, weight, stored=np.zeros((8, 8), np.float16))
+    exported, checkpoint = linear(tmp_path, weight, {"layer.weight": np.zeros((8, 8), np.float16)})
     with pytest.raises(EngineError, match="no weights in common"):
         share_weights(exported, checkpoint)
     (tmp_path / "elsewhere").mkdir()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pave_ros import models, skeletons
+from pave_ros.checkpoints import eight_bits
 from pave_ros.checkpoints.layout import Layout, State, published_state, unwrap
 from pave_ros.models.base import PoseModel
 
@@ -26,8 +28,9 @@ class CheckpointError(ValueError):
 def read(path: Path | str) -> State:
     """The tensors of a ``.pth``, ``.pt`` or ``.safetensors`` file, under the names they have there.
 
-    Of a training checkpoint (``{'model', 'ema': ...}``) the averaged weights are taken. FileNotFoundError when there
-    is no such file, `CheckpointError` when it cannot be read or holds something else than tensors.
+    Of a training checkpoint (``{'model', 'ema': ...}``) the averaged weights are taken; what is kept in eight bits
+    comes in float32. FileNotFoundError when there is no such file, `CheckpointError` when it cannot be read or holds
+    something else than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -47,7 +50,10 @@ def read(path: Path | str) -> State:
     for key, value in state.items():
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
-    return dict(state)  # type: ignore[arg-type]
+    try:
+        return eight_bits.unpack(cast(State, state))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _first(error: BaseException) -> str:
@@ -117,15 +123,18 @@ def _skeleton_of(count: int, path: Path | str) -> str:
     return _BY_COUNT[count]
 
 
-def save(model: PoseModel, path: Path | str) -> None:
+def save(model: PoseModel, path: Path | str, packed: bool = False) -> None:
     """Write a network as a checkpoint in the published layout, which the authors' tools read.
 
     ``.safetensors`` holds the tensors, each once, any other ending a dictionary with the authors' entry for them, as
-    torch saves it.
+    torch saves it. A packed file keeps its weights in eight bits, which `read` alone understands, see
+    `pave_ros.checkpoints.eight_bits`; ValueError for weights that cannot be kept so.
     """
     path = Path(path)
     layout = layout_of(model.info.system).of(model)
     state = {k: v.detach().cpu().contiguous() for k, v in published_state(model, layout).items()}
+    if packed:
+        state = eight_bits.pack(state)
     if path.suffix == ".safetensors":
         save_file(_without_aliases(state), path)
     else:

@@ -6,7 +6,9 @@ ONNX lets a tensor lie in another file of the same folder, at an offset; ``.safe
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +16,32 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from pave_ros.checkpoints.eight_bits import SCALE
 from pave_ros.engines.base import EngineError
 
+# How a checkpoint keeps weights, by the name there: as NumPy reads them, and ONNX's type.
+_KEPT = {"F16": ("<f2", onnx.TensorProto.FLOAT16), "I8": ("i1", onnx.TensorProto.INT8)}
+_SCALE = ("<f4", onnx.TensorProto.FLOAT)
 SMALLEST = 64  # numbers; smaller tensors are not worth a reference
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """A float16 tensor of a checkpoint and its place in the file, in bytes."""
+class _Piece:
+    """A tensor of a checkpoint: what it holds, ONNX's type of that, and where it lies in the file, in bytes."""
 
-    values: npt.NDArray[np.float16]
+    values: npt.NDArray[np.float32]
+    type: int
     offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Weights of a checkpoint, as they are computed with, and the pieces whose product they are: one in float16, or one
+    in eight bits and its scale."""
+
+    values: npt.NDArray[np.float32]
+    pieces: tuple[_Piece, ...]
 
 
 def share_weights(exported: Path, checkpoint: Path) -> int:
@@ -32,7 +49,8 @@ def share_weights(exported: Path, checkpoint: Path) -> int:
 
     Args:
         exported: the file, which is changed. Its network is the checkpoint's, in float32.
-        checkpoint: a ``.safetensors`` file with weights in float16, in the same folder. From now on each needs it.
+        checkpoint: a ``.safetensors`` file with weights in float16 or eight bits, in the same folder. From now on the
+            exported file needs it.
 
     Returns:
         How many numbers they share. What the export computed from weights, such as folded normalisation, stays.
@@ -43,18 +61,24 @@ def share_weights(exported: Path, checkpoint: Path) -> int:
     if exported.parent.resolve() != checkpoint.parent.resolve():
         raise EngineError(f"{exported} and {checkpoint} have to be in one folder")
     stored: dict[tuple[int, ...], list[_Stored]] = defaultdict(list)
-    for tensor in _half_tensors(checkpoint):
+    for tensor in _kept_small(checkpoint):
         stored[tuple(sorted(tensor.values.shape))].append(tensor)
     model = onnx.load(exported)
-    shared, nodes = 0, []
+    shared = 0
+    initializers: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
     for initializer in model.graph.initializer:
         values = onnx.numpy_helper.to_array(initializer)
         for candidate in stored[tuple(sorted(values.shape))] if values.size >= SMALLEST else ():
-            transposed = not _same(candidate.values, values)
-            if not transposed or _same(candidate.values.T, values):
-                nodes += _refer(initializer, candidate, checkpoint.name, transposed)
+            transposed = not np.array_equal(candidate.values, values)
+            if not transposed or np.array_equal(candidate.values.T, values):
+                tensors, made = _references(initializer.name, candidate, checkpoint.name, transposed)
+                initializers += tensors
+                nodes += made
                 shared += values.size
                 break
+        else:
+            initializers.append(initializer)
     if not shared:
         raise EngineError(f"{exported} and {checkpoint} have no weights in common")
     for node in model.graph.node:
@@ -62,36 +86,53 @@ def share_weights(exported: Path, checkpoint: Path) -> int:
     nodes += model.graph.node
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(initializers)
     onnx.save(model, exported)
     return shared
 
 
-def _half_tensors(path: Path) -> list[_Stored]:
-    """The float16 tensors of a file: eight bytes tell how long the JSON is that tells where each of them lies."""
+def _kept_small(path: Path) -> Iterator[_Stored]:
+    """The tensors of a file in float16 or eight bits. Its first eight bytes say how long the JSON is that tells where
+    each lies."""
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
-    tensors = []
-    for name, entry in json.loads(content[8:start]).items():
-        if name != "__metadata__" and entry["dtype"] == "F16":
-            offset = start + entry["data_offsets"][0]
-            count = int(np.prod(entry["shape"], dtype=int))
-            values = np.frombuffer(content, "<f2", count, offset).reshape(entry["shape"])
-            tensors.append(_Stored(values, offset))
-    return tensors
+    entries = json.loads(content[8:start])
+
+    def piece(name: str, dtype: str, onnx_type: int) -> _Piece:
+        shape, (begin, end) = entries[name]["shape"], entries[name]["data_offsets"]
+        values = np.frombuffer(content, dtype, math.prod(shape), start + begin).reshape(shape)
+        return _Piece(values.astype(np.float32), onnx_type, start + begin, end - begin)
+
+    for name, entry in entries.items():
+        if entry.get("dtype") in _KEPT:
+            weights = piece(name, *_KEPT[entry["dtype"]])
+            if name + SCALE in entries:
+                scale = piece(name + SCALE, *_SCALE)
+                yield _Stored(weights.values * scale.values, (weights, scale))
+            else:
+                yield _Stored(weights.values, (weights,))
 
 
-def _same(stored: npt.NDArray[np.float16], values: npt.NDArray[np.float32]) -> bool:
-    return stored.shape == values.shape and bool(np.array_equal(stored.astype(np.float32), values))
-
-
-def _refer(tensor: onnx.TensorProto, stored: _Stored, file: str, transposed: bool) -> list[onnx.NodeProto]:
-    """Turn a tensor into a reference; returns what makes the old one of it when the file is loaded."""
-    name, half, full = tensor.name, f"{tensor.name}_half", f"{tensor.name}_full" if transposed else tensor.name
-    place = {"location": file, "offset": str(stored.offset), "length": str(stored.values.nbytes)}
-    tensor.CopyFrom(onnx.TensorProto(name=half, dims=stored.values.shape, data_type=onnx.TensorProto.FLOAT16))
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.extend(onnx.StringStringEntryProto(key=k, value=v) for k, v in place.items())
-    nodes = [onnx.helper.make_node("Cast", [half], [full], name=f"{name}_cast", to=onnx.TensorProto.FLOAT)]
+def _references(
+    name: str, stored: _Stored, file: str, transposed: bool
+) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
+    """Tensors that lie in the checkpoint, and what makes the one called `name` of them when the file is loaded."""
+    tensors, nodes, made = [], [], []
+    for number, piece in enumerate(stored.pieces):
+        kept, full = f"{name}_{number}", f"{name}_{number}_full"
+        tensor = onnx.TensorProto(name=kept, dims=piece.values.shape, data_type=piece.type)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        place = {"location": file, "offset": str(piece.offset), "length": str(piece.length)}
+        tensor.external_data.extend(onnx.StringStringEntryProto(key=k, value=v) for k, v in place.items())
+        tensors.append(tensor)
+        nodes.append(onnx.helper.make_node("Cast", [kept], [full], name=f"{full}_cast", to=onnx.TensorProto.FLOAT))
+        made.append(full)
+    if len(made) > 1:
+        nodes.append(onnx.helper.make_node("Mul", made, [f"{name}_product"], name=f"{name}_scaled"))
     if transposed:
-        nodes.append(onnx.helper.make_node("Transpose", [full], [name], name=f"{name}_transpose"))
-    return nodes
+        nodes.append(
+            onnx.helper.make_node("Transpose", [nodes[-1].output[0]], [f"{name}_turned"], name=f"{name}_transpose")
+        )
+    nodes[-1].output[0] = name
+    return tensors, nodes
