@@ -137,7 +137,9 @@ CENTERNET_POWER = 0.65
 CENTERNET_SPOT = 0.04  # Score of a spot that is as good as none: then the rough keypoint counts.
 
 
-def centernet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tuple[Array, Array]:
+def centernet_people(
+    outputs: Mapping[str, Array], size: tuple[int, int], score_threshold: float = 0.0
+) -> tuple[Array, Array]:
     """People of CenterNet for the first picture of a batch: cells that mean the same person are made one, and rough
     keypoints go to the spot of their joint in the heatmap that is strong and near (section 4.2 of the paper).
 
@@ -145,6 +147,7 @@ def centernet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tup
         outputs: ``pred_logits`` (1, Q), ``pred_keypoints`` (1, Q, 2 K) and ``joints`` (1, K, h, w), see
             `pave_ros.models.centernet`.
         size: (width, height) of the picture in pixels.
+        score_threshold: who cannot reach it is left out; looking for spots takes its time.
 
     Returns:
         Keypoints (N, K, 3) of x, y in pixels and score, and scores (N,), best first.
@@ -153,7 +156,8 @@ def centernet_people(outputs: Mapping[str, Array], size: tuple[int, int]) -> tup
     scale = np.asarray(size, np.float32)
     rough = outputs["pred_keypoints"][0, : len(scores)].reshape(len(scores), -1, 2) * scale
     order = np.argsort(-scores, kind="stable")
-    kept = _distinct(rough, order[scores[order] >= CENTERNET_LEAST])
+    least = max(CENTERNET_LEAST, score_threshold ** (1 / CENTERNET_POWER))  # Spots only lower a score.
+    kept = _distinct(rough, order[scores[order] >= least])
     keypoints = _snapped(rough[kept], outputs["joints"][0], scale)
     # A cell knows whether somebody is there; the spots know whether the joints were found. The power brings a score
     # from which people are shown to that of the other models, about 0.3.
@@ -215,7 +219,6 @@ def _refined(joints: Array, row: Array, column: Array) -> Array:
 # System -> (keypoints (N, K, 3), scores (N,)) and, where they are more than the extents of the keypoints, boxes (N, 4);
 # best first.
 _SYSTEMS: dict[str, Callable[[Mapping[str, Array], tuple[int, int]], tuple[Array, ...]]] = {
-    "centernet": centernet_people,
     "detrpose": _detrpose,
     "pavenet": pavenet_people,
     "poet": _poet,
@@ -239,6 +242,10 @@ def persons(
         score_threshold: people below it are left out, 0..1.
         max_persons: at most so many are kept, the best; None keeps all.
     """
-    keypoints, scores, *boxes = _SYSTEMS[info.system](outputs, size)
+    if info.system == "centernet":
+        found: tuple[Array, ...] = centernet_people(outputs, size, score_threshold)
+    else:
+        found = _SYSTEMS[info.system](outputs, size)
+    keypoints, scores, *boxes = found
     kept = np.flatnonzero(scores >= score_threshold)[:max_persons]
     return Persons.from_keypoints(keypoints[kept], scores[kept], info.skeleton, *(b[kept] for b in boxes))

@@ -199,6 +199,19 @@ def test_cells_of_the_same_person_are_one() -> None:
     assert keypoints[0, 0, 0] < 30 and keypoints[1, 0, 0] > 60
 
 
+def test_a_threshold_leaves_out_who_is_below_it_and_nobody_else() -> None:
+    rng = np.random.default_rng(0)
+    people = [[(x, y), (x, y + 0.3)] for x, y in rng.random((30, 2)) * (0.9, 0.6)]
+    raw = outputs(people, list(rng.random(30) * 0.98 + 0.01), [(j, *rng.integers(0, 10, 2)) for j in (0, 1) * 40])
+    everybody, scores = centernet_people(raw, (100, 100))
+    for threshold in (0.3, 0.6, 0.9):
+        some, theirs = centernet_people(raw, (100, 100), threshold)
+        above = theirs >= threshold
+        assert np.array_equal(theirs[above], scores[scores >= threshold])
+        assert np.array_equal(some[above], everybody[scores >= threshold])
+        assert 0 < len(theirs) < len(scores), "who cannot reach it is not even looked at"
+
+
 def test_nobody() -> None:
     keypoints, scores = centernet_people(outputs([[(0.2, 0.2), (0.2, 0.6)]], [0.001], []), (100, 100))
     assert keypoints.shape == (0, 2, 3) and scores.shape == (0,)
