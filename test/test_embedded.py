@@ -116,15 +116,15 @@ def test_it_sees_people_as_well_as_the_card_says() -> None:
     assert card.on_synthetic_scenes("embedded", limit=24)["AP50"] > written - 0.1
 
 
-def test_a_video_model_is_shipped_small(tmp_path: Path) -> None:
+def test_a_video_model_is_shipped_at_half_its_size(tmp_path: Path) -> None:
     weights = tmp_path / "trained.safetensors"
     network = models.create("pavenet_lite")
     loading.save(network, weights)
     written = ship.ship_video(weights, tmp_path)
-    assert written == tmp_path / files.VIDEO.name and written.stat().st_size < 0.3 * weights.stat().st_size
+    assert written == tmp_path / files.VIDEO.name and written.stat().st_size < 0.51 * weights.stat().st_size
     again = loading.open_model("pavenet_lite", written).state_dict()
     for key, value in network.state_dict().items():
-        torch.testing.assert_close(again[key], value, atol=0.02, rtol=1e-3)
+        torch.testing.assert_close(again[key], value, atol=1e-3, rtol=1e-3)
     with torch.no_grad():
         network.get_submodule("selection.project").get_parameter("bias")[0] = 1e6
     loading.save(network, weights)
