@@ -36,6 +36,8 @@ class Style:
         power: that scores are raised to, which brings the one from which people are shown to that of the other models.
         follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
             not, as published.
+        detect_every: frames from one in which people are looked for to the next, where people are followed; between,
+            they are where they were.
         whole: where no box is certain, or shows somebody of the frame before, the whole picture is looked at first, and
             then a box of this score around whoever fills it; for networks that can tell that nobody is there. 0 does
             not, as published.
@@ -52,6 +54,7 @@ class Style:
     same: float = 2.0
     power: float = 1.0
     follow: float = 0.0
+    detect_every: int = 1
     whole: float = 0.0
     again: float = 0.0
     spread: float = 0.0
@@ -69,6 +72,7 @@ STYLES = {
         same=0.5,
         power=0.6,
         follow=0.8,
+        detect_every=2,
         whole=0.7,
         again=0.8,
         spread=1.5,

@@ -51,6 +51,9 @@ class TopDownOptions:
         reuse_features: encode every crop once and link them from frame to frame. False cuts the box of the frame in
             question out of all frames anew, as the published evaluation does: as many times slower as the window is
             long.
+        detect_every: frames of a stream from one in which people are looked for to the next, for models that follow
+            them; between, they are looked at where they were. Whoever comes in is seen up to so many frames later. 0 is
+            the model's own choice.
     """
 
     detector: str = "auto"
@@ -59,8 +62,11 @@ class TopDownOptions:
     decoding: str = "auto"
     flip_test: bool = False
     reuse_features: bool = True
+    detect_every: int = 0
 
     def __post_init__(self) -> None:
+        if self.detect_every < 0:
+            raise ValueError(f"detect_every has to be 0 or more, not {self.detect_every}")
         if self.decoding not in ("auto", *crops.DECODINGS):
             raise ValueError(f"unknown decoding {self.decoding!r}; known: auto, {', '.join(crops.DECODINGS)}")
 
@@ -83,6 +89,7 @@ class _Seen:
         features: of every crop.
         people: those who came of it, as far as they are sure.
         supposed: the box around whoever fills the picture, where no box is certain.
+        rested: number of frames, up to this one, in which nobody was looked for but those followed.
     """
 
     found: Boxes
@@ -90,6 +97,7 @@ class _Seen:
     features: list[Views] = field(default_factory=list)
     people: Followed | None = None
     supposed: Boxes = NOBODY
+    rested: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -117,6 +125,7 @@ class TopDown:
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
         self.follows = self._style.follow > 0 and self.options.reuse_features
+        self._detect_every = self.options.detect_every or self._style.detect_every
         chosen = self.options.decoding
         self._decoding = self._style.decoding if chosen == "auto" else chosen
         self._size = (engine.info.input_size[1], engine.info.input_size[0])
@@ -138,8 +147,7 @@ class TopDown:
         """
         middle = window[len(window) // 2]
         earlier = self._people(middle, before)
-        if self.follows:
-            self._seen(middle, max_persons, earlier)
+        rested = self._seen(middle, max_persons, earlier).rested if self.follows else 0
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
         scores = person_scores(keypoints, present)
@@ -153,7 +161,7 @@ class TopDown:
             keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
             hopeful = kept[scores[kept] >= HOPELESS]
             vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
-            middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
+            middle.features.people = Followed(boxes, keypoints[sure], sides, vain, rested)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed) -> bool:
@@ -216,22 +224,26 @@ class TopDown:
         return found, [features[id(frame)] for frame in window]
 
     def _seen(self, frame: Frame, most: int, before: Followed | None = None) -> _Seen:
-        """What is known of a frame, found out now where nothing is: its boxes are looked at, and those of the people
-        in the frame before, as far as they are others. Boxes that come with a frame are all there is."""
+        """What is known of a frame, found out now where nothing is."""
         if not isinstance(frame.features, _Seen):
-            found = self._boxes(frame, most)
-            supposed = NOBODY
-            if frame.boxes is None:
-                before = before or self._people(frame, None)
-                people = before.boxes
-                shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
-                if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
-                    supposed = self._at_large(frame)
-                found = joined(worth_a_look(found, before), people, self._style.follow)
-                found = joined(found, supposed, 1.0).best(self.options.box_threshold, most)
-            frame.features = _Seen(found, supposed=supposed)
-            self._add(frame.features, frame, found.boxes)
+            frame.features = self._found(frame, most, before or self._people(frame, None))
+            self._add(frame.features, frame, frame.features.found.boxes)
         return frame.features
+
+    def _found(self, frame: Frame, most: int, before: Followed) -> _Seen:
+        """The boxes of a frame: those in which somebody is found, and those of the people in the frame before as far as
+        they are others, or these alone. Boxes that come with a frame are all there is."""
+        if frame.boxes is not None:
+            return _Seen(self._boxes(frame, most))
+        people, rested = before.boxes, before.rested + 1
+        if len(people) and rested < self._detect_every:
+            return _Seen(people.best(self.options.box_threshold, most), rested=rested)
+        found, supposed = self._boxes(frame, most), NOBODY
+        shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
+        if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
+            supposed = self._at_large(frame)
+        found = joined(worth_a_look(found, before), people, self._style.follow)
+        return _Seen(joined(found, supposed, 1.0).best(self.options.box_threshold, most), supposed=supposed)
 
     def _people(self, frame: Frame, before: Frame | None) -> Followed:
         """The people of the frame before, as far as it is known and like this one."""

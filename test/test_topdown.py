@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pave_ros import crops
+from pave_ros import crops, topdown
 from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
@@ -348,6 +348,63 @@ def test_a_person_whom_the_detector_misses_is_followed(
         other = Frame(stamp=9, image=np.zeros((100, 100, 3), np.uint8))
         found_there = top_down.estimate([other], 20, frames[1])
         assert len(found_there) == 1, "pictures of another size have nothing in common: just who is detected"
+
+
+class Present:
+    """A detector that sees somebody in every frame of these numbers, and counts how often it is asked."""
+
+    name = "present"
+
+    def __init__(self, frames: range) -> None:
+        self.frames = frames
+        self.asked: list[int] = []
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        number = int(image[0, 0, 0])
+        self.asked.append(number)
+        return Boxes.of([[220 + 2 * number, 120, 150, 180]] if number in self.frames else np.zeros((0, 4)))
+
+
+def as_large_as_found(keypoints: Floats) -> Floats:
+    """Boxes around keypoints (N, K, 3), as the stand-in's people have the size of its spots whatever the box."""
+    middles = keypoints[..., :2].mean(1)
+    return np.concatenate((middles - (75, 90), np.full_like(middles, (150, 180))), 1)
+
+
+def numbered(number: int, level: int) -> Frame:
+    image = scene(295.0 + 2 * number, 210.0, level)
+    image[0, 0] = number
+    return Frame(stamp=number, image=image)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "asked"), [(1, [0, 1, 2, 3, 4, 5, 6]), (2, [0, 1, 2, 4, 6]), (3, [0, 1, 2, 5]), (0, [0, 1, 2, 4, 6])]
+)
+def test_while_somebody_is_followed_others_are_looked_for_in_some_frames_only(
+    chosen: int, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    style = replace(crops.STYLES["vitpose"], follow=0.8, same=0.5, detect_every=2)
+    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    monkeypatch.setattr(topdown, "around_keypoints", as_large_as_found)
+    detector = Present(range(2, 9))
+    top_down = TopDown(Spread(info), detector, TopDownOptions(detect_every=chosen))
+    before = None
+    for number in range(7):
+        now = numbered(number, 255 if number >= 2 else 0)
+        people = top_down.estimate([now], 20, before)
+        assert len(people) == (number >= 2)
+        assert not len(people) or now.features.people.boxes.scores == pytest.approx([1.0]), "nobody fades meanwhile"
+        before = now
+    assert detector.asked == asked, "nobody is there in the first two: each is looked at"
+
+
+def test_boxes_that_are_given_are_never_left_out() -> None:
+    with pytest.raises(ValueError, match="detect_every has to be 0 or more, not -1"):
+        TopDownOptions(detect_every=-1)
+    estimator = TopDown(Brightness(), None, TopDownOptions(detect_every=5))
+    frames = [frame(295.0, 210.0, [[220, 120, 150, 180]], stamp=i) for i in range(3)]
+    assert [len(estimate(estimator, frames, i)) for i in range(3)] == [1, 1, 1]
 
 
 class Blind:

@@ -204,6 +204,7 @@ class PoseNode(LifecycleNode):
                 decoding=settings.decoding,
                 flip_test=settings.flip_test,
                 reuse_features=settings.reuse_features,
+                detect_every=settings.detect_every,
             ),
         )
         if settings.lookahead > estimator.reach:

@@ -113,6 +113,11 @@ class Settings:
     reuse_features: bool = _row(
         True, "A top-down video model encodes every crop once; false cuts the newest box out of all images anew."
     )
+    detect_every: int = _row(
+        0, "Images from one in which the embedded model looks for people to the next; between, they are where they "
+        "were. 0: its own choice, 2.",
+        low=0, high=100,
+    )  # fmt: skip
 
     max_rate: float = _row(
         0.0, "Most results per second, so that others get some of the processor; 0: no limit.",
