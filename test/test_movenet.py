@@ -19,18 +19,18 @@ from pave_ros.training.movenet import read_tensors
 
 Tensors = dict[str, npt.NDArray[np.float16]]
 FEATURES = "StatefulPartitionedCall/center_net_mobile_net_v2fpn_feature_extractor/model_1/"
-# (in, out) channels of the blocks of MobileNetV2 at width 1.
+# (in, out) channels of the blocks of MobileNetV2 at width 1.75.
 BLOCKS = [
-    (32, 16), (16, 24), (24, 24), (24, 32), (32, 32), (32, 32), (32, 64), (64, 64), (64, 64), (64, 64),
-    (64, 96), (96, 96), (96, 96), (96, 160), (160, 160), (160, 160), (160, 320),
+    (56, 32), (32, 40), (40, 40), (40, 56), (56, 56), (56, 56), (56, 112), (112, 112), (112, 112), (112, 112),
+    (112, 168), (168, 168), (168, 168), (168, 280), (280, 280), (280, 280), (280, 560),
 ]  # fmt: skip
 
 
 def published(heads: dict[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the tensors of MoveNet Lightning, as its file has them."""
+    """Names and shapes of the tensors of MoveNet Thunder, as its file has them."""
     model = FEATURES + "model/"
-    yield f"{model}Conv1/Conv2D_weights", (3, 3, 3, 32)
-    yield f"{model}Conv1/Conv2D_bn_offset", (32,)
+    yield f"{model}Conv1/Conv2D_weights", (3, 3, 3, 56)
+    yield f"{model}Conv1/Conv2D_bn_offset", (56,)
     for number, (inputs, outputs) in enumerate(BLOCKS):
         block, wide = (f"{model}block_{number}_", 6 * inputs) if number else (f"{model}expanded_conv_", inputs)
         if number:
@@ -40,9 +40,9 @@ def published(heads: dict[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{block}depthwise/depthwise_bn_offset", (wide,)
         yield f"{block}project/Conv2D_weights", (1, 1, wide, outputs)
         yield f"{block}project/Conv2D_bn_offset", (outputs,)
-    yield f"{model}Conv_1/Conv2D_weights", (1, 1, 320, 1280)
+    yield f"{model}Conv_1/Conv2D_weights", (1, 1, 560, 1280)
     yield f"{model}Conv_1/Conv2D_bn_offset", (1280,)
-    for suffix, inputs, outputs in (("", 1280, 64), ("_1", 64, 64), ("_2", 32, 32), ("_3", 24, 24)):
+    for suffix, inputs, outputs in (("", 1280, 64), ("_1", 112, 64), ("_2", 56, 32), ("_3", 40, 24)):
         yield f"{FEATURES}conv2d{suffix}/Conv2D/ReadVariableOp", (1, 1, inputs, outputs)
         yield f"{FEATURES}conv2d{suffix}/BiasAdd/ReadVariableOp", (outputs,)
     for suffix, inputs, outputs in (("", 64, 32), ("_1", 32, 24), ("_2", 24, 24)):
@@ -78,13 +78,13 @@ def write(folder: Path, heads: dict[str, int], without: str = "") -> tuple[Path,
 
 
 @pytest.fixture(scope="module")
-def lightning(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensors]:
+def thunder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensors]:
     heads = {"kpt_offset": 34, "kpt_heatmap": 17, "center": 1, "kpt_regress": 34}
     return write(tmp_path_factory.mktemp("movenet"), heads)
 
 
-def test_all_of_it_is_taken_over(lightning: tuple[Path, Tensors]) -> None:
-    path, tensors = lightning
+def test_all_of_it_is_taken_over(thunder: tuple[Path, Tensors]) -> None:
+    path, tensors = thunder
     model = models.create("simplebaseline_lite")
     simplebaseline.load_backbone(model, path)
     state = model.state_dict()
@@ -114,10 +114,10 @@ def test_all_of_it_is_taken_over(lightning: tuple[Path, Tensors]) -> None:
 
 
 def test_keypoints_of_the_first_stage_are_x_and_y_from_the_middle_of_cells(
-    lightning: tuple[Path, Tensors], monkeypatch: pytest.MonkeyPatch
+    thunder: tuple[Path, Tensors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, tensors = lightning
-    monkeypatch.setitem(VARIANTS, "lite", Variant(1.0, 60, (64, 64)))
+    path, tensors = thunder
+    monkeypatch.setitem(VARIANTS, "lite", Variant(1.75, 60, (64, 64)))
     model = models.create("centernet_lite")
     centernet.load_backbone(model, path)
     theirs = tensors["StatefulPartitionedCall/kpt_regress_0/conv2d_7/BiasAdd/ReadVariableOp"].astype(np.float32)
@@ -125,9 +125,9 @@ def test_keypoints_of_the_first_stage_are_x_and_y_from_the_middle_of_cells(
     assert np.array_equal(ours[0::2], theirs[1::2] - 0.5) and np.array_equal(ours[1::2], theirs[0::2] - 0.5)
 
 
-def test_another_width_is_refused(lightning: tuple[Path, Tensors]) -> None:
-    with pytest.raises(CheckpointError, match=r"'model/Conv1/Conv2D_weights' has the shape \(32, 3, 3, 3\), but"):
-        centernet.load_backbone(models.create("centernet_lite"), lightning[0])
+def test_another_width_is_refused(thunder: tuple[Path, Tensors]) -> None:
+    with pytest.raises(CheckpointError, match=r"'model/Conv1/Conv2D_weights' has the shape \(56, 3, 3, 3\), but"):
+        centernet.load_backbone(models.create("centernet_lite"), thunder[0])
 
 
 def test_what_lacks_a_tensor_or_is_none_is_refused(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Variant:
     input_size: tuple[int, int]
 
 
-VARIANTS = {"lite": Variant(1.0, (256, 192))}
+VARIANTS = {"lite": Variant(1.75, (256, 192))}
 
 
 def build(variant: str, skeleton: str = "coco17") -> SimpleBaseline:

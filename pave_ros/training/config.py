@@ -46,7 +46,7 @@ class TrainingConfig:
         start_share: share of the weights that training started from, as far as they come from a file, in the finished
             ones, 0..1: what was known before and has no pictures here is kept (Wortsman et al., CVPR 2022).
         freeze_norms: keep all batch normalisation as it is, for small batches.
-        precision: ``fp32``, or on CUDA ``bf16`` or ``fp16``.
+        precision: ``fp32``; ``bf16`` on CUDA and on processors that are made for it; ``fp16`` on CUDA.
         workers: processes that prepare pictures; 0 prepares them in the training process.
         seed: of everything that is random.
         checkpoint_every, log_every, validate_every: in steps; 0 never (validation comes at the end in any case).
