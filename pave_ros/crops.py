@@ -32,6 +32,8 @@ class Style:
         blur: side in pixels of the Gaussian that DARK smooths heatmaps with: as wide as the one in its targets.
         decoding: that it is published with.
         detector: what finds the people for it, unless another is asked for.
+        closer: (height, width) of the detector's input when it takes a closer look, which finds smaller people and may
+            miss large ones; None never does.
         same: similarity from which two people are one, who was found twice or in part; above 1 keeps all, as published.
         power: that scores are raised to, which brings the one from which people are shown to that of the other models.
         follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
@@ -51,6 +53,7 @@ class Style:
     blur: int
     decoding: str
     detector: str = TORCHVISION[0]
+    closer: tuple[int, int] | None = None
     same: float = 2.0
     power: float = 1.0
     follow: float = 0.0
@@ -69,6 +72,7 @@ STYLES = {
         blur=7,
         decoding="dark",
         detector="centernet_lite",
+        closer=(544, 544),
         same=0.5,
         power=0.6,
         follow=0.8,

@@ -12,6 +12,7 @@ from pave_ros.checkpoints import files
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
+from pave_ros.engines.choice import CHECKPOINTS
 from pave_ros.frames import Frame, Image, around
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import check_image, network_input
@@ -77,9 +78,17 @@ class Estimator:
         self._top_down: TopDown | None = None
         if is_top_down(self._engine.info.system):
             options = top_down or TopDownOptions()
-            self._top_down = TopDown(
-                self._engine, _detector(self._engine.info.system, options, device, engine, precision), options
-            )
+            style = crops.STYLES[self._engine.info.system]
+            detect = _detector(style, options, device, engine, precision)
+            closer = None
+            # An exported file has one size of input.
+            if (
+                style.closer
+                and options.detector == "auto"
+                and Path(options.detector_weights).suffix in ("", *CHECKPOINTS)
+            ):
+                closer = _detector(style, options, device, engine, precision, style.closer)
+            self._top_down = TopDown(self._engine, detect, options, closer)
 
     @property
     def name(self) -> str:
@@ -214,9 +223,16 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
     return engine
 
 
-def _detector(system: str, options: TopDownOptions, device: str, engine: str, precision: str) -> Detector | None:
+def _detector(
+    style: crops.Style,
+    options: TopDownOptions,
+    device: str,
+    engine: str,
+    precision: str,
+    input_size: tuple[int, int] | None = None,
+) -> Detector | None:
     """What finds the boxes for a top-down model; None where they come with the pictures."""
-    name = crops.STYLES[system].detector if options.detector == "auto" else options.detector
+    name = style.detector if options.detector == "auto" else options.detector
     weights = options.detector_weights
     if name == detection.GIVEN:
         return None
@@ -229,6 +245,7 @@ def _detector(system: str, options: TopDownOptions, device: str, engine: str, pr
         weights,
         device,
         engine=engine,
+        input_size=input_size,
         precision=precision,
         score_threshold=options.box_threshold,
         max_persons=MOST_BOXES,

@@ -30,6 +30,7 @@ Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mir
 SAME_PERSON = 0.3  # Overlap of two boxes in frames that follow each other.
 SAME_BOX = 0.5  # Overlap from which a box makes another needless.
 CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
+SMALL = 0.5  # Share of the picture's sides below which a person is for the closer look.
 APART = 0.1  # Overlap of boxes up to which they may be of two people.
 SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints show where; so many have to.
 HOPELESS = 0.15  # Score of a person below which nobody looks once more, nor in the next frame.
@@ -90,6 +91,7 @@ class _Seen:
         people: those who came of it, as far as they are sure.
         supposed: the box around whoever fills the picture, where no box is certain.
         rested: number of frames, up to this one, in which nobody was looked for but those followed.
+        looks: number of frames of the stream, with this one, in which people were looked for.
     """
 
     found: Boxes
@@ -98,6 +100,7 @@ class _Seen:
     people: Followed | None = None
     supposed: Boxes = NOBODY
     rested: int = 0
+    looks: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -112,15 +115,24 @@ class TopDown:
         engine: runs the network.
         detect: finds the boxes where a frame brings none (`Frame.boxes`); None where all do.
         options: see there.
+        closer: finds boxes, too, above all of smaller people: in single pictures after `detect`, in a stream in turns
+            with it, for everybody stays for a while.
 
     Attributes:
         window: number of frames that the model looks at.
         follows: whether people are also looked for where they were a frame before.
     """
 
-    def __init__(self, engine: Engine, detect: Detector | None, options: TopDownOptions | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        detect: Detector | None,
+        options: TopDownOptions | None = None,
+        closer: Detector | None = None,
+    ) -> None:
         self.options = options or TopDownOptions()
         self.detector = detect
+        self._detectors = [detector for detector in (detect, closer) if detector is not None]
         self.window = engine.info.window
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
@@ -147,7 +159,8 @@ class TopDown:
         """
         middle = window[len(window) // 2]
         earlier = self._people(middle, before)
-        rested = self._seen(middle, max_persons, earlier).rested if self.follows else 0
+        if self.follows:
+            self._seen(middle, max_persons, earlier)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
         scores = person_scores(keypoints, present)
@@ -161,7 +174,8 @@ class TopDown:
             keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
             hopeful = kept[scores[kept] >= HOPELESS]
             vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
-            middle.features.people = Followed(boxes, keypoints[sure], sides, vain, rested)
+            seen = middle.features
+            seen.people = Followed(boxes, keypoints[sure], sides, vain, seen.rested, seen.looks)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed) -> bool:
@@ -237,13 +251,18 @@ class TopDown:
             return _Seen(self._boxes(frame, most))
         people, rested = before.boxes, before.rested + 1
         if len(people) and rested < self._detect_every:
-            return _Seen(people.best(self.options.box_threshold, most), rested=rested)
-        found, supposed = self._boxes(frame, most), NOBODY
+            return _Seen(people.best(self.options.box_threshold, most), rested=rested, looks=before.looks)
+        found, supposed = self._boxes(frame, most, before.looks), NOBODY
         shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
         if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
             supposed = self._at_large(frame)
-        found = joined(worth_a_look(found, before), people, self._style.follow)
-        return _Seen(joined(found, supposed, 1.0).best(self.options.box_threshold, most), supposed=supposed)
+        found = worth_a_look(found, before)
+        if before.looks % len(self._detectors):  # The closer look is for others.
+            found = joined(people, found, 1.0)
+        else:
+            found = joined(found, people, self._style.follow)
+        found = joined(found, supposed, 1.0).best(self.options.box_threshold, most)
+        return _Seen(found, supposed=supposed, looks=before.looks + 1)
 
     def _people(self, frame: Frame, before: Frame | None) -> Followed:
         """The people of the frame before, as far as it is known and like this one."""
@@ -262,14 +281,27 @@ class TopDown:
             return NOBODY
         return Boxes.of(around_keypoints(keypoints), [self._style.whole])
 
-    def _boxes(self, frame: Frame, most: int) -> Boxes:
+    def _boxes(self, frame: Frame, most: int, looks: int = 0) -> Boxes:
+        """The boxes of a frame, which it brings or which are found after so many `looks` at the stream."""
         boxes = frame.boxes
         if boxes is None:
-            if self.detector is None:
+            if not self._detectors:
                 raise ValueError("the frame brings no boxes, and there is no detector to find them")
             assert frame.image is not None
-            boxes = self.detector(frame.image, frame.bgr)
+            boxes = self._detected(frame.image, frame.bgr, looks)
         return boxes.best(self.options.box_threshold, most)
+
+    def _detected(self, image: Image, bgr: bool, looks: int) -> Boxes:
+        """What all detectors find if this is the first look at a stream, else the one whose turn it is."""
+        boxes = NOBODY
+        for number, detect in enumerate(self._detectors):
+            if looks == 0 or looks % len(self._detectors) == number:
+                found = detect(image, bgr)
+                if number:  # The closer look sees large people badly.
+                    small = found.boxes[:, 2:] < np.array(image.shape[1::-1]) * SMALL
+                    found = found[np.flatnonzero(small.all(1))]
+                boxes = joined(boxes, found, 1.0)
+        return boxes
 
     def _follow(self, seen: _Seen, frame: Frame, boxes: Floats) -> list[int]:
         """Which crop of a frame shows whom; people at `boxes` in the next frame who are not among them are added."""

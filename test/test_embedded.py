@@ -49,6 +49,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         ({"engine": "pytorch"}, False),
         ({"device": "cuda"}, False),
         ({"input_size": (256, 256)}, False),
+        ({"input_size": (256, 256), "engine": "onnxruntime"}, False),
         ({"precision": "bf16"}, True),
         ({"precision": "fp16"}, False),
     ],
@@ -106,8 +107,9 @@ def test_it_starts_without_torch() -> None:
 
 
 @pytest.mark.parametrize("stage", [files.EMBEDDED, files.EMBEDDED_DETECTOR], ids=lambda stage: stage.model)
-def test_both_files_of_a_stage_find_the_same_people(stage: files.WeightsFile) -> None:
-    ship.compare(stage.model, stage.path, stage.path.with_suffix(".onnx"))
+def test_all_files_of_a_stage_find_the_same_people(stage: files.WeightsFile) -> None:
+    for input_size in ship.SIZES[stage.model]:
+        ship.compare(stage.model, stage.path, input_size)
 
 
 def test_it_sees_people_as_well_as_the_card_says() -> None:

@@ -407,6 +407,39 @@ def test_boxes_that_are_given_are_never_left_out() -> None:
     assert [len(estimate(estimator, frames, i)) for i in range(3)] == [1, 1, 1]
 
 
+class Always(Present):
+    """A detector that always gives these boxes."""
+
+    def __init__(self, boxes: Sequence[Sequence[float]]) -> None:
+        super().__init__(range(0))
+        self.boxes = boxes
+
+    def __call__(self, image: Image, bgr: bool = False) -> Boxes:
+        super().__call__(image, bgr)
+        return Boxes.of(self.boxes, [0.9] * len(self.boxes))
+
+
+def test_a_closer_look_finds_small_people_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    style = replace(crops.STYLES["vitpose"], follow=0.8, same=0.5)
+    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    monkeypatch.setattr(topdown, "around_keypoints", as_large_as_found)
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    # One person is known already; of the two others one is too large for it.
+    plain, closer = Always([[220, 120, 150, 180]]), Always([[225, 120, 150, 180], [20, 20, 50, 90], [0, 0, 500, 400]])
+    top_down = TopDown(Spread(info), plain, TopDownOptions(box_threshold=0.1), closer)
+    before, found = None, []
+    for number in range(5):
+        now = numbered(number, 255)
+        top_down.estimate([now], 20, before)
+        found.append(sorted(now.features.found.boxes[:, 0].round()))
+        before = now
+    assert plain.asked == [0, 2, 4] and closer.asked == [0, 1, 3], "both in the first frame, then by turns"
+    assert found[0] == [20, 220] and 20 not in found[2]
+    assert len(found[1]) == 1, "nobody was in the small box, which rests for a frame"
+    other, followed = found[3]
+    assert other == 20 and followed not in (220, 225), "who is followed keeps the box around their keypoints"
+
+
 class Blind:
     """A detector that is sure of nobody."""
 

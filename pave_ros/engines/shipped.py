@@ -14,20 +14,27 @@ from pave_ros.engines.choice import choose
 def best_form(path: Path, engine: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Path:
     """The exported file beside shipped weights where it can do what is asked, else `path`; arguments as of `open_file`.
 
-    An exported file has one size of input. On CUDA the network itself runs, in PyTorch.
+    An exported file has one size of input, which its name tells where it is not the model's own. On CUDA the network
+    itself runs, in PyTorch.
     """
-    exported = path.with_suffix(".onnx")
+    exported = exported_path(path, input_size)
     if path.parent != files.SHIPPED.resolve() or not exported.is_file() or path == exported:
         return path
     if engine != "auto":
         return path if engine.startswith("pytorch") else exported
-    if input_size is not None or not (device == "cpu" or (device == "auto" and not _has_cuda())):
+    if not (device == "cpu" or (device == "auto" and not _has_cuda())):
         return path
     try:
         choose(exported, engine, device, precision)
     except EngineError:  # nothing that is installed runs it like that
         return path
     return exported
+
+
+def exported_path(path: Path, input_size: tuple[int, int] | None = None) -> Path:
+    """Where the exported file of shipped weights lies that takes pictures of this (height, width), None for the model's
+    own."""
+    return path.with_suffix(".onnx" if input_size is None else ".{}x{}.onnx".format(*input_size))
 
 
 def _has_cuda() -> bool:

@@ -28,10 +28,11 @@ import torch
 import typer
 from rich.progress import track
 
-from pave_ros import engines
+from pave_ros import crops, engines
 from pave_ros.checkpoints import files, loading
 from pave_ros.engines.export import export_onnx
 from pave_ros.engines.shared import share_weights
+from pave_ros.engines.shipped import exported_path
 from pave_ros.estimator import Estimator
 from pave_ros.models.base import PoseModel
 from pave_ros.synthetic import Scene
@@ -41,6 +42,11 @@ from pave_ros.training.sources import Mixture
 
 MODEL = "embedded"
 STAGES = {row.model: row for row in (files.EMBEDDED, files.EMBEDDED_DETECTOR)}
+# The sizes of input that the package uses a stage with, None for its own.
+SIZES: dict[str, list[tuple[int, int] | None]] = {
+    files.EMBEDDED.model: [None],
+    files.EMBEDDED_DETECTOR.model: [None, crops.STYLES["simplebaseline"].closer],
+}
 PAGE = Path(__file__).parents[2] / files.EMBEDDED.page
 LARGEST = 16e6  # bytes in all
 NEAR = 0.5  # pixels of a picture of 640x480 that the two files may differ by
@@ -51,7 +57,8 @@ class ShippingError(RuntimeError):
 
 
 def ship(model: str, weights: Path, folder: Path | None = None) -> list[Path]:
-    """Write the two files that the package ships of one stage of the embedded model.
+    """Write the files that the package ships of one stage of the embedded model: its weights, and the network for each
+    size of input that it is used with.
 
     Args:
         model: name of the stage's model, one of `STAGES`.
@@ -64,22 +71,25 @@ def ship(model: str, weights: Path, folder: Path | None = None) -> list[Path]:
     """
     folder = folder or files.SHIPPED
     name = STAGES[model].name
-    others = sum(file["bytes"] for other, file in digests(folder).items() if Path(other).stem != Path(name).stem)
+    others = sum(file["bytes"] for other, file in digests(folder).items() if not other.startswith(f"{model}."))
     with TemporaryDirectory() as temporary:
-        checkpoint, exported = Path(temporary, name), Path(temporary, name).with_suffix(".onnx")
+        checkpoint = Path(temporary, name)
         loading.save(_checked(model, weights), checkpoint, packed=True)
-        # Of the rounded weights, so that both files hold the same numbers.
-        export_onnx(loading.open_model(model, checkpoint), exported)
-        share_weights(exported, checkpoint)
-        size = others + sum(file.stat().st_size for file in (checkpoint, exported))
+        written = [checkpoint]
+        for input_size in SIZES[model]:
+            written.append(exported_path(checkpoint, input_size))
+            # Of the rounded weights, so that all files hold the same numbers.
+            export_onnx(loading.open_model(model, checkpoint), written[-1], input_size)
+            share_weights(written[-1], checkpoint)
+        size = others + sum(file.stat().st_size for file in written)
         if size > LARGEST:
             raise ShippingError(f"{size / 1e6:.1f} MB in all; at most {LARGEST / 1e6:.0f} MB come with the package")
-        compare(model, checkpoint, exported)
+        for input_size in SIZES[model]:
+            compare(model, checkpoint, input_size)
         folder.mkdir(parents=True, exist_ok=True)
-        written = [folder / file.name for file in (checkpoint, exported)]
-        for file, target in zip((checkpoint, exported), written, strict=True):
-            target.write_bytes(file.read_bytes())  # not moved: readable for everybody
-    return written
+        for file in written:
+            (folder / file.name).write_bytes(file.read_bytes())  # not moved: readable for everybody
+    return [folder / file.name for file in written]
 
 
 def ship_video(weights: Path, folder: Path | None = None) -> Path:
@@ -102,12 +112,13 @@ def _checked(name: str, weights: Path) -> PoseModel:
     return model
 
 
-def compare(model: str, checkpoint: Path, exported: Path) -> None:
-    """ShippingError unless both files find the same people, however unsure, in a picture."""
+def compare(model: str, checkpoint: Path, input_size: tuple[int, int] | None = None) -> None:
+    """ShippingError unless a checkpoint and the network beside it for this (height, width) find the same people,
+    however unsure, in a picture."""
     image = Scene(seed=3, width=640, height=480).frame(30).image
     options: dict[str, Any] = {"device": "cpu", "precision": "fp32", "score_threshold": 0.0, "max_persons": 10}
-    one = Estimator(model, checkpoint, engine="pytorch", **options)(image)
-    other = Estimator(model, exported, engine="onnxruntime", **options)(image)
+    one = Estimator(model, checkpoint, engine="pytorch", input_size=input_size, **options)(image)
+    other = Estimator(model, exported_path(checkpoint, input_size), engine="onnxruntime", **options)(image)
     if not (len(one) and len(other)):
         raise ShippingError("nobody at all is found in a picture of the synthetic scene: are these weights trained?")
     apart = np.linalg.norm(one.keypoints[:, None, :, :2] - other.keypoints[None, :, :, :2], axis=-1).max(axis=-1)
@@ -121,7 +132,7 @@ def digests(folder: Path | None = None) -> card.Figures:
     return {
         file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         for checkpoint in shipped
-        for file in (checkpoint, checkpoint.with_suffix(".onnx"))
+        for file in (checkpoint, *(exported_path(checkpoint, size) for size in SIZES[checkpoint.stem]))
         if file.is_file()
     }
 
