@@ -253,14 +253,12 @@ class TopDown:
         if len(people) and rested < self._detect_every:
             return _Seen(people.best(self.options.box_threshold, most), rested=rested, looks=before.looks)
         found, supposed = self._boxes(frame, most, before.looks), NOBODY
-        shown = (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
+        closer = before.looks % len(self._detectors) > 0  # This look is for others than those who are followed.
+        shown = len(people) if closer else (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
         if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
             supposed = self._at_large(frame)
         found = worth_a_look(found, before)
-        if before.looks % len(self._detectors):  # The closer look is for others.
-            found = joined(people, found, 1.0)
-        else:
-            found = joined(found, people, self._style.follow)
+        found = joined(people, found, 1.0) if closer else joined(found, people, self._style.follow)
         found = joined(found, supposed, 1.0).best(self.options.box_threshold, most)
         return _Seen(found, supposed=supposed, looks=before.looks + 1)
 
