@@ -115,8 +115,8 @@ MEASURED: dict[str, tuple[float, int, str, int]] = {
     "vitpose_b": (90.0, 37, "256x192", 366),
     "vitpose_l": (308.5, 123, "256x192", 1245),
     "vitpose_h": (637.2, 252, "256x192", 2522),
-    "centernet_lite": (4.7, 3, "320x320", 48),
-    "simplebaseline_lite": (2.3, 1, "256x192", 14),
+    "centernet_lite": (4.7, 3, "320x320", 58),
+    "simplebaseline_lite": (6.2, 2, "256x192", 34),
 }
 
 
