@@ -78,16 +78,12 @@ class Followed:
         keypoints: (N, K, 3) of x, y, score.
         sides: (N,) how sure all frames together are which side of them is left, from 0 up.
         vain: (V, 4) boxes in which nobody was, or nobody but those whom other boxes show.
-        rested: number of frames, up to this one, in which nobody else was looked for.
-        looks: number of frames of the stream in which people were looked for; 0 where nothing is known of it.
     """
 
     boxes: Boxes
     keypoints: Floats
     sides: Floats
     vain: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
-    rested: int = 0
-    looks: int = 0
 
 
 def steady_sides(keypoints: Floats, areas: Floats, before: Followed, skeleton: Skeleton) -> tuple[Floats, Floats]:

@@ -218,12 +218,14 @@ def _refined(joints: Array, row: Array, column: Array) -> Array:
 
 # System -> (keypoints (N, K, 3), scores (N,)) and, where they are more than the extents of the keypoints, boxes (N, 4);
 # best first.
-_SYSTEMS: dict[str, Callable[[Mapping[str, Array], tuple[int, int]], tuple[Array, ...]]] = {
+_SYSTEMS: dict[str, Callable[..., tuple[Array, ...]]] = {
+    "centernet": centernet_people,
     "detrpose": _detrpose,
     "pavenet": pavenet_people,
     "poet": _poet,
     "querypose": _querypose,
 }
+_SPARING = {"centernet"}  # Those that spend nothing on who is below the threshold, if they know it.
 
 
 def persons(
@@ -242,10 +244,7 @@ def persons(
         score_threshold: people below it are left out, 0..1.
         max_persons: at most so many are kept, the best; None keeps all.
     """
-    if info.system == "centernet":
-        found: tuple[Array, ...] = centernet_people(outputs, size, score_threshold)
-    else:
-        found = _SYSTEMS[info.system](outputs, size)
-    keypoints, scores, *boxes = found
+    known = {"score_threshold": score_threshold} if info.system in _SPARING else {}
+    keypoints, scores, *boxes = _SYSTEMS[info.system](outputs, size, **known)
     kept = np.flatnonzero(scores >= score_threshold)[:max_persons]
     return Persons.from_keypoints(keypoints[kept], scores[kept], info.skeleton, *(b[kept] for b in boxes))

@@ -133,6 +133,7 @@ class TopDown:
         self.options = options or TopDownOptions()
         self.detector = detect
         self._detectors = [detector for detector in (detect, closer) if detector is not None]
+        self._closer = closer
         self.window = engine.info.window
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
@@ -143,6 +144,8 @@ class TopDown:
         self._size = (engine.info.input_size[1], engine.info.input_size[0])
         self._skeleton = skeletons.get(engine.info.skeleton)
         self._mirror = list(self._skeleton.mirror)
+        unknown = np.zeros((0, len(self._mirror), 3), np.float32)
+        self._nobody = Followed(NOBODY, unknown, np.zeros(0, np.float32))
 
     def estimate(self, window: Sequence[Frame], max_persons: int, before: Frame | None = None) -> Persons:
         """The people in the middle frame of a window, all of them.
@@ -158,9 +161,10 @@ class TopDown:
             a person the mean over the keypoints in view, see `person_scores`; best first.
         """
         middle = window[len(window) // 2]
-        earlier = self._people(middle, before)
+        last = self._last(middle, before)
+        earlier = last.people or self._nobody
         if self.follows:
-            self._seen(middle, max_persons, earlier)
+            self._seen(middle, max_persons, last)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
         scores = person_scores(keypoints, present)
@@ -174,8 +178,7 @@ class TopDown:
             keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
             hopeful = kept[scores[kept] >= HOPELESS]
             vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
-            seen = middle.features
-            seen.people = Followed(boxes, keypoints[sure], sides, vain, seen.rested, seen.looks)
+            middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed) -> bool:
@@ -237,37 +240,38 @@ class TopDown:
         features = {number: self._encode(frame, found.boxes) for number, frame in frames.items()}
         return found, [features[id(frame)] for frame in window]
 
-    def _seen(self, frame: Frame, most: int, before: Followed | None = None) -> _Seen:
+    def _seen(self, frame: Frame, most: int, last: _Seen | None = None) -> _Seen:
         """What is known of a frame, found out now where nothing is."""
         if not isinstance(frame.features, _Seen):
-            frame.features = self._found(frame, most, before or self._people(frame, None))
+            frame.features = self._found(frame, most, last or _Seen(NOBODY))
             self._add(frame.features, frame, frame.features.found.boxes)
         return frame.features
 
-    def _found(self, frame: Frame, most: int, before: Followed) -> _Seen:
-        """The boxes of a frame: those in which somebody is found, and those of the people in the frame before as far as
+    def _found(self, frame: Frame, most: int, last: _Seen) -> _Seen:
+        """The boxes of a frame: those in which somebody is found, and those of the people in the `last` frame as far as
         they are others, or these alone. Boxes that come with a frame are all there is."""
         if frame.boxes is not None:
             return _Seen(self._boxes(frame, most))
-        people, rested = before.boxes, before.rested + 1
+        before = last.people or self._nobody
+        people, rested = before.boxes, last.rested + 1
         if len(people) and rested < self._detect_every:
-            return _Seen(people.best(self.options.box_threshold, most), rested=rested, looks=before.looks)
-        found, supposed = self._boxes(frame, most, before.looks), NOBODY
-        closer = before.looks % len(self._detectors) > 0  # This look is for others than those who are followed.
+            return _Seen(people.best(self.options.box_threshold, most), rested=rested, looks=last.looks)
+        # All look at first, then each in its turn.
+        turn = [self._detectors[last.looks % len(self._detectors)]] if last.looks else self._detectors
+        found, supposed = self._boxes(frame, most, turn), NOBODY
+        closer = turn == [self._closer]  # This look is for others than those who are followed.
         shown = len(people) if closer else (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
         if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
             supposed = self._at_large(frame)
         found = worth_a_look(found, before)
         found = joined(people, found, 1.0) if closer else joined(found, people, self._style.follow)
         found = joined(found, supposed, 1.0).best(self.options.box_threshold, most)
-        return _Seen(found, supposed=supposed, looks=before.looks + 1)
+        return _Seen(found, supposed=supposed, looks=last.looks + 1)
 
-    def _people(self, frame: Frame, before: Frame | None) -> Followed:
-        """The people of the frame before, as far as it is known and like this one."""
+    def _last(self, frame: Frame, before: Frame | None) -> _Seen:
+        """What is known of the frame before, if it is like this one and its people are known, too; else nothing."""
         seen = before.features if before is not None and same_size(before, frame) else None
-        if isinstance(seen, _Seen) and seen.people is not None:
-            return seen.people
-        return Followed(NOBODY, np.zeros((0, len(self._mirror), 3), np.float32), np.zeros(0, np.float32))
+        return seen if isinstance(seen, _Seen) and seen.people is not None else _Seen(NOBODY)
 
     def _at_large(self, frame: Frame) -> Boxes:
         """The box around whom the network sees in the whole picture, if it is sure that somebody is there."""
@@ -279,27 +283,25 @@ class TopDown:
             return NOBODY
         return Boxes.of(around_keypoints(keypoints), [self._style.whole])
 
-    def _boxes(self, frame: Frame, most: int, looks: int = 0) -> Boxes:
-        """The boxes of a frame, which it brings or which are found after so many `looks` at the stream."""
+    def _boxes(self, frame: Frame, most: int, detectors: Sequence[Detector] | None = None) -> Boxes:
+        """The boxes of a frame, which it brings or which the detectors find, all of them unless some are named."""
         boxes = frame.boxes
         if boxes is None:
             if not self._detectors:
                 raise ValueError("the frame brings no boxes, and there is no detector to find them")
             assert frame.image is not None
-            boxes = self._detected(frame.image, frame.bgr, looks)
+            boxes = NOBODY
+            for detect in detectors or self._detectors:
+                boxes = joined(boxes, self._detected(frame.image, frame.bgr, detect), 1.0)
         return boxes.best(self.options.box_threshold, most)
 
-    def _detected(self, image: Image, bgr: bool, looks: int) -> Boxes:
-        """What all detectors find if this is the first look at a stream, else the one whose turn it is."""
-        boxes = NOBODY
-        for number, detect in enumerate(self._detectors):
-            if looks == 0 or looks % len(self._detectors) == number:
-                found = detect(image, bgr)
-                if number:  # The closer look sees large people badly.
-                    small = found.boxes[:, 2:] < np.array(image.shape[1::-1]) * SMALL
-                    found = found[np.flatnonzero(small.all(1))]
-                boxes = joined(boxes, found, 1.0)
-        return boxes
+    def _detected(self, image: Image, bgr: bool, detect: Detector) -> Boxes:
+        """The boxes that a detector finds; the closer look sees large people badly, so these are left to the other."""
+        found = detect(image, bgr)
+        if detect is not self._closer:
+            return found
+        small = found.boxes[:, 2:] < np.array(image.shape[1::-1]) * SMALL
+        return found[np.flatnonzero(small.all(1))]
 
     def _follow(self, seen: _Seen, frame: Frame, boxes: Floats) -> list[int]:
         """Which crop of a frame shows whom; people at `boxes` in the next frame who are not among them are added."""

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from pave_ros import models
-from pave_ros.checkpoints import eight_bits, loading
+from pave_ros.checkpoints import loading, packing
 from pave_ros.checkpoints.loading import CheckpointError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -56,13 +56,13 @@ def test_written_checkpoints_are_the_published_ones(published: State, tmp_path: 
 def test_large_weights_in_eight_bits(tmp_path: Path) -> None:
     model = models.create("centernet_lite")
     path = tmp_path / "packed.safetensors"
-    loading.save(model, path, packed=True)
+    loading.save(model, path, bits=8)
     numbers = sum(value.numel() for value in model.state_dict().values())
     assert path.stat().st_size < 1.1 * numbers + 1e5
     again = loading.open_model("centernet_lite", path).state_dict()
     for key, value in model.state_dict().items():
         # Of each output the largest weight is 127 steps, or a few more where it is cut off for the sake of the others.
-        if value.dim() > 1 and value.numel() >= eight_bits.LEAST:
+        if value.dim() > 1 and value.numel() >= packing.LEAST:
             step = value.flatten(1).abs().amax(1) / 127
             off = (again[key] - value).flatten(1)
             assert (off.square().mean(1).sqrt() < 0.36 * step).all() and off.abs().max() > 0
@@ -71,13 +71,13 @@ def test_large_weights_in_eight_bits(tmp_path: Path) -> None:
 
 
 def test_eight_bits_cut_an_outlier_off_where_it_serves_the_others() -> None:
-    row = torch.linspace(-1, 1, eight_bits.LEAST)
+    row = torch.linspace(-1, 1, packing.LEAST)
     rows = torch.stack((row, row))
     rows[1, 0] = 1.1
-    packed = eight_bits.pack({"weight": rows})
+    packed = packing.pack({"weight": rows})
     assert packed["weight"].dtype == torch.int8 and packed["weight.scale"].shape == (2, 1)
     torch.testing.assert_close(packed["weight.scale"][:, 0] * 127, torch.tensor([1.0, 1.1 * 0.94]))
-    assert eight_bits.unpack(packed)["weight"][1, 0] == pytest.approx(1.1 * 0.94)
+    assert packing.unpack(packed)["weight"][1, 0] == pytest.approx(1.1 * 0.94)
 
 
 def test_eight_bits_without_their_scale_are_refused(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_weights_beyond_sixteen_bits_are_not_packed(tmp_path: Path) -> None:
     model = models.create("centernet_lite")
     next(model.parameters()).data.flatten()[0] = float("nan")
     with pytest.raises(ValueError, match="beyond what float16 holds, or not finite"):
-        loading.save(model, tmp_path / "packed.safetensors", packed=True)
+        loading.save(model, tmp_path / "packed.safetensors", bits=8)
     assert not (tmp_path / "packed.safetensors").exists()
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pave_ros import models, skeletons
-from pave_ros.checkpoints import eight_bits
+from pave_ros.checkpoints import packing
 from pave_ros.checkpoints.layout import Layout, State, published_state, unwrap
 from pave_ros.models.base import PoseModel
 
@@ -51,7 +51,7 @@ def read(path: Path | str) -> State:
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
     try:
-        return eight_bits.unpack(cast(State, state))
+        return packing.unpack(cast(State, state))
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -123,20 +123,22 @@ def _skeleton_of(count: int, path: Path | str) -> str:
     return _BY_COUNT[count]
 
 
-def save(model: PoseModel, path: Path | str, packed: bool = False) -> None:
+def save(model: PoseModel, path: Path | str, bits: int = 32) -> None:
     """Write a network as a checkpoint in the published layout, which the authors' tools read.
 
     ``.safetensors`` holds the tensors, each once, any other ending a dictionary with the authors' entry for them, as
-    torch saves it. A packed file keeps its weights in eight bits, which `read` alone understands, see
-    `pave_ros.checkpoints.eight_bits`; ValueError for weights that cannot be kept so.
+    torch saves it. With 16 or 8 `bits` the file is smaller, see `pave_ros.checkpoints.packing`: ValueError for
+    weights that cannot be kept so; eight bits `read` alone understands.
     """
     path = Path(path)
     layout = layout_of(model.info.system).of(model)
     state = {k: v.detach().cpu().contiguous() for k, v in published_state(model, layout).items()}
-    if packed:
-        state = eight_bits.pack(state)
     if path.suffix == ".safetensors":
-        save_file(_without_aliases(state), path)
+        state = _without_aliases(state)  # before packing, which makes copies
+    if bits < 32:
+        state = packing.pack(state, bits)
+    if path.suffix == ".safetensors":
+        save_file(state, path)
     else:
         torch.save({layout.entry: state}, path)
 

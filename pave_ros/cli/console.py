@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from pave_ros.estimator import Estimator
 
 out = Console()
@@ -16,6 +18,15 @@ err = Console(stderr=True, highlight=False)
 
 def print_error(message: str) -> None:
     err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+
+
+def progress_bars() -> Progress:
+    """Bars for long work: what, how much of it is done, and how long the rest will take."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err
+    )
 
 
 def introduce(estimator: Estimator) -> None:

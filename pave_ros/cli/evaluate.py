@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pave_ros.cli.console import err, introduce, out
-from pave_ros.cli.options import (
-    BoxThreshold,
-    Decoding,
-    Detector,
-    DetectorWeights,
-    Device,
-    FlipTest,
-    InputSize,
-    Model,
-    Reuse,
-    Weights,
-    parse_size,
-)
+from pave_ros.cli import options
+from pave_ros.cli.console import introduce, out, progress_bars
 from pave_ros.models import DEFAULT
 
 if TYPE_CHECKING:
@@ -36,11 +24,11 @@ def evaluate(
     root: Annotated[Path, typer.Option(help="Folder of the data set as published; the synthetic scene needs none.")]
     = Path("."),
     split: Annotated[str, typer.Option(help="Part of the data set, as it names it.")] = "val",
-    model: Model = DEFAULT,
-    weights: Weights = "auto",
-    device: Device = "auto",
+    model: options.Model = DEFAULT,
+    weights: options.Weights = "auto",
+    device: options.Device = "auto",
     engine: Annotated[str, typer.Option(help="What runs the model; auto takes the best that is installed.")] = "auto",
-    input_size: InputSize = "",
+    input_size: options.InputSize = "",
     results: Annotated[Path | None, typer.Option(help="Score this results file in COCO's format instead of a model.",
                                                  exists=True, dir_okay=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="So many pictures at most, evenly spread.")] = None,
@@ -49,12 +37,12 @@ def evaluate(
     pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.")] = None,
     boxes: Annotated[str, typer.Option(help="Of top-down models: where the people are; detector, ground-truth, or a "
                                             "detections file in COCO's format.")] = "detector",
-    detector: Detector = "auto",
-    detector_weights: DetectorWeights = "auto",
-    box_threshold: BoxThreshold = 0.2,
-    decoding: Decoding = "auto",
-    flip_test: FlipTest = False,
-    reuse_features: Reuse = True,
+    detector: options.Detector = "auto",
+    detector_weights: options.DetectorWeights = "auto",
+    box_threshold: options.BoxThreshold = 0.2,
+    decoding: options.Decoding = "auto",
+    flip_test: options.FlipTest = False,
+    reuse_features: options.Reuse = True,
 ) -> None:  # fmt: skip
     """Score a model, or a results file, on a data set, in the numbers of the papers."""
     if bool(worst) != (pictures is not None):
@@ -75,13 +63,13 @@ def evaluate(
         from pave_ros.topdown import TopDownOptions
 
         given = _boxes(boxes, data)
-        options = TopDownOptions(
+        top_down = TopDownOptions(
             GIVEN if given else detector, detector_weights, box_threshold, decoding, flip_test, reuse_features
         )
         # Average precision looks at everybody, down to the least sure.
         estimator = Estimator(
-            model, weights, device, engine=engine, input_size=parse_size(input_size), score_threshold=0.0,
-            max_persons=100, top_down=options,
+            model, weights, device, engine=engine, input_size=options.parse_size(input_size), score_threshold=0.0,
+            max_persons=100, top_down=top_down,
         )  # fmt: skip
         introduce(estimator)
         about.update(evaluation.describe(estimator))
@@ -115,11 +103,8 @@ def _boxes(text: str, data: Dataset) -> BoxesOf | None:
 
 
 def _run_evaluation(data: Dataset, indices: list[int], estimator: Estimator, boxes: BoxesOf | None) -> Run:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from pave_ros.evaluation.evaluate import run
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err) as progress:
+    with progress_bars() as progress:
         task = progress.add_task(data.name, total=len(indices))
         return run(data, indices, estimator, lambda: progress.advance(task), boxes)

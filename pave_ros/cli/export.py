@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pave_ros.cli import options
 from pave_ros.cli.console import err
-from pave_ros.cli.options import Weights, parse_size
 
 if TYPE_CHECKING:
     from pave_ros.models.base import PoseModel
@@ -39,7 +39,7 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default MODEL with the format's ending, here.")
     ] = None,
-    weights: Weights = "auto",
+    weights: options.Weights = "auto",
     file_format: Annotated[
         ExportFormat, typer.Option("--format", help="onnx runs everywhere; the two tensorrt on GPUs only.")
     ] = ExportFormat.onnx,
@@ -62,7 +62,7 @@ def export(
     ] = None,
 ) -> None:  # fmt: skip
     """Write a model as a file that runs without torch: give it as weights. A video model becomes two files."""
-    size = parse_size(input_size)
+    size = options.parse_size(input_size)
     from pave_ros.engines import write
 
     path = output or Path(model).with_suffix(write.SUFFIXES[file_format.value])

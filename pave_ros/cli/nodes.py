@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from pave_ros.cli import options
 from pave_ros.cli.console import err
-from pave_ros.cli.options import DEVICE_HELP, WEIGHTS_HELP, Device, InputSize, Model, parse_size
 from pave_ros.models import DEFAULT
 
 
@@ -36,8 +36,8 @@ def camera(
 def node(
     context: typer.Context,
     model: Annotated[str | None, typer.Option(help="Model, see `pave_ros models`.")] = None,
-    weights: Annotated[str | None, typer.Option(help=WEIGHTS_HELP)] = None,
-    device: Annotated[str | None, typer.Option(help=DEVICE_HELP)] = None,
+    weights: Annotated[str | None, typer.Option(help=options.WEIGHTS_HELP)] = None,
+    device: Annotated[str | None, typer.Option(help=options.DEVICE_HELP)] = None,
     image: Annotated[str | None, typer.Option(help="Topic of the images.")] = None,
     params_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Parameters as YAML, see config/pose.yaml.")
@@ -67,15 +67,15 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for the annotated video and the contact sheet.")
     ] = Path("out/demo"),
     rate: Annotated[float, typer.Option(min=0, help="Pictures a second; 0: the source's own.")] = 0.0,
-    model: Model = DEFAULT,
+    model: options.Model = DEFAULT,
     weights: Annotated[
-        str | None, typer.Option(help=f"{WEIGHTS_HELP} Without it: the published file, else random.")
+        str | None, typer.Option(help=f"{options.WEIGHTS_HELP} Without it: the published file, else random.")
     ] = None,
-    device: Device = "auto",
-    input_size: InputSize = "",
+    device: options.Device = "auto",
+    input_size: options.InputSize = "",
 ) -> None:
     """Show everything at work: camera and node in two processes, a live status line, a video at the end."""
-    size = parse_size(input_size)
+    size = options.parse_size(input_size)
     from pave_ros.video import open_source
 
     open_source(video).close()  # whatever is wrong with it is said before weights are fetched

@@ -8,20 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pave_ros.cli.console import err, introduce, print_error
-from pave_ros.cli.options import (
-    BoxThreshold,
-    Decoding,
-    Detector,
-    DetectorWeights,
-    Device,
-    FlipTest,
-    InputSize,
-    Model,
-    Reuse,
-    Weights,
-    parse_size,
-)
+from pave_ros.cli import options
+from pave_ros.cli.console import err, introduce, print_error, progress_bars
 from pave_ros.models import DEFAULT
 
 if TYPE_CHECKING:
@@ -43,10 +31,10 @@ def predict(
         typer.Argument(help="Pictures, folders of pictures, videos, or synthetic:frames=100.", metavar="FILES"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made if missing.")],
-    model: Model = DEFAULT,
-    weights: Weights = "auto",
-    device: Device = "auto",
-    input_size: InputSize = "",
+    model: options.Model = DEFAULT,
+    weights: options.Weights = "auto",
+    device: options.Device = "auto",
+    input_size: options.InputSize = "",
     score_threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out people below; for COCO's evaluation give 0.")
     ] = 0.3,
@@ -63,12 +51,12 @@ def predict(
         bool, typer.Option("--sequence", help="A folder's pictures are the frames of one video.")
     ] = False,
     track: Annotated[bool, typer.Option(help="Give the people of videos numbers that stay.")] = True,
-    detector: Detector = "auto",
-    detector_weights: DetectorWeights = "auto",
-    box_threshold: BoxThreshold = 0.2,
-    decoding: Decoding = "auto",
-    flip_test: FlipTest = False,
-    reuse_features: Reuse = True,
+    detector: options.Detector = "auto",
+    detector_weights: options.DetectorWeights = "auto",
+    box_threshold: options.BoxThreshold = 0.2,
+    decoding: options.Decoding = "auto",
+    flip_test: options.FlipTest = False,
+    reuse_features: options.Reuse = True,
 ) -> None:
     """Find the people in pictures and videos."""
     from pave_ros.estimator import Estimator
@@ -76,7 +64,7 @@ def predict(
     from pave_ros.topdown import TopDownOptions
 
     jobs = jobs_of(files, sequence)
-    size = parse_size(input_size)
+    size = options.parse_size(input_size)
     estimator = Estimator(
         model,
         weights,
@@ -95,14 +83,11 @@ def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: boo
     """Run with a progress bar, then say what was done; exit code 1 when a file failed."""
     from time import monotonic
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from pave_ros.predict import predict as run
     from pave_ros.video import Source
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     start = monotonic()
-    with Progress(*columns, console=err) as progress:
+    with progress_bars() as progress:
         whole = progress.add_task("files", total=len(jobs))
         video = progress.add_task("", visible=False)
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from pave_ros.checkpoints.eight_bits import SCALE
+from pave_ros.checkpoints.packing import SCALE
 from pave_ros.engines.base import EngineError
 
 # How a checkpoint keeps weights, by the name there: as NumPy reads them, and ONNX's type.

@@ -257,24 +257,20 @@ def tables(figures: Figures) -> str:
         ]
         parts.append(_table(["labelled by hand", "pictures", "who looks", *BY_HAND], rows))
     if speeds := figures.get("speed"):
-        rows = [
-            [
-                *(
-                    name,
-                    one["precision"],
-                    str(one["cores"]),
-                    f"{one['stream_milliseconds']} ms",
-                    str(one["stream_fps"]),
-                ),
-                *(f"{one['milliseconds']} ms", one["processor"]),
-            ]
-            for name, one in speeds.items()
-        ]
-        columns = ("engine", "precision", "cores", "a picture of 640x480 in a stream", "a second", "one by itself")
-        parts.append(_table([*columns, "processor"], rows))
+        rows = [[name, *(form.format(one[key]) for key, form in SPEED.values())] for name, one in speeds.items()]
+        parts.append(_table(["engine", *SPEED], rows))
     return "\n".join(parts)
 
 
+# Columns of the table of speeds: key of the figure and how it is written.
+SPEED = {
+    "precision": ("precision", "{}"),
+    "cores": ("cores", "{}"),
+    "a picture of 640x480 in a stream": ("stream_milliseconds", "{} ms"),
+    "a second": ("stream_fps", "{}"),
+    "one by itself": ("milliseconds", "{} ms"),
+    "processor": ("processor", "{}"),
+}
 NOT_SEEN = ", scenes that training never saw"
 # Columns of the table of hand labels: metric and name of the value.
 BY_HAND = {

@@ -24,7 +24,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.progress import track
 
@@ -34,7 +33,6 @@ from pave_ros.engines.export import export_onnx
 from pave_ros.engines.shared import share_weights
 from pave_ros.engines.shipped import exported_path
 from pave_ros.estimator import Estimator
-from pave_ros.models.base import PoseModel
 from pave_ros.synthetic import Scene
 from pave_ros.training import card
 from pave_ros.training.config import TrainingConfig
@@ -74,7 +72,7 @@ def ship(model: str, weights: Path, folder: Path | None = None) -> list[Path]:
     others = sum(file["bytes"] for other, file in digests(folder).items() if not other.startswith(f"{model}."))
     with TemporaryDirectory() as temporary:
         checkpoint = Path(temporary, name)
-        loading.save(_checked(model, weights), checkpoint, packed=True)
+        _keep(model, weights, checkpoint, bits=8)
         written = [checkpoint]
         for input_size in SIZES[model]:
             written.append(exported_path(checkpoint, input_size))
@@ -97,19 +95,19 @@ def ship_video(weights: Path, folder: Path | None = None) -> Path:
     target = (folder or files.SHIPPED) / files.VIDEO.name
     with TemporaryDirectory() as temporary:
         checkpoint = Path(temporary, target.name)
-        loading.save(_checked(files.VIDEO.model, weights).half(), checkpoint)
+        _keep(files.VIDEO.model, weights, checkpoint, bits=16)
         if (size := checkpoint.stat().st_size) > LARGEST:
             raise ShippingError(f"{size / 1e6:.1f} MB; at most {LARGEST / 1e6:.0f} MB come with the package")
         target.write_bytes(checkpoint.read_bytes())
     return target
 
 
-def _checked(name: str, weights: Path) -> PoseModel:
+def _keep(name: str, weights: Path, target: Path, bits: int) -> None:
     model = loading.open_model(name, weights)
-    for key, value in model.state_dict().items():
-        if value.is_floating_point() and not torch.isfinite(value.half()).all():
-            raise ShippingError(f"{weights}: {key} is beyond what float16 holds, or not finite")
-    return model
+    try:
+        loading.save(model, target, bits)
+    except ValueError as error:
+        raise ShippingError(f"{weights}: {error}") from None
 
 
 def compare(model: str, checkpoint: Path, input_size: tuple[int, int] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""Weights in eight bits, for files that have to be small: half of float16, and computed in float32 as ever.
+"""Weights in eight or sixteen bits, for files that have to be small; they are computed with in float32 as ever.
 
-Each output of a layer has a scale of its own, which lies beside its tensor as ``KEY.scale``; what is small stays in
-float16. Files that others published hold nothing of the kind and pass as they are.
+In eight bits each output of a layer has a scale of its own, which lies beside its tensor as ``KEY.scale``; what is
+small stays in float16. Files that others published hold nothing of the kind and pass as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-State = dict[str, Tensor]
+from pave_ros.checkpoints.layout import State
 
 SCALE = ".scale"
 LEAST = 20_000  # numbers; fewer are not worth what they lose, above all where each channel is by itself
@@ -19,8 +19,8 @@ _LARGEST = 127
 _NARROWER = (1.0, 0.97, 0.94, 0.9, 0.86, 0.82)  # shares of the range; cutting an outlier off may serve the others
 
 
-def pack(state: Mapping[str, Tensor]) -> State:
-    """The tensors of a file with the large ones in eight bits and the others in float16.
+def pack(state: Mapping[str, Tensor], bits: int = 8) -> State:
+    """The tensors of a file in float16, with 8 `bits` the large ones in eight.
 
     ValueError names the first that is not finite, or beyond what float16 holds.
     """
@@ -31,7 +31,7 @@ def pack(state: Mapping[str, Tensor]) -> State:
             continue
         if not value.half().isfinite().all():
             raise ValueError(f"{key} is beyond what float16 holds, or not finite")
-        if value.dim() > 1 and value.numel() >= LEAST:
+        if bits == 8 and value.dim() > 1 and value.numel() >= LEAST:
             packed[key], packed[key + SCALE] = _rounded(value.float())
         else:
             packed[key] = value.half()
