@@ -133,6 +133,9 @@ CENTERNET_CANDIDATES = 60  # Cells that are looked at, the best; each person has
 CENTERNET_LEAST = 0.02  # Score below which a cell is nobody.
 CENTERNET_SAME = 0.35  # Mean distance of two cells' rough keypoints, by their size, below which they are one person.
 CENTERNET_REACH = 0.4  # Deviation, by the person's size, of a rough keypoint from the joint's spot in the heatmap.
+CENTERNET_OWN = 4  # Power of the nearness by which people share a spot; the higher, the more has the nearest.
+FAR = np.float32(7)  # Logarithm of a nearness, negative, beyond which all is equally far.
+NOBODY = np.float32(1e-30)  # Less than anybody's nearness at that.
 CENTERNET_POWER = 0.65
 CENTERNET_SPOT = 0.04  # Score of a spot that is as good as none: then the rough keypoint counts.
 
@@ -156,9 +159,9 @@ def centernet_people(
     scale = np.asarray(size, np.float32)
     rough = outputs["pred_keypoints"][0, : len(scores)].reshape(len(scores), -1, 2) * scale
     order = np.argsort(-scores, kind="stable")
-    least = max(CENTERNET_LEAST, score_threshold ** (1 / CENTERNET_POWER))  # Spots only lower a score.
-    kept = _distinct(rough, order[scores[order] >= least])
-    keypoints = _snapped(rough[kept], outputs["joints"][0], scale)
+    people = _distinct(rough, order[scores[order] >= CENTERNET_LEAST])
+    kept = people[scores[people] >= score_threshold ** (1 / CENTERNET_POWER)]  # Spots only lower a score.
+    keypoints = _snapped(rough[people], scores[people], len(kept), outputs["joints"][0], scale)
     # A cell knows whether somebody is there; the spots know whether the joints were found. The power brings a score
     # from which people are shown to that of the other models, about 0.3.
     certainty = (scores[kept] * np.sqrt(keypoints[..., 2].mean(1))) ** CENTERNET_POWER
@@ -188,20 +191,28 @@ def _distinct(rough: Array, order: Array) -> Array:
     return np.asarray(order[firsts(apart < CENTERNET_SAME * np.minimum(extent, extent[:, None]))])
 
 
-def _snapped(rough: Array, joints: Array, scale: Array) -> Array:
-    """Rough keypoints (N, K, 2) in pixels -> (N, K, 3) at the spots of the heatmaps (K, h, w), with their scores."""
+def _snapped(rough: Array, scores: Array, first: int, joints: Array, scale: Array) -> Array:
+    """Rough keypoints (N, K, 2) in pixels of people with scores (N,) -> (first, K, 3) those of the first so many, at
+    the spots of the heatmaps (K, h, w), with the spots' scores.
+
+    A spot counts by how strong it is, how near, and how much nearer than to others, as far as these are sure: where
+    one's own joint is hidden, the spot of a neighbour's may be the nearest there is.
+    """
     count, height, width = joints.shape
-    cell = scale / (width, height)
-    x, y = (np.arange(width) + 0.5) * cell[0], (np.arange(height) + 0.5) * cell[1]
+    cell = scale / np.array([width, height], np.float32)
+    x, y = ((np.arange(side, dtype=np.float32) + 0.5) * step for side, step in zip((width, height), cell, strict=True))
     reach = 2 * (CENTERNET_REACH * _extent(rough))[:, None, None] ** 2
-    near_x = np.exp(-((rough[..., 0, None] - x) ** 2) / reach)  # (N, K, w)
-    near_y = np.exp(-((rough[..., 1, None] - y) ** 2) / reach)
-    likely = joints * near_y[..., None] * near_x[:, :, None]  # (N, K, h, w)
+    # Logarithms of the nearness, (N, K, w) and (N, K, h).
+    apart_x, apart_y = (np.maximum(-((rough[..., i, None] - at) ** 2) / reach, -FAR) for i, at in enumerate((x, y)))
+    own_x, own_y = np.exp(CENTERNET_OWN * apart_x), np.exp(CENTERNET_OWN * apart_y) * scores[:, None, None]
+    everybody = own_y.transpose(1, 2, 0) @ own_x.transpose(1, 0, 2)  # (K, h, w)
+    near_x, near_y = (np.exp((CENTERNET_OWN + 1) * apart[:first]) for apart in (apart_x, apart_y))
+    likely = joints / np.maximum(everybody, NOBODY) * near_y[..., None] * near_x[:, :, None]  # (first, K, h, w)
     row, column = np.divmod(likely.reshape(*likely.shape[:2], height * width).argmax(-1), width)
     spot = joints[np.arange(count), row, column]
     point = _refined(joints, row, column) * cell
     weight = (spot / (spot + CENTERNET_SPOT))[..., None]
-    return np.concatenate((weight * point + (1 - weight) * rough, spot[..., None]), -1)
+    return np.concatenate((weight * point + (1 - weight) * rough[:first], spot[..., None]), -1)
 
 
 def _refined(joints: Array, row: Array, column: Array) -> Array:

@@ -178,6 +178,22 @@ def test_rough_keypoints_go_to_the_near_spot_of_their_own_joint() -> None:
     assert scores[0] == pytest.approx((0.9 * math.sqrt(0.9)) ** postprocessing.CENTERNET_POWER, rel=1e-5)
 
 
+def test_a_spot_is_of_whom_it_is_nearest_to() -> None:
+    """The second joint of the first person is faint, and the neighbour's in reach is strong."""
+    faint, other = [(0.2, 0.2), (0.4, 0.6)], [(0.6, 0.2), (0.55, 0.75)]
+
+    def joint_of_first(people: list[list[tuple[float, float]]], scores: list[float]) -> np.ndarray:
+        raw = outputs(people, scores, [(0, 2, 2), (0, 2, 6), (1, 7, 5)])
+        raw["joints"][0, 1, 6, 3] = 0.2
+        keypoints, _ = centernet_people(raw, (100, 100))
+        return keypoints[0, 1]
+
+    assert joint_of_first([faint], [0.9])[2] == pytest.approx(0.9), "nobody else is there"
+    assert joint_of_first([faint, other], [0.9, 0.6])[2] == pytest.approx(0.2)
+    assert joint_of_first([faint, other], [0.9, 0.6])[:2] == pytest.approx([36, 64], abs=3)
+    assert joint_of_first([faint, other], [0.9, 0.025])[2] == pytest.approx(0.9), "who is hardly there takes nothing"
+
+
 def test_without_a_spot_the_rough_keypoint_stays_and_is_unsure() -> None:
     keypoints, scores = centernet_people(outputs([[(0.2, 0.3), (0.4, 0.8)]], [0.9], []), (100, 100))
     assert keypoints[0, :, :2] == pytest.approx(np.array([[20, 30], [40, 80]]), abs=1e-3)
