@@ -7,7 +7,8 @@ the crop reaches from the centre of the first pixel to that of the last. Network
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class Style:
         detector: what finds the people for it, unless another is asked for.
         closer: (height, width) of the detector's input when it takes a closer look, which finds smaller people and may
             miss large ones; None never does.
+        least_box: confidence down to which boxes are looked at in evaluation.
         same: similarity from which two people are one, who was found twice or in part; above 1 keeps all, as published.
         power: that scores are raised to, which brings the one from which people are shown to that of the other models.
         follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
@@ -54,6 +56,7 @@ class Style:
     decoding: str
     detector: str = TORCHVISION[0]
     closer: tuple[int, int] | None = None
+    least_box: float = 0.2
     same: float = 2.0
     power: float = 1.0
     follow: float = 0.0
@@ -70,9 +73,10 @@ STYLES = {
     "simplebaseline": Style(
         udp=True,
         blur=7,
-        decoding="dark",
+        decoding="oks",
         detector="centernet_lite",
         closer=(544, 544),
+        least_box=0.02,
         same=0.5,
         power=0.6,
         follow=0.8,
@@ -82,7 +86,9 @@ STYLES = {
         spread=1.5,
     ),
 }
-DECODINGS = ("quarter", "dark")  # Those that `keypoints_in` knows.
+DECODINGS = ("quarter", "dark", "oks")  # Those that `keypoints_in` knows.
+# Square root of a person's area as a share of the crop's height: the median of COCO, JHMDB and LSPET.
+PERSON = 0.375
 
 
 def crop_boxes(boxes: Floats, size: tuple[int, int], enlarged: float = ENLARGED) -> Floats:
@@ -133,7 +139,7 @@ def cut(image: Image, crops: Floats, size: tuple[int, int], udp: bool = False) -
     ]
 
 
-def keypoints_in(heatmaps: Array, crops: Floats, style: Style, decoding: str) -> Floats:
+def keypoints_in(heatmaps: Array, crops: Floats, style: Style, decoding: str, sigmas: Sequence[float]) -> Floats:
     """Keypoints (N, K, 3) of x, y, score in pixels of the picture; the score is the heatmap's maximum.
 
     Args:
@@ -141,14 +147,17 @@ def keypoints_in(heatmaps: Array, crops: Floats, style: Style, decoding: str) ->
         crops: (N, 4) of centre x, centre y, width, height.
         style: of the system.
         decoding: ``quarter`` (the maximum, moved a quarter pixel to the higher neighbours: as TAR-ViTPose is published
-            and measured) or ``dark`` (a parabola through the logarithm: DARK, Zhang et al. 2020; UDP's form of it
-            is how ViTPose is).
+            and measured), ``dark`` (a parabola through the logarithm: DARK, Zhang et al. 2020; UDP's form of it
+            is how ViTPose is) or ``oks`` (where the most OKS is to be expected).
+        sigmas: K OKS standard deviations of the keypoints, for ``oks``.
     """
     if style.spread:
         heatmaps = without_corners(heatmaps)
     points, scores = peaks(heatmaps)
     if decoding == "quarter":
         points = quarter(heatmaps, points)
+    elif decoding == "oks":
+        points = most_oks(heatmaps, sigmas)
     else:
         points = (dark_udp if style.udp else dark)(heatmaps, points, style.blur)
     height, width = heatmaps.shape[2:]
@@ -204,7 +213,26 @@ def dark(heatmaps: Array, points: Array, blur: int) -> Array:
 
 def dark_udp(heatmaps: Array, points: Array, blur: int) -> Array:
     """The same in UDP's form: finer steps, and heatmaps go on beyond their borders."""
-    smooth, scale = _smoothed(heatmaps, blur)
+    return _udp_refined(*_smoothed(heatmaps, blur), points)
+
+
+def most_oks(heatmaps: Array, sigmas: Sequence[float]) -> Array:
+    """Where the most OKS is to be expected (N, K, 2), if heatmaps tell how likely a keypoint lies where: the maxima
+    after a Gaussian filter as wide as OKS tolerates of each keypoint. That is the same place where the network is sure;
+    between two hips that it cannot tell apart, OKS likes the one with more around it (Purkrabek and Matas,
+    ProbPose, CVPR 2025)."""
+    points = np.zeros((*heatmaps.shape[:2], 2))
+    for sigma in set(sigmas):
+        which = [k for k, other in enumerate(sigmas) if other == sigma]
+        deviation = 2 * sigma * PERSON * heatmaps.shape[2]
+        smooth, scale = _smoothed(heatmaps[:, which], 2 * math.ceil(2 * deviation) + 1, deviation)
+        points[:, which] = _udp_refined(smooth, scale, peaks(smooth)[0])
+    return points
+
+
+def _udp_refined(smooth: Array, scale: Array, points: Array) -> Array:
+    """Maxima (N, K, 2) of smooth heatmaps, which `scale` (N, K) brings to their old height, moved to those of
+    Gaussians."""
     at = _Around(smooth, points, margin=(0, 0), read=lambda values: np.log(np.clip(values * scale, 1e-3, 50.0)))
     slope = np.stack((at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)), -1) / 2
     xx, yy = (at(x, y) - 2 * at(0, 0) + at(-x, -y) for x, y in ((1, 0), (0, 1)))
@@ -253,16 +281,16 @@ def _newton(slope: Array, xx: Array, xy: Array, yy: Array) -> Array:
     return np.clip(step, -2, 2)
 
 
-def _smoothed(heatmaps: Array, blur: int) -> tuple[Array, Array]:
-    """Heatmaps (N, K, h, w) after a Gaussian filter, nothing being beyond their borders; and the factors (N, K) that
-    bring them back to their old maxima."""
+def _smoothed(heatmaps: Array, blur: int, deviation: float = 0.0) -> tuple[Array, Array]:
+    """Heatmaps (N, K, h, w) after a Gaussian filter of side `blur`, nothing being beyond their borders; and the factors
+    (N, K) that bring them back to their old maxima. A deviation of 0 is the one that OpenCV takes for the side."""
     n, k, height, width = heatmaps.shape
     if not n:
         return heatmaps, np.ones((n, k))
     # One below the other with room between them: a filter of one tall picture is the fastest.
     tall = np.zeros((n, k, height + blur // 2, width), np.float32)
     tall[:, :, :height] = heatmaps
-    tall = cv2.GaussianBlur(tall.reshape(-1, width), (blur, blur), 0, borderType=cv2.BORDER_CONSTANT).reshape(
+    tall = cv2.GaussianBlur(tall.reshape(-1, width), (blur, blur), deviation, borderType=cv2.BORDER_CONSTANT).reshape(
         tall.shape
     )
     smooth = tall[:, :, :height]

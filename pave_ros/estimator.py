@@ -84,6 +84,7 @@ class Estimator:
             # An exported file has one size of input.
             if (
                 style.closer
+                and options.closer_look
                 and options.detector == "auto"
                 and Path(options.detector_weights).suffix in ("", *CHECKPOINTS)
             ):

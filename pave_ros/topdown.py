@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from pave_ros import crops, skeletons
+from pave_ros import crops, models, skeletons
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
@@ -32,8 +32,9 @@ SAME_BOX = 0.5  # Overlap from which a box makes another needless.
 CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
 SMALL = 0.5  # Share of the picture's sides below which a person is for the closer look.
 APART = 0.1  # Overlap of boxes up to which they may be of two people.
-SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints show where; so many have to.
-HOPELESS = 0.15  # Score of a person below which nobody looks once more, nor in the next frame.
+SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints are known; so many have to be.
+THERE = 0.5  # Likelihood from which a keypoint is there, in sight or behind something.
+HOPELESS = 0.15  # Score of a person below which nobody looks in the next frame.
 IN_VIEW = 8  # Keypoints in view that make a person whole, at least.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
@@ -55,6 +56,8 @@ class TopDownOptions:
         detect_every: frames of a stream from one in which people are looked for to the next, for models that follow
             them; between, they are looked at where they were. Whoever comes in is seen up to so many frames later, or
             twice as many where only a closer look shows them. 0 is the model's own choice.
+        closer_look: take the closer look that the embedded model's first stage has, which shows small people; without
+            it a single picture takes two thirds of the time.
     """
 
     detector: str = "auto"
@@ -64,6 +67,7 @@ class TopDownOptions:
     flip_test: bool = False
     reuse_features: bool = True
     detect_every: int = 0
+    closer_look: bool = True
 
     def __post_init__(self) -> None:
         if self.detect_every < 0:
@@ -75,6 +79,13 @@ class TopDownOptions:
 def is_top_down(system: str) -> bool:
     """Whether the models of a system look at one person's crop at a time."""
     return system in crops.STYLES
+
+
+def least_box(model: str) -> float:
+    """The confidence down to which boxes are looked at where average precision counts everybody, of a top-down model;
+    `TopDownOptions.box_threshold` is for use, where nobody sees people as unsure as that."""
+    style = crops.STYLES.get(models.split_name(model)[0])
+    return style.least_box if style else TopDownOptions.box_threshold
 
 
 NOBODY = Boxes.of([])
@@ -169,35 +180,39 @@ class TopDown:
         keypoints, present = self._keypoints(features, found)
         scores = person_scores(keypoints, present)
         kept = self._kept(keypoints, scores, found.boxes, middle)
-        if self._style.again and self._look_again(keypoints, kept[scores[kept] >= HOPELESS], found, middle, earlier):
+        if self._style.again and self._look_again(keypoints, present, kept, found, middle, earlier):
             scores = person_scores(keypoints, present)
             kept = kept[self._kept(keypoints[kept], scores[kept], found.boxes[kept], middle)]
         if self.follows:
             sure = kept[scores[kept] >= SURE]
-            boxes = Boxes(around_keypoints(keypoints[sure]), found.scores[sure])
+            boxes = Boxes(around_keypoints(keypoints[sure], present[sure]), found.scores[sure])
             keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
             hopeful = kept[scores[kept] >= HOPELESS]
             vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
             middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
-    def _look_again(self, keypoints: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed) -> bool:
-        """Improve the keypoints (N, K, 3) of `who` is not known from the frame before, and say whether anybody is so:
-        hardly in a stream, which keeps its rate.
+    def _look_again(
+        self, keypoints: Floats, present: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed
+    ) -> bool:
+        """Improve the keypoints (N, K, 3), and how likely they are there (N, K), of `who` is not known from the frame
+        before, and say whether anybody is so: hardly in a stream, which keeps its rate.
 
         They become the mean of several looks: a second one in a mirror, where the network errs differently, in the box
-        that they fill, and a third one where they now fill another than that.
+        that they fill, and a third one where they now fill another than that. Nobody looks again where few keypoints
+        are sure, however sure the box is; where they are, it may be that the box was unsure because it was a bad one.
         """
-        boxes = around_keypoints(keypoints)
-        sure = (keypoints[..., 2] >= SURE).sum(1) >= FEWEST
-        new = who[(sure & ~(overlap(boxes, before.boxes.boxes) >= SAME_BOX).any(1))[who]]
+        sure = keypoints[..., 2] >= SURE * (found.scores**self._style.power)[:, None]
+        known = (overlap(around_keypoints(keypoints, present), before.boxes.boxes) >= SAME_BOX).any(1)
+        new = who[((sure.sum(1) >= FEWEST) & ~known)[who]]
         looked = found.boxes[new]
         for mirrored in (True, False):
-            boxes = around_keypoints(keypoints[new])
+            boxes = around_keypoints(keypoints[new], present[new])
             moved = np.diag(overlap(boxes, looked)) < self._style.again
             closer, some = boxes[moved | mirrored], new[moved | mirrored]
-            once_more, _ = self._look(frame, Boxes(closer, found.scores[some]), mirrored)
+            once_more, there = self._look(frame, Boxes(closer, found.scores[some]), mirrored)
             keypoints[some] = both_looks(keypoints[some], once_more, closer[:, 2:].prod(1), self._skeleton)
+            present[some] = (present[some] + there) / 2
             looked = boxes
         return len(new) > 0
 
@@ -281,7 +296,7 @@ class TopDown:
         keypoints, present = self._look(frame, whole)
         if person_scores(keypoints, present)[0] < SURE:
             return NOBODY
-        return Boxes.of(around_keypoints(keypoints), [self._style.whole])
+        return Boxes.of(around_keypoints(keypoints, present), [self._style.whole])
 
     def _boxes(self, frame: Frame, most: int, detectors: Sequence[Detector] | None = None) -> Boxes:
         """The boxes of a frame, which it brings or which the detectors find, all of them unless some are named."""
@@ -345,7 +360,7 @@ class TopDown:
             return nobody, nobody[..., 2]
         places = crops.crop_boxes(found.boxes, self._size)
         heatmaps = self._heatmaps(window, mirrored)
-        keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding)
+        keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding, self._skeleton.sigmas)
         keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
         return keypoints, crops.presence(heatmaps, self._style)
 
@@ -415,10 +430,10 @@ def joined(found: Boxes, people: Boxes, share: float) -> Boxes:
     return Boxes.of(np.concatenate((found.boxes, people.boxes[lost])), np.concatenate((scores, faded[lost])))
 
 
-def around_keypoints(keypoints: Floats) -> Floats:
-    """(N, 4) boxes of x, y, width, height around the keypoints (N, K, 3) that are sure, or all where few are; a pixel
-    wide and high at least."""
-    sure = keypoints[..., 2] >= SURE
-    sure |= sure.sum(1, keepdims=True) < FEWEST
-    boxes = with_margin(boxes_of(np.where(sure[..., None], keypoints[..., :2], np.nan).astype(np.float32)))
+def around_keypoints(keypoints: Floats, present: Floats) -> Floats:
+    """(N, 4) boxes of x, y, width, height around the keypoints (N, K, 3) that are more likely there than not, seen or
+    hidden, by `present` (N, K), or all where few are; a pixel wide and high at least."""
+    there = present >= THERE
+    there |= there.sum(1, keepdims=True) < FEWEST
+    boxes = with_margin(boxes_of(np.where(there[..., None], keypoints[..., :2], np.nan).astype(np.float32)))
     return np.concatenate((boxes[:, :2], np.maximum(boxes[:, 2:], np.float32(1))), 1)

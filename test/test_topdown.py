@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from pave_ros import crops, topdown
+from pave_ros import crops, skeletons, topdown
 from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.simplebaseline import SPREAD
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, joined, person_scores
+from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, joined, least_box, person_scores
 
 INFO = ModelInfo(
     system="tarvitpose",
@@ -30,6 +30,7 @@ INFO = ModelInfo(
 )
 SIZE = (288, 384)
 PLAIN = crops.STYLES["tarvitpose"]
+SIGMAS = skeletons.get("coco17").sigmas
 UDP = crops.STYLES["vitpose"]
 
 
@@ -106,7 +107,7 @@ def test_quarter_offset_by_hand() -> None:
     heatmap[0, 1, 1, 4], heatmap[0, 1, 2, 4] = 0.8, 0.7  # too near the border
     heatmap[0, 2] = -1  # nothing
     crop = np.array([[100, 100, 60, 80]], np.float32)  # ten pixels for one of the heatmap, from (70, 60) on
-    found = crops.keypoints_in(heatmap, crop, PLAIN, "quarter")[0]
+    found = crops.keypoints_in(heatmap, crop, PLAIN, "quarter", SIGMAS[:3])[0]
     np.testing.assert_allclose(found[0], [70 + 22.5, 60 + 27.5, 1.0], atol=1e-4)
     np.testing.assert_allclose(found[1], [70 + 40, 60 + 10, 0.8], atol=1e-4)
     np.testing.assert_allclose(found[2], [70, 60, -1], atol=1e-4)
@@ -260,7 +261,7 @@ def test_colours_are_those_of_the_network() -> None:
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(ValueError, match="no detector"):
         estimate(TopDown(Brightness(), None), [Frame(0, image=scene(1, 1))], 0, 20)
-    with pytest.raises(ValueError, match=r"decoding 'fancy'.*auto, quarter, dark"):
+    with pytest.raises(ValueError, match=r"decoding 'fancy'.*auto, quarter, dark, oks"):
         TopDownOptions(decoding="fancy")
 
 
@@ -300,12 +301,13 @@ def test_boxes_of_people_a_frame_before_fill_in_for_those_that_were_not_found() 
     assert len(joined(found, nobody, 0.8)) == 2 and len(joined(nobody, people, 0.8)) == 2
 
 
-def test_a_box_holds_the_keypoints_that_are_sure() -> None:
-    keypoints = np.zeros((2, 17, 3), np.float32)
-    keypoints[0, :6] = [[100, 50, 0.9], [120, 50, 0.9], [100, 90, 0.5], [120, 90, 0.5], [110, 60, 0.4], [105, 70, 0.4]]
+def test_a_box_holds_the_keypoints_that_are_there_seen_or_hidden() -> None:
+    keypoints, present = np.zeros((2, 17, 3), np.float32), np.zeros((2, 17), np.float32)
+    keypoints[0, :6] = [[100, 50, 0.9], [120, 50, 0.9], [100, 90, 0.5], [120, 90, 0.1], [110, 60, 0.4], [105, 70, 0.4]]
+    present[0, :6] = 0.9  # the fourth, too, of which it is not sure where it lies
     keypoints[1, :, :2] = np.linspace(0, 80, 34).reshape(17, 2)  # of nobody
-    np.testing.assert_allclose(around_keypoints(keypoints)[0], [98, 46, 24, 48])
-    np.testing.assert_allclose(around_keypoints(keypoints)[1], [-7.76, -5.33, 93.1, 93.1], atol=0.01)
+    around = around_keypoints(keypoints, present)
+    np.testing.assert_allclose(around, [[98, 46, 24, 48], [-7.76, -5.33, 93.1, 93.1]], atol=0.01)
 
 
 class Spread(Brightness):
@@ -365,7 +367,7 @@ class Present:
         return Boxes.of([[220 + 2 * number, 120, 150, 180]] if number in self.frames else np.zeros((0, 4)))
 
 
-def as_large_as_found(keypoints: Floats) -> Floats:
+def as_large_as_found(keypoints: Floats, present: Floats) -> Floats:
     """Boxes around keypoints (N, K, 3), as the stand-in's people have the size of its spots whatever the box."""
     middles = keypoints[..., :2].mean(1)
     return np.concatenate((middles - (75, 90), np.full_like(middles, (150, 180))), 1)
@@ -397,6 +399,10 @@ def test_while_somebody_is_followed_others_are_looked_for_in_some_frames_only(
         assert not len(people) or now.features.people.boxes.scores == pytest.approx([1.0]), "nobody fades meanwhile"
         before = now
     assert detector.asked == asked, "nobody is there in the first two: each is looked at"
+
+
+def test_average_precision_looks_at_boxes_that_nobody_else_does() -> None:
+    assert least_box("embedded") < TopDownOptions.box_threshold == least_box("tarvitpose_s") == least_box("detrpose_n")
 
 
 def test_boxes_that_are_given_are_never_left_out() -> None:
@@ -578,7 +584,7 @@ def test_the_people_who_are_followed_keep_their_own_boxes(monkeypatch: pytest.Mo
     persons = TopDown(Spread(info), None).estimate([frame], 20)
     assert persons.keypoints[0, :, 0].mean() < persons.keypoints[1, :, 0].mean(), "the surer person has the lesser box"
     people = frame.features.people
-    np.testing.assert_array_equal(people.boxes.boxes, around_keypoints(people.keypoints))
+    np.testing.assert_array_equal(people.boxes.boxes, around_keypoints(people.keypoints, np.ones((2, 17))))
 
 
 class Cluttered:

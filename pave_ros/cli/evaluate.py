@@ -39,10 +39,16 @@ def evaluate(
                                             "detections file in COCO's format.")] = "detector",
     detector: options.Detector = "auto",
     detector_weights: options.DetectorWeights = "auto",
-    box_threshold: options.BoxThreshold = 0.2,
+    box_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of top-down models: leave out boxes below; 0.2 as published, the embedded "
+                                        "model 0.02.", show_default=False),
+    ] = None,
     decoding: options.Decoding = "auto",
     flip_test: options.FlipTest = False,
     reuse_features: options.Reuse = True,
+    detect_every: options.DetectEvery = 0,
+    closer_look: options.CloserLook = True,
 ) -> None:  # fmt: skip
     """Score a model, or a results file, on a data set, in the numbers of the papers."""
     if bool(worst) != (pictures is not None):
@@ -60,12 +66,14 @@ def evaluate(
     else:
         from pave_ros.detection import GIVEN
         from pave_ros.estimator import Estimator
-        from pave_ros.topdown import TopDownOptions
+        from pave_ros.topdown import TopDownOptions, least_box
 
         given = _boxes(boxes, data)
+        least = least_box(model) if box_threshold is None else box_threshold
         top_down = TopDownOptions(
-            GIVEN if given else detector, detector_weights, box_threshold, decoding, flip_test, reuse_features
-        )
+            GIVEN if given else detector, detector_weights, least, decoding, flip_test, reuse_features, detect_every,
+            closer_look,
+        )  # fmt: skip
         # Average precision looks at everybody, down to the least sure.
         estimator = Estimator(
             model, weights, device, engine=engine, input_size=options.parse_size(input_size), score_threshold=0.0,

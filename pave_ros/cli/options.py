@@ -20,11 +20,18 @@ Detector = Annotated[
 ]
 DetectorWeights = Annotated[str, typer.Option(help="Of the detector: auto, a path, or random (untrained).")]
 BoxThreshold = Annotated[float, typer.Option(min=0, max=1, help="Of top-down models: leave out boxes below.")]
-Decoding = Annotated[str, typer.Option(help="Of top-down models' heatmaps: auto (as published), quarter or dark.")]
+Decoding = Annotated[str, typer.Option(help="Of top-down models' heatmaps: auto (as published), quarter, dark or oks.")]
 FlipTest = Annotated[bool, typer.Option("--flip-test", help="Top-down models look at every crop mirrored too.")]
 Reuse = Annotated[
     bool, typer.Option(help="Top-down video models encode every crop once, or cut it out of all frames anew.")
 ]
+DetectEvery = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Frames from one in which the embedded model looks for people to the next; 0: its own choice."
+    ),
+]
+CloserLook = Annotated[bool, typer.Option(help="The embedded model looks for small people too.")]
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

@@ -57,6 +57,8 @@ def predict(
     decoding: options.Decoding = "auto",
     flip_test: options.FlipTest = False,
     reuse_features: options.Reuse = True,
+    detect_every: options.DetectEvery = 0,
+    closer_look: options.CloserLook = True,
 ) -> None:
     """Find the people in pictures and videos."""
     from pave_ros.estimator import Estimator
@@ -72,7 +74,9 @@ def predict(
         input_size=size,
         score_threshold=score_threshold,
         max_persons=max_persons,
-        top_down=TopDownOptions(detector, detector_weights, box_threshold, decoding, flip_test, reuse_features),
+        top_down=TopDownOptions(
+            detector, detector_weights, box_threshold, decoding, flip_test, reuse_features, detect_every, closer_look
+        ),
     )
     introduce(estimator)
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]

@@ -205,6 +205,7 @@ class PoseNode(LifecycleNode):
                 flip_test=settings.flip_test,
                 reuse_features=settings.reuse_features,
                 detect_every=settings.detect_every,
+                closer_look=settings.closer_look,
             ),
         )
         if settings.lookahead > estimator.reach:

@@ -118,6 +118,9 @@ class Settings:
         "were. 0: its own choice, 2.",
         low=0, high=100,
     )  # fmt: skip
+    closer_look: bool = _row(
+        True, "The embedded model looks for small people too, in a larger picture; false finds large ones only, faster."
+    )
 
     max_rate: float = _row(
         0.0, "Most results per second, so that others get some of the processor; 0: no limit.",

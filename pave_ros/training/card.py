@@ -27,7 +27,7 @@ from pave_ros.evaluation.score import METRICS, score
 from pave_ros.frames import Frame, Image
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
-from pave_ros.topdown import TopDownOptions
+from pave_ros.topdown import TopDownOptions, least_box
 from pave_ros.training.sources import Mixture, ValidationPictures
 from pave_ros.training.teacher import Teacher
 from pave_ros.training.validation import by_source
@@ -48,7 +48,7 @@ def silent(items: Iterable[Any], what: str) -> Iterable[Any]:
 
 def everybody(model: str, engine: str = "auto") -> Estimator:
     """The shipped model as average precision wants it: down to the least sure."""
-    unsure = TopDownOptions(box_threshold=0.02)
+    unsure = TopDownOptions(box_threshold=least_box(model))
     return Estimator(model, device="cpu", engine=engine, score_threshold=0.0, max_persons=30, top_down=unsure)
 
 
