@@ -19,6 +19,7 @@ from pave_ros import crops, models, skeletons
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
+from pave_ros.finder import NOBODY, SAME_BOX, Finder, Found
 from pave_ros.frames import Frame, Image, same_size
 from pave_ros.likeness import Followed, both_looks, distinct, steady_sides
 from pave_ros.models.info import ModelInfo
@@ -28,9 +29,6 @@ from pave_ros.tracking import overlap
 
 Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
 SAME_PERSON = 0.3  # Overlap of two boxes in frames that follow each other.
-SAME_BOX = 0.5  # Overlap from which a box makes another needless.
-CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
-SMALL = 0.5  # Share of the picture's sides below which a person is for the closer look.
 APART = 0.1  # Overlap of boxes up to which they may be of two people.
 SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints are known; so many have to be.
 THERE = 0.5  # Likelihood from which a keypoint is there, in sight or behind something.
@@ -88,30 +86,21 @@ def least_box(model: str) -> float:
     return style.least_box if style else TopDownOptions.box_threshold
 
 
-NOBODY = Boxes.of([])
-
-
 @dataclass
 class _Seen:
     """What is known of a frame, kept with it.
 
     Attributes:
-        found: the boxes in it.
+        found: where people are looked at.
         boxes: (4,) of every crop that was encoded: of the boxes found, then of people followed from other frames.
         features: of every crop.
         people: those who came of it, as far as they are sure.
-        supposed: the box around whoever fills the picture, where no box is certain.
-        rested: number of frames, up to this one, in which nobody was looked for but those followed.
-        looks: number of frames of the stream, with this one, in which people were looked for.
     """
 
-    found: Boxes
+    found: Found = Found(NOBODY)
     boxes: list[Floats] = field(default_factory=list)
     features: list[Views] = field(default_factory=list)
     people: Followed | None = None
-    supposed: Boxes = NOBODY
-    rested: int = 0
-    looks: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -124,10 +113,8 @@ class TopDown:
 
     Args:
         engine: runs the network.
-        detect: finds the boxes where a frame brings none (`Frame.boxes`); None where all do.
+        detect, closer: find the boxes, see `pave_ros.finder.Finder`.
         options: see there.
-        closer: finds boxes, too, above all of smaller people: in single pictures after `detect`, in a stream in turns
-            with it, for everybody stays for a while.
 
     Attributes:
         window: number of frames that the model looks at.
@@ -143,13 +130,12 @@ class TopDown:
     ) -> None:
         self.options = options or TopDownOptions()
         self.detector = detect
-        self._detectors = [detector for detector in (detect, closer) if detector is not None]
-        self._closer = closer
         self.window = engine.info.window
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
         self.follows = self._style.follow > 0 and self.options.reuse_features
-        self._detect_every = self.options.detect_every or self._style.detect_every
+        every = self.options.detect_every or self._style.detect_every
+        self._finder = Finder(detect, closer, self._style, self.options.box_threshold, every, self._at_large)
         chosen = self.options.decoding
         self._decoding = self._style.decoding if chosen == "auto" else chosen
         self._size = (engine.info.input_size[1], engine.info.input_size[0])
@@ -220,7 +206,7 @@ class TopDown:
         """Which of the people are left, best first: everybody once, and who is only supposed where nobody else is."""
         guess = np.zeros(len(boxes), bool)
         if isinstance(frame.features, _Seen):
-            guess = (boxes[:, None] == frame.features.supposed.boxes).all(-1).any(1)
+            guess = (boxes[:, None] == frame.features.found.supposed.boxes).all(-1).any(1)
         # A box that was found fits better.
         kept = distinct(keypoints, scores - guess, boxes, self._skeleton, self._style.same)
         sure = kept[~guess[kept] & (scores[kept] >= SURE)]
@@ -234,7 +220,7 @@ class TopDown:
         """The boxes in the middle frame, and for each frame of the window the features of the same people."""
         middle = len(window) // 2
         seen = self._seen(window[middle], most)
-        found = seen.found
+        found = seen.found.boxes
         features = [seen.features[: len(found)]] * len(window)
         for step in (-1, 1):
             boxes = found.boxes
@@ -250,7 +236,7 @@ class TopDown:
 
     def _cut_anew(self, window: Sequence[Frame], most: int) -> tuple[Boxes, list[list[Views]]]:
         """The boxes in the middle frame, and for each frame of the window what lies there in them."""
-        found = self._boxes(window[len(window) // 2], most)
+        found = self._finder.boxes(window[len(window) // 2], most)
         frames = {id(frame): frame for frame in window}
         features = {number: self._encode(frame, found.boxes) for number, frame in frames.items()}
         return found, [features[id(frame)] for frame in window]
@@ -258,35 +244,15 @@ class TopDown:
     def _seen(self, frame: Frame, most: int, last: _Seen | None = None) -> _Seen:
         """What is known of a frame, found out now where nothing is."""
         if not isinstance(frame.features, _Seen):
-            frame.features = self._found(frame, most, last or _Seen(NOBODY))
-            self._add(frame.features, frame, frame.features.found.boxes)
+            last = last or _Seen()
+            frame.features = _Seen(self._finder(frame, most, last.found, last.people or self._nobody))
+            self._add(frame.features, frame, frame.features.found.boxes.boxes)
         return frame.features
-
-    def _found(self, frame: Frame, most: int, last: _Seen) -> _Seen:
-        """The boxes of a frame: those in which somebody is found, and those of the people in the `last` frame as far as
-        they are others, or these alone. Boxes that come with a frame are all there is."""
-        if frame.boxes is not None:
-            return _Seen(self._boxes(frame, most))
-        before = last.people or self._nobody
-        people, rested = before.boxes, last.rested + 1
-        if len(people) and rested < self._detect_every:
-            return _Seen(people.best(self.options.box_threshold, most), rested=rested, looks=last.looks)
-        # All look at first, then each in its turn.
-        turn = [self._detectors[last.looks % len(self._detectors)]] if last.looks else self._detectors
-        found, supposed = self._boxes(frame, most, turn), NOBODY
-        closer = turn == [self._closer]  # This look is for others than those who are followed.
-        shown = len(people) if closer else (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
-        if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
-            supposed = self._at_large(frame)
-        found = worth_a_look(found, before)
-        found = joined(people, found, 1.0) if closer else joined(found, people, self._style.follow)
-        found = joined(found, supposed, 1.0).best(self.options.box_threshold, most)
-        return _Seen(found, supposed=supposed, looks=last.looks + 1)
 
     def _last(self, frame: Frame, before: Frame | None) -> _Seen:
         """What is known of the frame before, if it is like this one and its people are known, too; else nothing."""
         seen = before.features if before is not None and same_size(before, frame) else None
-        return seen if isinstance(seen, _Seen) and seen.people is not None else _Seen(NOBODY)
+        return seen if isinstance(seen, _Seen) and seen.people is not None else _Seen()
 
     def _at_large(self, frame: Frame) -> Boxes:
         """The box around whom the network sees in the whole picture, if it is sure that somebody is there."""
@@ -297,26 +263,6 @@ class TopDown:
         if person_scores(keypoints, present)[0] < SURE:
             return NOBODY
         return Boxes.of(around_keypoints(keypoints, present), [self._style.whole])
-
-    def _boxes(self, frame: Frame, most: int, detectors: Sequence[Detector] | None = None) -> Boxes:
-        """The boxes of a frame, which it brings or which the detectors find, all of them unless some are named."""
-        boxes = frame.boxes
-        if boxes is None:
-            if not self._detectors:
-                raise ValueError("the frame brings no boxes, and there is no detector to find them")
-            assert frame.image is not None
-            boxes = NOBODY
-            for detect in detectors or self._detectors:
-                boxes = joined(boxes, self._detected(frame.image, frame.bgr, detect), 1.0)
-        return boxes.best(self.options.box_threshold, most)
-
-    def _detected(self, image: Image, bgr: bool, detect: Detector) -> Boxes:
-        """The boxes that a detector finds; the closer look sees large people badly, so these are left to the other."""
-        found = detect(image, bgr)
-        if detect is not self._closer:
-            return found
-        small = found.boxes[:, 2:] < np.array(image.shape[1::-1]) * SMALL
-        return found[np.flatnonzero(small.all(1))]
 
     def _follow(self, seen: _Seen, frame: Frame, boxes: Floats) -> list[int]:
         """Which crop of a frame shows whom; people at `boxes` in the next frame who are not among them are added."""
@@ -405,29 +351,6 @@ def person_scores(keypoints: Floats, present: Floats) -> Floats:
     least eight. Who is seen down to the chest is no less a person, and a foot alone is hardly one."""
     expected = np.maximum(present.sum(1), min(IN_VIEW, keypoints.shape[1]))
     return np.asarray(keypoints[..., 2].sum(1) / expected)
-
-
-def worth_a_look(found: Boxes, before: Followed) -> Boxes:
-    """The boxes of a frame without those in which nobody was in the frame before: these rest for a frame, for in a
-    cluttered place most boxes show nobody."""
-    rests, shows = ((overlap(found.boxes, boxes) >= SAME_BOX).any(1) for boxes in (before.vain, before.boxes.boxes))
-    return found[np.asarray(shows | ~rests)]
-
-
-def joined(found: Boxes, people: Boxes, share: float) -> Boxes:
-    """The boxes that were found in a frame, and those of people a frame before whom none of them shows.
-
-    Args:
-        found: in the frame.
-        people: in the frame before.
-        share: of its score that a box of the frame before has now; where one of the frame shows the same person, that
-            one has the higher score of both.
-    """
-    faded = people.scores * share
-    alike = overlap(people.boxes, found.boxes)
-    scores = np.maximum(found.scores, np.where(alike >= SAME_BOX, faded[:, None], 0).max(0, initial=0))
-    lost = ~(alike >= SAME_BOX).any(1)
-    return Boxes.of(np.concatenate((found.boxes, people.boxes[lost])), np.concatenate((scores, faded[lost])))
 
 
 def around_keypoints(keypoints: Floats, present: Floats) -> Floats:

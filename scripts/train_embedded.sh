@@ -20,12 +20,12 @@ fi
 echo "== Pictures and labels"
 python -m pave_ros.training.prepare "$data/cache" --lspet "$1" --jhmdb "$2" --coco "$3" --teacher "$4" \
     --scenes 600 --back-scenes 330
-for stage in centernet_lite simplebaseline_lite; do
+for stage in centernet_lite simplebaseline_lite simplebaseline_lite_occluded; do
     echo "== Training $stage"
     python -m pave_ros.cli train config/training/$stage.yaml
 done
 echo "== Into the package"
 python -m pave_ros.training.ship --config config/training/centernet_lite.yaml \
     --detector out/training/centernet_lite/weights.safetensors \
-    --pose out/training/simplebaseline_lite/weights.safetensors \
+    --pose out/training/simplebaseline_lite_occluded/weights.safetensors \
     --teacher "$4" --lspet "$1" --jhmdb "$2" --coco "$3" ${5:+--clips "$5"}

@@ -12,11 +12,12 @@ import pytest
 
 from pave_ros import crops, skeletons, topdown
 from pave_ros.engines.base import Engine, Outputs
+from pave_ros.finder import joined
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.simplebaseline import SPREAD
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, joined, least_box, person_scores
+from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, least_box, person_scores
 
 INFO = ModelInfo(
     system="tarvitpose",
@@ -437,7 +438,7 @@ def test_a_closer_look_finds_small_people_in_its_turn(monkeypatch: pytest.Monkey
     for number in range(5):
         now = numbered(number, 255)
         top_down.estimate([now], 20, before)
-        found.append(sorted(now.features.found.boxes[:, 0].round()))
+        found.append(sorted(now.features.found.boxes.boxes[:, 0].round()))
         before = now
     assert plain.asked == [0, 2, 4] and closer.asked == [0, 1, 3], "both in the first frame, then by turns"
     assert found[0] == [20, 220] and 20 not in found[2]
