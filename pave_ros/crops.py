@@ -221,13 +221,13 @@ def most_oks(heatmaps: Array, sigmas: Sequence[float]) -> Array:
     after a Gaussian filter as wide as OKS tolerates of each keypoint. That is the same place where the network is sure;
     between two hips that it cannot tell apart, OKS likes the one with more around it (Purkrabek and Matas,
     ProbPose, CVPR 2025)."""
-    points = np.zeros((*heatmaps.shape[:2], 2))
+    smooth, scale = np.empty(heatmaps.shape, np.float32), np.ones(heatmaps.shape[:2])
     for sigma in set(sigmas):
         which = [k for k, other in enumerate(sigmas) if other == sigma]
         deviation = 2 * sigma * PERSON * heatmaps.shape[2]
-        smooth, scale = _smoothed(heatmaps[:, which], 2 * math.ceil(2 * deviation) + 1, deviation)
-        points[:, which] = _udp_refined(smooth, scale, peaks(smooth)[0])
-    return points
+        blur = 2 * math.ceil(2 * deviation) + 1
+        smooth[:, which], scale[:, which] = _smoothed(heatmaps[:, which], blur, deviation)
+    return _udp_refined(smooth, scale, peaks(smooth)[0])
 
 
 def _udp_refined(smooth: Array, scale: Array, points: Array) -> Array:
