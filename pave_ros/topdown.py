@@ -55,7 +55,7 @@ class TopDownOptions:
             them; between, they are looked at where they were. Whoever comes in is seen up to so many frames later, or
             twice as many where only a closer look shows them. 0 is the model's own choice.
         closer_look: take the closer look that the embedded model's first stage has, which shows small people; without
-            it a single picture takes two thirds of the time.
+            it a single picture takes little more than half the time.
     """
 
     detector: str = "auto"

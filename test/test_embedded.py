@@ -17,13 +17,15 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from pave_ros import models, skeletons
+from pave_ros import Estimator, models, skeletons
 from pave_ros.checkpoints import files, loading
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.engines import shipped
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.shared import share_weights
 from pave_ros.persons import Persons
+from pave_ros.synthetic import Scene
+from pave_ros.topdown import TopDownOptions
 from pave_ros.training import card, ship
 from pave_ros.video import VideoWriter
 
@@ -116,6 +118,13 @@ def test_it_sees_people_as_well_as_the_card_says() -> None:
     """On a few pictures of the synthetic scene, which nobody has to download."""
     written = json.loads(ship.PAGE.with_suffix(".json").read_text())["synthetic"]["AP50"]
     assert card.on_synthetic_scenes("embedded", limit=24)["AP50"] > written - 0.1
+
+
+def test_the_closer_look_can_be_spared() -> None:
+    image = Scene(seed=3, width=640, height=480).frame(30).image
+    closer, plain = (Estimator(device="cpu", top_down=TopDownOptions(closer_look=look)) for look in (True, False))
+    everybody, large = closer(image), plain(image)
+    assert 0 < len(large) < len(everybody), "somebody far away is seen by the closer look alone"
 
 
 def test_a_video_model_is_shipped_at_half_its_size(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ ENDINGS: dict[str, tuple[Signals, ...]] = {
 }
 
 
+DELIVERY = 0.05  # Seconds until a signal has reached one of four processes that share two cores.
+
+
 def send(process: Process, signals: tuple[Signals, ...]) -> None:
     for number in signals:
         process.signal(number)
@@ -50,7 +53,7 @@ def test_the_node_ends_well_while_it_works(camera: Process, start: Start, peer: 
         newest = poses[-1]
         # The picture arrived after its stamp, so this is the earliest time at which the result may have been sent.
         published = newest.header.stamp.sec + newest.header.stamp.nanosec / 1e9 + newest.latency
-        assert published <= signalled[ending], f"{ending}: a result after the end began"
+        assert published <= signalled[ending] + DELIVERY, f"{ending}: a result after the end began"
 
 
 @pytest.mark.parametrize("ending", [(SIGINT,), (SIGTERM, SIGTERM)])
