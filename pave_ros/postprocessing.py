@@ -134,8 +134,7 @@ CENTERNET_LEAST = 0.02  # Score below which a cell is nobody.
 CENTERNET_SAME = 0.35  # Mean distance of two cells' rough keypoints, by their size, below which they are one person.
 CENTERNET_REACH = 0.4  # Deviation, by the person's size, of a rough keypoint from the joint's spot in the heatmap.
 CENTERNET_OWN = 4  # Power of the nearness by which people share a spot; the higher, the more has the nearest.
-FAR = np.float32(7)  # Logarithm of a nearness, negative, beyond which all is equally far.
-NOBODY = np.float32(1e-30)  # Less than anybody's nearness at that.
+CENTERNET_FAR = np.float32(7)  # Logarithm of a nearness, negative, beyond which all is equally far.
 CENTERNET_POWER = 0.65
 CENTERNET_SPOT = 0.04  # Score of a spot that is as good as none: then the rough keypoint counts.
 
@@ -199,15 +198,19 @@ def _snapped(rough: Array, scores: Array, first: int, joints: Array, scale: Arra
     one's own joint is hidden, the spot of a neighbour's may be the nearest there is.
     """
     count, height, width = joints.shape
+    if not first:
+        return np.zeros((0, count, 3), np.float32)
     cell = scale / np.array([width, height], np.float32)
     x, y = ((np.arange(side, dtype=np.float32) + 0.5) * step for side, step in zip((width, height), cell, strict=True))
     reach = 2 * (CENTERNET_REACH * _extent(rough))[:, None, None] ** 2
     # Logarithms of the nearness, (N, K, w) and (N, K, h).
-    apart_x, apart_y = (np.maximum(-((rough[..., i, None] - at) ** 2) / reach, -FAR) for i, at in enumerate((x, y)))
+    apart_x, apart_y = (
+        np.maximum(-((rough[..., i, None] - at) ** 2) / reach, -CENTERNET_FAR) for i, at in enumerate((x, y))
+    )
     own_x, own_y = np.exp(CENTERNET_OWN * apart_x), np.exp(CENTERNET_OWN * apart_y) * scores[:, None, None]
     everybody = own_y.transpose(1, 2, 0) @ own_x.transpose(1, 0, 2)  # (K, h, w)
     near_x, near_y = (np.exp((CENTERNET_OWN + 1) * apart[:first]) for apart in (apart_x, apart_y))
-    likely = joints / np.maximum(everybody, NOBODY) * near_y[..., None] * near_x[:, :, None]  # (first, K, h, w)
+    likely = joints / everybody * near_y[..., None] * near_x[:, :, None]  # (first, K, h, w)
     row, column = np.divmod(likely.reshape(*likely.shape[:2], height * width).argmax(-1), width)
     spot = joints[np.arange(count), row, column]
     point = _refined(joints, row, column) * cell
