@@ -80,10 +80,10 @@ def stages(model: Estimator, image: Image, rounds: int) -> Figures:
 
 
 def _parts(model: Estimator) -> list[Any]:
-    """The estimator, and that of its detector if it is a pose model."""
-    detector = model._top_down.detector if model._top_down else None
-    inner = getattr(detector, "_find", None)
-    return [model, inner] if isinstance(inner, Estimator) else [model]
+    """The estimators of its detectors as far as they are pose models, in the order in which they look, and itself."""
+    detectors = [model._top_down.detector, model._top_down.closer] if model._top_down else []
+    inner = [getattr(detector, "_find", None) for detector in detectors]
+    return [*(part for part in inner if isinstance(part, Estimator)), model]
 
 
 def people(name: str, weights: str, rounds: int) -> Figures:
@@ -105,7 +105,7 @@ def people(name: str, weights: str, rounds: int) -> Figures:
 def cameras(model: Estimator, rounds: int) -> dict[str, Figures]:
     """Milliseconds a picture with so many cameras: all of it, one after the other; and its first network alone, one
     after the other and all pictures at once."""
-    engine = _parts(model)[-1]._engine
+    engine = _parts(model)[0]._engine
     image = picture_of(640, 480)
     one = network_input(image, engine.info)
     found: dict[str, Figures] = {"one after the other": {}, "network, one after the other": {}, "network, at once": {}}

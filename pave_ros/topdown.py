@@ -117,6 +117,7 @@ class TopDown:
         options: see there.
 
     Attributes:
+        detector, closer: as given.
         window: number of frames that the model looks at.
         follows: whether people are also looked for where they were a frame before.
     """
@@ -129,7 +130,7 @@ class TopDown:
         closer: Detector | None = None,
     ) -> None:
         self.options = options or TopDownOptions()
-        self.detector = detect
+        self.detector, self.closer = detect, closer
         self.window = engine.info.window
         self._engine = engine
         self._style = crops.STYLES[engine.info.system]
