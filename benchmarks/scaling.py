@@ -24,12 +24,12 @@ from node_overhead import picture_of, timed
 from std_msgs.msg import Header
 from timing import seconds
 
-from pave_ros import Estimator, crops, estimator, topdown
+from pave_ros import Estimator, estimator
 from pave_ros.frames import Frame, Image
 from pave_ros.persons import Boxes
 from pave_ros.preprocessing import network_input
 from pave_ros.ros import messages
-from pave_ros.topdown import TopDownOptions
+from pave_ros.topdown import TopDownOptions, crops, stages
 from pave_ros.training.card import processor
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (3840, 2160))
@@ -51,17 +51,17 @@ def result(model: Estimator, image: Image) -> None:
     messages.poses(model(image), Header(), (image.shape[1], image.shape[0]), "camera")
 
 
-def stages(model: Estimator, image: Image, rounds: int) -> Figures:
+def steps(model: Estimator, image: Image, rounds: int) -> Figures:
     """Medians of the steps of one result, in their order, and of all of it. The network is what the engine runs; both
     parts of it, and of both stages."""
     networks = [part._engine for part in _parts(model)]
     known = [
         ("resize and normalise", estimator, "network_input"),
-        ("resize and normalise", topdown, "network_input"),
+        ("resize and normalise", crops, "network_input"),
         ("cut people out", crops, "cut"),
         *(("network", engine, part) for engine in networks for part in ("encode", "decode")),
         ("keypoints from the network's answer", estimator.postprocessing, "persons"),
-        ("keypoints from the network's answer", crops, "keypoints_in"),
+        ("keypoints from the network's answer", stages, "keypoints_in"),
         ("message", messages, "poses"),
     ]
     sums: dict[str, list[float]] = {name: [] for name in (*(name for name, *_ in known), "all")}
@@ -169,7 +169,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     print(f"{model.name}, {model.engine}, {cores} cores, {processor()}; milliseconds\n")
     figures: dict[str, Any] = {
-        "stages": {f"{w}x{h}": stages(model, picture_of(w, h), args.rounds) for w, h in SIZES},
+        "stages": {f"{w}x{h}": steps(model, picture_of(w, h), args.rounds) for w, h in SIZES},
         "people": people(args.model, args.weights, args.rounds),
         "cameras": cameras(model, args.rounds),
     }

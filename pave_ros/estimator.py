@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pave_ros import crops, detection, engines, models, postprocessing, skeletons
+from pave_ros import detection, engines, models, postprocessing, skeletons
 from pave_ros.checkpoints import files
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import PoseDetector
@@ -18,6 +18,7 @@ from pave_ros.persons import Persons
 from pave_ros.preprocessing import check_image, network_input
 from pave_ros.skeletons import Skeleton
 from pave_ros.topdown import TopDown, TopDownOptions, is_top_down
+from pave_ros.topdown.styles import STYLES, Style
 
 RANDOM = "random"
 MOST_BOXES = 100  # that a pose model gives as a detector; how many are looked at is `max_persons` of what asks it.
@@ -78,16 +79,10 @@ class Estimator:
         self._top_down: TopDown | None = None
         if is_top_down(self._engine.info.system):
             options = top_down or TopDownOptions()
-            style = crops.STYLES[self._engine.info.system]
+            style = STYLES[self._engine.info.system]
             detect = _detector(style, options, device, engine, precision)
             closer = None
-            # An exported file has one size of input.
-            if (
-                style.closer
-                and options.closer_look
-                and options.detector == "auto"
-                and Path(options.detector_weights).suffix in ("", *CHECKPOINTS)
-            ):
+            if style.closer and _may_look_closer(options):
                 closer = _detector(style, options, device, engine, precision, style.closer)
             self._top_down = TopDown(self._engine, detect, options, closer)
 
@@ -224,8 +219,14 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
     return engine
 
 
+def _may_look_closer(options: TopDownOptions) -> bool:
+    """Whether the model's own detector is taken, with another size of input too, which an exported file has not."""
+    own = options.detector == "auto" and Path(options.detector_weights).suffix in ("", *CHECKPOINTS)
+    return own and options.closer_look
+
+
 def _detector(
-    style: crops.Style,
+    style: Style,
     options: TopDownOptions,
     device: str,
     engine: str,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pave_ros import skeletons
-from pave_ros.likeness import Followed, both_looks, distinct, steady_sides
 from pave_ros.persons import Boxes, Floats
+from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_sides
 
 AREAS = np.array([80 * 200], np.float32)
 COCO = skeletons.get("coco17")

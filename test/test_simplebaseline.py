@@ -12,7 +12,9 @@ import torch
 from test_sources import cache as cache
 from test_sources import mixture
 
-from pave_ros import crops, models, skeletons
+from pave_ros import models, skeletons
+from pave_ros.topdown.heatmaps import PERSON, keypoints_in, most_oks
+from pave_ros.topdown.styles import STYLES
 from pave_ros.training.crops import CropSettings, TrainingCrops, crop_samples
 from pave_ros.training.simplebaseline import TrainingForward, criterion, shares
 from pave_ros.training.sources import SourceError
@@ -66,7 +68,7 @@ def test_a_heatmap_says_where_a_joint_is_and_how_sure_that_is(decoding: str) -> 
     heatmaps = model.decode([(logits[..., :-1].unflatten(-1, SIZE), logits[..., -1])])["heatmaps"].numpy()
     assert heatmaps.max((2, 3))[0] == pytest.approx([1, 0.25], abs=0.06)
     place = np.array([[50.0, 60, 90, 110]], np.float32)  # Centre and size of a crop of 90x110 pixels.
-    found = crops.keypoints_in(heatmaps, place, crops.STYLES["simplebaseline"], decoding, SIGMAS[:2])[0, :, :2]
+    found = keypoints_in(heatmaps, place, STYLES["simplebaseline"], decoding, SIGMAS[:2])[0, :, :2]
     assert np.allclose(found, points[0].numpy() * (90, 110) + (5, 5), atol=1.0)
 
 
@@ -76,15 +78,15 @@ def test_the_most_oks_is_where_most_of_what_is_likely_is_near() -> None:
     heatmap = sum(height * np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * 1.5**2)) for x, y, height in spots)
     heatmaps = np.stack([heatmap, heatmap])[None].astype(np.float32)
     coarse, fine = 0.1, 0.001
-    (hip, pupil), cells = crops.most_oks(heatmaps, [coarse, fine])[0], np.stack((xx, yy), -1)
+    (hip, pupil), cells = most_oks(heatmaps, [coarse, fine])[0], np.stack((xx, yy), -1)
     expected = [
-        (heatmap * np.exp(-np.square(cells - cell).sum(-1) / (2 * (2 * coarse * crops.PERSON * 64) ** 2))).sum()
+        (heatmap * np.exp(-np.square(cells - cell).sum(-1) / (2 * (2 * coarse * PERSON * 64) ** 2))).sum()
         for cell in cells.reshape(-1, 2)
     ]
     best = cells.reshape(-1, 2)[int(np.argmax(expected))]
     assert np.abs(hip - best).max() < 0.6 and 33 < hip[0] < 37, "between the two that are close"
     np.testing.assert_allclose(pupil, (12, 30), atol=0.1)
-    assert (crops.most_oks(0 * heatmaps, [coarse, fine]) < 2.1).all(), "nothing anywhere"
+    assert (most_oks(0 * heatmaps, [coarse, fine]) < 2.1).all(), "nothing anywhere"
 
 
 def test_no_joint_lies_in_a_corner_of_its_crop() -> None:
@@ -93,9 +95,7 @@ def test_no_joint_lies_in_a_corner_of_its_crop() -> None:
     for heatmap, corner, place in zip(heatmaps[0], corners, truth, strict=True):
         heatmap[corner[::-1]], heatmap[place[::-1]] = 0.6, 0.2
     before = heatmaps.copy()
-    found = crops.keypoints_in(
-        heatmaps, np.array([[96, 128, 192, 256]]), crops.STYLES["simplebaseline"], "dark", SIGMAS
-    )[0]
+    found = keypoints_in(heatmaps, np.array([[96, 128, 192, 256]]), STYLES["simplebaseline"], "dark", SIGMAS)[0]
     np.testing.assert_allclose(found[:, 2], 0.2)
     # Two pixels of the heatmap are eight of the picture, as far as a peak may be moved.
     assert (np.abs(found[:, :2] - 4 * np.array(truth)) <= 8 + 2).all()

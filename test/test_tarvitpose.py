@@ -24,6 +24,8 @@ from pave_ros.models.tarvitpose import TARViTPose
 from pave_ros.models.vitpose import Variant, ViTPose, crop_info
 from pave_ros.persons import Boxes
 from pave_ros.topdown import TopDown
+from pave_ros.topdown.crops import crop_boxes
+from pave_ros.topdown.crops import matrix as matrix_of
 from pave_ros.training import tarvitpose as training
 from pave_ros.training.augmentation import View
 from pave_ros.training.clips import ClipSettings
@@ -268,8 +270,8 @@ def test_without_augmentation_the_crop_is_that_of_the_running_system() -> None:
     crops, moved, _ = plain.crops(image[None, None], [target(points, 200, 160)], [0])
     low, extent = points.min(0), np.ptp(points, axis=0)
     box = np.concatenate((low - 3, extent + 6)).astype(np.float32)
-    crop = training.crops.crop_boxes(box[None], (288, 384))[0]
-    matrix = training.crops.matrix(crop, (288, 384))
+    crop = crop_boxes(box[None], (288, 384))[0]
+    matrix = matrix_of(crop, (288, 384))
     expected = cv2.warpAffine(image.permute(1, 2, 0).numpy(), matrix, (288, 384), flags=cv2.INTER_LINEAR)
     inner = crops[0, 0].permute(1, 2, 0).numpy()[100:-100, 80:-80]
     # OpenCV rounds places to 1/32 of a pixel.

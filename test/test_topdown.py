@@ -1,4 +1,4 @@
-"""Top-down models: crops and heatmaps, boxes linked over frames, features that are used again."""
+"""Top-down models: boxes linked over frames, features that are used again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
-from pave_ros import crops, skeletons, topdown
+from pave_ros import skeletons
 from pave_ros.engines.base import Engine, Outputs
-from pave_ros.finder import joined
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.simplebaseline import SPREAD
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions, around_keypoints, least_box, person_scores
+from pave_ros.topdown import TopDown, TopDownOptions, least_box, stages
+from pave_ros.topdown.finder import joined
+from pave_ros.topdown.heatmaps import DECODINGS
+from pave_ros.topdown.stages import around_keypoints, person_scores
+from pave_ros.topdown.styles import STYLES
 
 INFO = ModelInfo(
     system="tarvitpose",
@@ -30,9 +32,9 @@ INFO = ModelInfo(
     window=5,
 )
 SIZE = (288, 384)
-PLAIN = crops.STYLES["tarvitpose"]
+PLAIN = STYLES["tarvitpose"]
 SIGMAS = skeletons.get("coco17").sigmas
-UDP = crops.STYLES["vitpose"]
+UDP = STYLES["vitpose"]
 
 
 class Brightness(Engine):
@@ -77,65 +79,10 @@ def estimate(top_down: TopDown, frames: Sequence[Frame], index: int, most: int =
     return top_down.estimate(around(frames, index, top_down.window), most)
 
 
-# --- crops --------------------------------------------------------------------------------------------------------
-
-
-def test_crops_are_a_quarter_larger_than_boxes_in_the_proportions_of_the_input() -> None:
-    boxes = np.array([[100, 50, 60, 40], [0, 0, 30, 80]], np.float32)
-    # 60 x 40 becomes 60 x 80, 30 x 80 becomes 60 x 80; both times 1.25, about the centres (130, 70) and (15, 40).
-    np.testing.assert_allclose(crops.crop_boxes(boxes, SIZE), [[130, 70, 75, 100], [15, 40, 75, 100]])
-
-
-def test_the_matrix_takes_the_crop_to_the_input() -> None:
-    crop = np.array([130, 70, 75, 100], np.float32)
-    plain = crops.matrix(crop, SIZE)
-    np.testing.assert_allclose(plain @ [130, 70, 1], [144, 192], atol=1e-4)
-    np.testing.assert_allclose(plain @ [92.5, 20, 1], [0, 0], atol=1e-4)
-    np.testing.assert_allclose(plain @ [167.5, 120, 1], [288, 384], atol=1e-4)
-    udp = crops.matrix(crop, SIZE, udp=True)
-    np.testing.assert_allclose(udp @ [167.5, 120, 1], [287, 383], atol=1e-9)
-    turned = crops.matrix(crop, SIZE, rotation=90.0)
-    # The crop turned to the right: what lies right of its centre comes to lie above.
-    np.testing.assert_allclose(turned @ [140, 70, 1], [144, 192 - 38.4], atol=1e-4)
-    np.testing.assert_allclose(
-        crops.matrix(crop, SIZE, udp=True, rotation=90.0) @ [140, 70, 1], [143.5, 191.5 + 38.3], atol=1e-9
-    )
-
-
-def test_quarter_offset_by_hand() -> None:
-    heatmap = np.zeros((1, 3, 8, 6), np.float32)
-    heatmap[0, 0, 3, 2], heatmap[0, 0, 3, 3], heatmap[0, 0, 2, 2] = 1.0, 0.5, 0.4
-    heatmap[0, 1, 1, 4], heatmap[0, 1, 2, 4] = 0.8, 0.7  # too near the border
-    heatmap[0, 2] = -1  # nothing
-    crop = np.array([[100, 100, 60, 80]], np.float32)  # ten pixels for one of the heatmap, from (70, 60) on
-    found = crops.keypoints_in(heatmap, crop, PLAIN, "quarter", SIGMAS[:3])[0]
-    np.testing.assert_allclose(found[0], [70 + 22.5, 60 + 27.5, 1.0], atol=1e-4)
-    np.testing.assert_allclose(found[1], [70 + 40, 60 + 10, 0.8], atol=1e-4)
-    np.testing.assert_allclose(found[2], [70, 60, -1], atol=1e-4)
-
-
-@pytest.mark.parametrize("style, sigma", [(PLAIN, 3.0), (UDP, 2.0)])
-def test_dark_finds_the_centre_of_a_gaussian(style: crops.Style, sigma: float) -> None:
-    yy, xx = np.mgrid[:96, :72]
-    truth = [(30.3, 40.8), (20.0, 60.5), (50.6, 15.2)]
-    heatmaps = np.stack([np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / (2 * sigma**2)) for x, y in truth])[None]
-    points, scores = crops.peaks(heatmaps)
-    refine = crops.dark_udp if style.udp else crops.dark
-    np.testing.assert_allclose(refine(heatmaps, points, style.blur)[0], truth, atol=0.02)
-    assert (scores > 0.9).all()
-
-
-def test_flat_heatmaps_move_nothing() -> None:
-    flat = np.full((1, 17, 96, 72), 0.5)
-    points, _ = crops.peaks(flat)
-    for refine in (crops.dark, crops.dark_udp):
-        assert np.isfinite(refine(flat, points + 40, 11)).all()
-
-
 # --- both stages --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("decoding", crops.DECODINGS)
+@pytest.mark.parametrize("decoding", DECODINGS)
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_spot_is_found_where_it_is(decoding: str, flip: bool) -> None:
     options = TopDownOptions(decoding=decoding, flip_test=flip)
@@ -278,16 +225,6 @@ def test_who_is_seen_in_part_is_scored_by_what_is_in_view() -> None:
     np.testing.assert_allclose(person_scores(few, np.ones((1, 5))), 0.8, atol=1e-6)
 
 
-def test_heatmaps_that_are_probabilities_say_how_likely_a_joint_is_there() -> None:
-    style = crops.STYLES["simplebaseline"]
-    assert style.spread == SPREAD, "as the network makes them"
-    x, y = np.meshgrid(np.arange(40), np.arange(48))
-    spot = np.exp(-((x - 20) ** 2 + (y - 30) ** 2) / (2 * style.spread**2))
-    heatmaps = np.stack((spot, 0.25 * spot, 0 * spot))[None].astype(np.float32)
-    np.testing.assert_allclose(crops.presence(heatmaps, style), [[1, 0.25, 0]], atol=1e-3)
-    np.testing.assert_array_equal(crops.presence(heatmaps, crops.STYLES["vitpose"]), np.ones((1, 3)))
-
-
 # --- people followed from frame to frame ------------------------------------------------------------------------------
 
 
@@ -337,8 +274,8 @@ class Blinking:
 def test_a_person_whom_the_detector_misses_is_followed(
     follow: float, seen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    style = replace(crops.STYLES["vitpose"], follow=follow)
-    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    style = replace(STYLES["vitpose"], follow=follow)
+    monkeypatch.setitem(STYLES, "vitpose", style)
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     top_down = TopDown(Spread(info), Blinking())
     assert top_down.follows == (follow > 0)
@@ -386,10 +323,10 @@ def numbered(number: int, level: int) -> Frame:
 def test_while_somebody_is_followed_others_are_looked_for_in_some_frames_only(
     chosen: int, asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    style = replace(crops.STYLES["vitpose"], follow=0.8, same=0.5, detect_every=2)
-    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    style = replace(STYLES["vitpose"], follow=0.8, same=0.5, detect_every=2)
+    monkeypatch.setitem(STYLES, "vitpose", style)
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    monkeypatch.setattr(topdown, "around_keypoints", as_large_as_found)
+    monkeypatch.setattr(stages, "around_keypoints", as_large_as_found)
     detector = Present(range(2, 9))
     top_down = TopDown(Spread(info), detector, TopDownOptions(detect_every=chosen))
     before = None
@@ -427,9 +364,9 @@ class Always(Present):
 
 
 def test_a_closer_look_finds_small_people_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    style = replace(crops.STYLES["vitpose"], follow=0.8, same=0.5)
-    monkeypatch.setitem(crops.STYLES, "vitpose", style)
-    monkeypatch.setattr(topdown, "around_keypoints", as_large_as_found)
+    style = replace(STYLES["vitpose"], follow=0.8, same=0.5)
+    monkeypatch.setitem(STYLES, "vitpose", style)
+    monkeypatch.setattr(stages, "around_keypoints", as_large_as_found)
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     # One person is known already; of the two others one is too large for it.
     plain, closer = Always([[220, 120, 150, 180]]), Always([[225, 120, 150, 180], [20, 20, 50, 90], [0, 0, 500, 400]])
@@ -457,8 +394,8 @@ class Blind:
 
 
 def test_where_nobody_is_found_whoever_fills_the_picture_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    style = replace(crops.STYLES["vitpose"], follow=0.8, whole=0.7, same=0.5)
-    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    style = replace(STYLES["vitpose"], follow=0.8, whole=0.7, same=0.5)
+    monkeypatch.setitem(STYLES, "vitpose", style)
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     engine = Spread(info)
     top_down = TopDown(engine, Blind())
@@ -488,8 +425,8 @@ class Slight:
 
 
 def test_whom_a_found_box_shows_is_not_supposed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    style = replace(crops.STYLES["vitpose"], whole=0.7, same=0.5)
-    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    style = replace(STYLES["vitpose"], whole=0.7, same=0.5)
+    monkeypatch.setitem(STYLES, "vitpose", style)
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     found = TopDown(Spread(info), Slight()).estimate([Frame(stamp=0, image=scene(295.0, 210.0, size=80))], 20)
     assert len(found) == 1
@@ -497,8 +434,8 @@ def test_whom_a_found_box_shows_is_not_supposed_again(monkeypatch: pytest.Monkey
 
 
 def test_whom_the_detector_shows_again_needs_no_look_at_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    style = replace(crops.STYLES["vitpose"], follow=0.8, whole=0.7, same=0.5)
-    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    style = replace(STYLES["vitpose"], follow=0.8, whole=0.7, same=0.5)
+    monkeypatch.setitem(STYLES, "vitpose", style)
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     frames = [Frame(stamp=i, image=scene(295.0, 210.0, size=80)) for i in range(2)]
     engine = Spread(info)
@@ -525,7 +462,7 @@ def test_who_fills_another_box_than_the_one_looked_at_is_looked_at_again(monkeyp
     frame = Frame(stamp=0, image=scene(295.0, 210.0, size=80))
     looks = []
     for again in (0.0, 0.8):
-        monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], again=again))
+        monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], again=again))
         engine = Spread(info)
         persons = TopDown(engine, Loose()).estimate([replace(frame)], 20)
         looks.append((len(engine.encoded), len(persons)))
@@ -551,7 +488,7 @@ def test_a_look_in_the_mirror_errs_to_the_other_side(monkeypatch: pytest.MonkeyP
     info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     middles = []
     for again, lean in ((0.0, 0), (0.0, 1), (1e-9, 1)):
-        monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], again=again))
+        monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], again=again))
         engine = Column(info, lean)
         frame = Frame(stamp=0, image=scene(295.0, 210.0), boxes=Boxes.of([[245, 110, 100, 200]]))
         persons = TopDown(engine, None).estimate([frame], 20)
@@ -562,8 +499,8 @@ def test_a_look_in_the_mirror_errs_to_the_other_side(monkeypatch: pytest.MonkeyP
 
 
 def test_whom_the_frame_before_showed_needs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    style = replace(crops.STYLES["vitpose"], follow=0.8, again=0.8, same=0.6)
-    monkeypatch.setitem(crops.STYLES, "vitpose", style)
+    style = replace(STYLES["vitpose"], follow=0.8, again=0.8, same=0.6)
+    monkeypatch.setitem(STYLES, "vitpose", style)
     info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     engine, boxes = Column(info, 0), Boxes.of([[245, 110, 100, 200], [240, 105, 100, 200]], [0.9, 0.8])
     frames = [Frame(stamp=i, image=scene(295.0, 210.0), boxes=boxes) for i in range(2)]
@@ -577,7 +514,7 @@ def test_whom_the_frame_before_showed_needs_one_look(monkeypatch: pytest.MonkeyP
 
 
 def test_the_people_who_are_followed_keep_their_own_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], follow=0.8))
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], follow=0.8))
     info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     picture = np.maximum(scene(150.0, 210.0, 250), scene(450.0, 210.0, 170))
     boxes = Boxes.of([[400, 160, 100, 100], [100, 160, 100, 100]], [0.9, 0.7])
@@ -598,7 +535,7 @@ class Cluttered:
 
 
 def test_a_box_in_which_nobody_was_rests_for_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(crops.STYLES, "vitpose", replace(crops.STYLES["vitpose"], follow=0.8, same=0.6))
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], follow=0.8, same=0.6))
     info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     frames = [Frame(stamp=i, image=scene(295.0, 210.0)) for i in range(3)]
     engine = Column(info, 0)

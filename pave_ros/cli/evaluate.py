@@ -69,11 +69,16 @@ def evaluate(
         from pave_ros.topdown import TopDownOptions, least_box
 
         given = _boxes(boxes, data)
-        least = least_box(model) if box_threshold is None else box_threshold
         top_down = TopDownOptions(
-            GIVEN if given else detector, detector_weights, least, decoding, flip_test, reuse_features, detect_every,
-            closer_look,
-        )  # fmt: skip
+            detector=GIVEN if given else detector,
+            detector_weights=detector_weights,
+            box_threshold=least_box(model) if box_threshold is None else box_threshold,
+            decoding=decoding,
+            flip_test=flip_test,
+            reuse_features=reuse_features,
+            detect_every=detect_every,
+            closer_look=closer_look,
+        )
         # Average precision looks at everybody, down to the least sure.
         estimator = Estimator(
             model, weights, device, engine=engine, input_size=options.parse_size(input_size), score_threshold=0.0,

@@ -75,7 +75,14 @@ def predict(
         score_threshold=score_threshold,
         max_persons=max_persons,
         top_down=TopDownOptions(
-            detector, detector_weights, box_threshold, decoding, flip_test, reuse_features, detect_every, closer_look
+            detector=detector,
+            detector_weights=detector_weights,
+            box_threshold=box_threshold,
+            decoding=decoding,
+            flip_test=flip_test,
+            reuse_features=reuse_features,
+            detect_every=detect_every,
+            closer_look=closer_look,
         ),
     )
     introduce(estimator)

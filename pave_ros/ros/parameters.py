@@ -17,8 +17,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pave_ros import models
-from pave_ros.crops import DECODINGS
 from pave_ros.engines import choice as engines
+from pave_ros.topdown.heatmaps import DECODINGS
 
 
 @dataclass(frozen=True)

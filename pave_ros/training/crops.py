@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
-from pave_ros import crops, skeletons
+from pave_ros import skeletons
 from pave_ros.detection.pose import with_margin
 from pave_ros.frames import Image
 from pave_ros.persons import Floats
+from pave_ros.topdown.crops import crop_boxes, matrix
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Rng
 from pave_ros.training.sources import Mixture, TrainingScenes, check_names, without_people
@@ -133,9 +134,9 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         height, width = image.shape[:2]
         size = np.array([width, height]) * rng.uniform(0.3, 1.0, 2)
         box = np.concatenate((rng.uniform(0, 1, 2) * ((width, height) - size), size)).astype(np.float32)
-        crop = crops.crop_boxes(box[None], self.mixture.size)[0]
+        crop = crop_boxes(box[None], self.mixture.size)[0]
         crop[2:] *= rng.uniform(0.4, 1.0)  # so that the picture's border, black beyond, is not what tells
-        image = np.asarray(cv2.warpAffine(image, crops.matrix(crop, self.mixture.size, udp=True), self.mixture.size))
+        image = np.asarray(cv2.warpAffine(image, matrix(crop, self.mixture.size, udp=True), self.mixture.size))
         elsewhere = np.full((len(self._mirror), 3), -1e3, np.float32)
         elsewhere[:, 2] = 1
         return augment.filmed([image], rng)[0], elsewhere
@@ -146,12 +147,12 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         low, extent = points.min(0), np.maximum(np.ptp(points, axis=0), 4.0)
         box = with_margin(np.concatenate((low, extent)))
         box[:2] += settings.shift * rng.standard_normal(2) * extent
-        crop = crops.crop_boxes(box[None].astype(np.float32), self.mixture.size)[0]
+        crop = crop_boxes(box[None].astype(np.float32), self.mixture.size)[0]
         crop[2:] *= np.exp(settings.scale * np.clip(rng.standard_normal(), -2, 2))
         if rng.random() < settings.far:
             crop[2:] *= rng.uniform(1.0, 2.5)
         turn = settings.degrees * rng.standard_normal() if rng.random() < settings.turned else 0.0
-        return np.asarray(crops.matrix(crop, self.mixture.size, udp=True, rotation=turn))
+        return np.asarray(matrix(crop, self.mixture.size, udp=True, rotation=turn))
 
     def _beside(self, image: Image, rng: Rng) -> Image:
         """The crop with somebody else who covers one side of it."""

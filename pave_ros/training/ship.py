@@ -27,13 +27,14 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from pave_ros import crops, engines
+from pave_ros import engines
 from pave_ros.checkpoints import files, loading
 from pave_ros.engines.export import export_onnx
 from pave_ros.engines.shared import share_weights
 from pave_ros.engines.shipped import exported_path
 from pave_ros.estimator import Estimator
 from pave_ros.synthetic import Scene
+from pave_ros.topdown.styles import STYLES
 from pave_ros.training import card
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.sources import Mixture
@@ -43,7 +44,7 @@ STAGES = {row.model: row for row in (files.EMBEDDED, files.EMBEDDED_DETECTOR)}
 # The sizes of input that the package uses a stage with, None for its own.
 SIZES: dict[str, list[tuple[int, int] | None]] = {
     files.EMBEDDED.model: [None],
-    files.EMBEDDED_DETECTOR.model: [None, crops.STYLES["simplebaseline"].closer],
+    files.EMBEDDED_DETECTOR.model: [None, STYLES["simplebaseline"].closer],
 }
 PAGE = Path(__file__).parents[2] / files.EMBEDDED.page
 LARGEST = 16e6  # bytes in all

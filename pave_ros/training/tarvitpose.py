@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pave_ros import crops, skeletons
+from pave_ros import skeletons
 from pave_ros.checkpoints import loading, vitpose
 from pave_ros.models.base import PoseModel
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD
 from pave_ros.models.vitpose import ViTPose
+from pave_ros.topdown.crops import crop_boxes, matrix
 from pave_ros.training.backbones import take_over
 from pave_ros.training.target import Target
 
@@ -146,13 +147,13 @@ class HeatmapCriterion:
         """The matrix (2, 3) from the picture to a crop of the box (4,), or of some of the labelled points (N, 2) in
         it, and whether to mirror it."""
         varied, size = self.augmentation, (self.size[1], self.size[0])
-        crop = crops.crop_boxes(box[None], size)[0]
+        crop = crop_boxes(box[None], size)[0]
         if len(points) > varied.joints and rng.random() < varied.halved:
             crop = half_body(points, upper, size, take_upper=rng.standard_normal() < 0.5)
         crop[2:] *= np.clip(1 + varied.scale * rng.standard_normal(), 1 - varied.scale, 1 + varied.scale)
         turn = float(np.clip(varied.rotation * rng.standard_normal(), -2 * varied.rotation, 2 * varied.rotation))
         turned = rng.random() < varied.rotated
-        return crops.matrix(crop, size, rotation=turn if turned else 0.0), rng.random() < varied.mirrored
+        return matrix(crop, size, rotation=turn if turned else 0.0), rng.random() < varied.mirrored
 
 
 def half_body(points: Array, upper: Array, size: tuple[int, int], take_upper: bool) -> Array:
@@ -167,7 +168,7 @@ def half_body(points: Array, upper: Array, size: tuple[int, int], take_upper: bo
     above, below = points[upper], points[~upper]
     half = above if len(below) < 3 or (take_upper and len(above) > 2) else below
     box = np.concatenate((half.min(0), np.maximum(np.ptp(half, axis=0), 1.0)))
-    crop = crops.crop_boxes(box[None].astype(np.float32), size, enlarged=1.5)[0]
+    crop = crop_boxes(box[None].astype(np.float32), size, enlarged=1.5)[0]
     crop[:2] = half.mean(0)
     return crop
 

@@ -1,142 +1,20 @@
-"""One person's crop: cut out of the picture for the network, and heatmaps of the crop back to keypoints in the picture.
-
-Two ways of counting coordinates are published. By the first (HRNet, DCPose, TAR-ViTPose) a crop of w pixels becomes an
-input of W pixels by the factor W / w; by the second (UDP, Huang et al. 2020: ViTPose) by (W - 1) / w, so that
-the crop reaches from the centre of the first pixel to that of the last. Networks are trained for one of them.
-"""
+"""Heatmaps of one person's crop, back to keypoints in the picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from pave_ros.detection import TORCHVISION
-from pave_ros.frames import Image
 from pave_ros.persons import Floats
+from pave_ros.topdown.crops import Array, matrix
+from pave_ros.topdown.styles import Style
 
-Array = npt.NDArray[Any]
-ENLARGED = 1.25  # A crop shows so much more than the box (all published configurations).
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a system cuts crops and reads heatmaps.
-
-    Attributes:
-        udp: the way of counting coordinates, see above.
-        blur: side in pixels of the Gaussian that DARK smooths heatmaps with: as wide as the one in its targets.
-        decoding: that it is published with.
-        detector: what finds the people for it, unless another is asked for.
-        closer: (height, width) of the detector's input when it takes a closer look, which finds smaller people and may
-            miss large ones; None never does.
-        least_box: confidence down to which boxes are looked at in evaluation.
-        same: similarity from which two people are one, who was found twice or in part; above 1 keeps all, as published.
-        power: that scores are raised to, which brings the one from which people are shown to that of the other models.
-        follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
-            not, as published.
-        detect_every: frames from one in which people are looked for to the next, where people are followed; between,
-            they are where they were.
-        whole: where no box is certain, or shows somebody of the frame before, the whole picture is looked at first, and
-            then a box of this score around whoever fills it; for networks that can tell that nobody is there. 0 does
-            not, as published.
-        again: who is new is looked at once more, in a mirror, and once more still if their keypoints then fill another
-            box, which overlaps the one looked at by less than this; 0 does not, as published.
-        spread: of networks whose heatmaps are probabilities over the cells, standard deviation in cells of the spot of
-            height 1 around a joint whose place is known; 0 for the others.
-    """
-
-    udp: bool
-    blur: int
-    decoding: str
-    detector: str = TORCHVISION[0]
-    closer: tuple[int, int] | None = None
-    least_box: float = 0.2
-    same: float = 2.0
-    power: float = 1.0
-    follow: float = 0.0
-    detect_every: int = 1
-    whole: float = 0.0
-    again: float = 0.0
-    spread: float = 0.0
-
-
-# System -> style. DARK's filter fits the deviation of the targets: 3 in TAR-ViTPose, 2 in ViTPose, 1.5 in ours.
-STYLES = {
-    "tarvitpose": Style(udp=False, blur=17, decoding="quarter"),
-    "vitpose": Style(udp=True, blur=11, decoding="dark"),
-    "simplebaseline": Style(
-        udp=True,
-        blur=7,
-        decoding="oks",
-        detector="centernet_lite",
-        closer=(544, 544),
-        least_box=0.02,
-        same=0.5,
-        power=0.6,
-        follow=0.8,
-        detect_every=2,
-        whole=0.7,
-        again=0.8,
-        spread=1.5,
-    ),
-}
 DECODINGS = ("quarter", "dark", "oks")  # Those that `keypoints_in` knows.
 # Square root of a person's area as a share of the crop's height: the median of COCO, JHMDB and LSPET.
 PERSON = 0.375
-
-
-def crop_boxes(boxes: Floats, size: tuple[int, int], enlarged: float = ENLARGED) -> Floats:
-    """The crops of people: their boxes brought to the proportions of the input, then enlarged.
-
-    Args:
-        boxes: (N, 4) of x, y, width, height.
-        size: (width, height) of the network's input.
-
-    Returns:
-        (N, 4) of centre x, centre y, width, height.
-    """
-    aspect = size[0] / size[1]
-    centres = boxes[:, :2] + boxes[:, 2:] * np.float32(0.5)
-    width = np.maximum(boxes[:, 2], boxes[:, 3] * aspect)
-    return np.concatenate((centres, np.stack((width, width / aspect), 1) * enlarged), 1).astype(np.float32)
-
-
-def matrix(crop: Floats, size: tuple[int, int], udp: bool = False, rotation: float = 0.0) -> Array:
-    """(2, 3) affine matrix that takes the picture's pixels to those of the input.
-
-    Args:
-        crop: (4,) of centre x, centre y, width, height.
-        size: (width, height) of the input.
-        udp: the way of counting coordinates.
-        rotation: of the crop about its centre, degrees.
-    """
-    width, height = size
-    if udp:
-        scale = (np.array(size) - 1) / crop[2:].astype(float)
-        cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
-        turned = np.array([[cos, -sin], [sin, cos]]) * scale[:, None]
-        return np.concatenate((turned, (scale * crop[2:] / 2 - turned @ crop[:2])[:, None]), 1)
-    # From three points in float32, as published: the centre, the middle of the upper border, and a corner.
-    angle = np.pi * rotation / 180
-    up = np.array([np.sin(angle), -np.cos(angle)]) * (crop[2] * 0.5)
-    centre, middle = crop[:2].astype(np.float32), np.array([width * 0.5, height * 0.5], np.float32)
-    source = np.stack((centre, centre + up, centre + up + (up[1], -up[0]))).astype(np.float32)
-    target = np.stack((middle, middle - (0, width * 0.5), middle - (width * 0.5, width * 0.5))).astype(np.float32)
-    return cv2.getAffineTransform(source, target)
-
-
-def cut(image: Image, crops: Floats, size: tuple[int, int], udp: bool = False) -> list[Image]:
-    """The crops (N, 4) of a picture (H, W, 3) as pictures of the input's size (width, height); black outside."""
-    return [
-        np.asarray(cv2.warpAffine(image, matrix(crop, size, udp), size, flags=cv2.INTER_LINEAR), np.uint8)
-        for crop in crops
-    ]
 
 
 def keypoints_in(heatmaps: Array, crops: Floats, style: Style, decoding: str, sigmas: Sequence[float]) -> Floats:

@@ -1,4 +1,4 @@
-"""Top-down models at work: people are found as boxes, each box is cut out, and a network looks at one person at a time.
+"""The two stages: people are found as boxes, each box is cut out, and a network looks at one person at a time.
 
 A video model wants the same person in several frames. Boxes are linked from frame to frame by their overlap, every
 crop goes through the encoder once, and what it makes of it serves as the future, the present and the past of that
@@ -12,19 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from pave_ros import crops, models, skeletons
+from pave_ros import skeletons
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
-from pave_ros.finder import NOBODY, SAME_BOX, Finder, Found
-from pave_ros.frames import Frame, Image, same_size
-from pave_ros.likeness import Followed, both_looks, distinct, steady_sides
-from pave_ros.models.info import ModelInfo
+from pave_ros.frames import Frame, same_size
 from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
-from pave_ros.preprocessing import network_input
+from pave_ros.topdown.crops import crop_boxes, crop_inputs
+from pave_ros.topdown.finder import NOBODY, SAME_BOX, Finder, Found
+from pave_ros.topdown.heatmaps import keypoints_in, presence
+from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_sides
+from pave_ros.topdown.options import TopDownOptions
+from pave_ros.topdown.styles import STYLES
 from pave_ros.tracking import overlap
 
 Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
@@ -35,55 +36,6 @@ THERE = 0.5  # Likelihood from which a keypoint is there, in sight or behind som
 HOPELESS = 0.15  # Score of a person below which nobody looks in the next frame.
 IN_VIEW = 8  # Keypoints in view that make a person whole, at least.
 TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
-
-
-@dataclass(frozen=True)
-class TopDownOptions:
-    """What may be chosen of the two stages.
-
-    Attributes:
-        detector: what finds the boxes, see `pave_ros.detection.open_detector`; the name of a pose model takes the boxes
-            around its people; ``given`` expects boxes to come with the pictures; ``auto`` is the model's own choice.
-        detector_weights: of a torchvision detector or a pose model: ``auto``, a path, or ``random``.
-        box_threshold: boxes below this confidence are not looked at, 0..1 (published: 0.2).
-        decoding: see `pave_ros.crops.keypoints_in`; ``auto`` for the one that the model is published with.
-        flip_test: look at every crop mirrored too, and take the mean.
-        reuse_features: encode every crop once and link them from frame to frame. False cuts the box of the frame in
-            question out of all frames anew, as the published evaluation does: as many times slower as the window is
-            long.
-        detect_every: frames of a stream from one in which people are looked for to the next, for models that follow
-            them; between, they are looked at where they were. Whoever comes in is seen up to so many frames later, or
-            twice as many where only a closer look shows them. 0 is the model's own choice.
-        closer_look: take the closer look that the embedded model's first stage has, which shows small people; without
-            it a single picture takes little more than half the time.
-    """
-
-    detector: str = "auto"
-    detector_weights: str = "auto"
-    box_threshold: float = 0.2
-    decoding: str = "auto"
-    flip_test: bool = False
-    reuse_features: bool = True
-    detect_every: int = 0
-    closer_look: bool = True
-
-    def __post_init__(self) -> None:
-        if self.detect_every < 0:
-            raise ValueError(f"detect_every has to be 0 or more, not {self.detect_every}")
-        if self.decoding not in ("auto", *crops.DECODINGS):
-            raise ValueError(f"unknown decoding {self.decoding!r}; known: auto, {', '.join(crops.DECODINGS)}")
-
-
-def is_top_down(system: str) -> bool:
-    """Whether the models of a system look at one person's crop at a time."""
-    return system in crops.STYLES
-
-
-def least_box(model: str) -> float:
-    """The confidence down to which boxes are looked at where average precision counts everybody, of a top-down model;
-    `TopDownOptions.box_threshold` is for use, where nobody sees people as unsure as that."""
-    style = crops.STYLES.get(models.split_name(model)[0])
-    return style.least_box if style else TopDownOptions.box_threshold
 
 
 @dataclass
@@ -113,7 +65,7 @@ class TopDown:
 
     Args:
         engine: runs the network.
-        detect, closer: find the boxes, see `pave_ros.finder.Finder`.
+        detect, closer: find the boxes, see `pave_ros.topdown.finder.Finder`.
         options: see there.
 
     Attributes:
@@ -133,7 +85,7 @@ class TopDown:
         self.detector, self.closer = detect, closer
         self.window = engine.info.window
         self._engine = engine
-        self._style = crops.STYLES[engine.info.system]
+        self._style = STYLES[engine.info.system]
         self.follows = self._style.follow > 0 and self.options.reuse_features
         every = self.options.detect_every or self._style.detect_every
         self._finder = Finder(detect, closer, self._style, self.options.box_threshold, every, self._at_large)
@@ -305,11 +257,11 @@ class TopDown:
         if not len(found):
             nobody = np.zeros((0, len(self._mirror), 3), np.float32)
             return nobody, nobody[..., 2]
-        places = crops.crop_boxes(found.boxes, self._size)
+        places = crop_boxes(found.boxes, self._size)
         heatmaps = self._heatmaps(window, mirrored)
-        keypoints = crops.keypoints_in(heatmaps, places, self._style, self._decoding, self._skeleton.sigmas)
+        keypoints = keypoints_in(heatmaps, places, self._style, self._decoding, self._skeleton.sigmas)
         keypoints[..., 2] = (keypoints[..., 2].clip(0, 1) * found.scores[:, None]) ** self._style.power
-        return keypoints, crops.presence(heatmaps, self._style)
+        return keypoints, presence(heatmaps, self._style)
 
     def _look(self, frame: Frame, boxes: Boxes, mirrored: bool = False) -> tuple[Floats, Floats]:
         """The same of what lies in boxes of one frame, as if nothing moved, maybe looked at in a mirror."""
@@ -331,20 +283,6 @@ class TopDown:
         parts = [slice(i, i + TOGETHER) for i in range(0, count, TOGETHER)]
         outputs = [engine.decode([engine.stack(people[part]) for people in window])["heatmaps"] for part in parts]
         return np.concatenate(outputs)
-
-
-def crop_inputs(image: Image, boxes: Floats, info: ModelInfo, bgr: bool = False) -> npt.NDArray[np.float32]:
-    """(N, 3, height, width) float32 RGB, normalised: what a model that looks at one person's crop sees of the boxes.
-
-    Args:
-        image: (H, W, 3) uint8, RGB, or BGR with `bgr`.
-        boxes: (N, 4) of x, y, width, height in pixels.
-        info: the model to feed.
-    """
-    height, width = info.input_size
-    places = crops.crop_boxes(boxes, (width, height))
-    pictures = crops.cut(image, places, (width, height), crops.STYLES[info.system].udp)
-    return np.concatenate([network_input(picture, info, bgr) for picture in pictures])
 
 
 def person_scores(keypoints: Floats, present: Floats) -> Floats:

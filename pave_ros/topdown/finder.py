@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pave_ros.crops import Style
 from pave_ros.detection.base import Detector
 from pave_ros.frames import Frame, Image
-from pave_ros.likeness import Followed
 from pave_ros.persons import Boxes
+from pave_ros.topdown.likeness import Followed
+from pave_ros.topdown.styles import Style
 from pave_ros.tracking import overlap
 
 SAME_BOX = 0.5  # Overlap from which a box makes another needless.
