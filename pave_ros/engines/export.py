@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from onnxscript.optimizer import fold_constants
 from torch import Tensor, nn
 
 from pave_ros import __version__
@@ -96,6 +98,7 @@ def export_onnx(
     info.check_input_size()
     label = Label(info, WHOLE, "fp16" if precision == "half" else precision, weights_hash(model), __version__)
     model = model.eval().fuse()
+    _write_attention_out(model)
     if precision == "half":
         model = model.half()
     images = torch.zeros(batch or 2, 3, *info.input_size)
@@ -111,6 +114,13 @@ def export_onnx(
             onnx.save(proto, partial)
         written.append(file)
     return written[0]
+
+
+def _write_attention_out(model: nn.Module) -> None:
+    """Have timm's attention as products and a softmax, which engines merge; see `pave_ros.models.layers.Attention`."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            vars(module)["fused_attn"] = False
 
 
 Part = tuple[str, nn.Module, Tensor | list[Tensor], list[str], list[str]]
@@ -149,11 +159,18 @@ def _to_onnx(
         verbose=False,
     )
     assert program is not None  # It is None only where torch writes the file itself.
+    # What is computed of weights alone, torch leaves where they are large; engines and NNCF want weights.
+    fold_constants(program.model, should_fold=_of_weights)
     proto: onnx.ModelProto = program.model_proto
     # Where a network reads the number of pictures as a plain number, torch fixes it without a word.
     if dynamic and not all(item.type.tensor_type.shape.dim[0].dim_param for item in proto.graph.input):
         raise EngineError("the network cannot be exported for any number of pictures: it computes with their number")
     return proto
+
+
+def _of_weights(node: Any) -> bool | None:
+    """Whether a node is to be computed now: always if it takes weights apart or scales them, else as by default."""
+    return True if node.op_type in ("Slice", "Mul") else None
 
 
 def _tidy(graph: onnx.GraphProto, part: str) -> None:

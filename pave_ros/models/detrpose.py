@@ -25,7 +25,7 @@ from pave_ros.models.deformable import Maps
 from pave_ros.models.folding import fold_affine
 from pave_ros.models.hybrid_encoder import HybridEncoder, fuse_convolutions
 from pave_ros.models.info import ModelInfo
-from pave_ros.models.layers import MLP, cell_centres, constant, inverse_sigmoid, sine_encoding
+from pave_ros.models.layers import MLP, Attention, cell_centres, constant, inverse_sigmoid, products, sine_encoding
 
 HEADS = 8
 CLASSES = 2  # Label 1 is the person, label 0 is never assigned.
@@ -254,9 +254,19 @@ class DeformableAttention(nn.Module):
         """queries (B, N, C), references (B, N, 2) -> (B, N, C)"""
         shape = (HEADS, self.levels, self.points)
         sizes = constant(tuple((w, h) for h, w in maps.shapes), queries.dtype, queries.device)
-        offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2)) / sizes[:, None]
-        weights = self.attention_weights(queries).unflatten(-1, (HEADS, -1)).softmax(-1).unflatten(-1, shape[1:])
+        batch, table = queries.shape[0], queries.flatten(0, 1)
+        offsets = self._offsets(table, sizes).unflatten(0, (batch, -1))
+        weights = self.attention_weights(table).unflatten(-1, (HEADS, -1)).softmax(-1).view(batch, -1, *shape)
         return maps.seen(references[:, :, None, None, None] + offsets, weights).to(queries.dtype)
+
+    def _offsets(self, table: Tensor, sizes: Tensor) -> Tensor:
+        """(N, heads, L, P, 2) in 0..1 of maps of these widths and heights (L, 2), from queries (N, C)."""
+        layer, shape = self.sampling_offsets, (HEADS, self.levels, self.points, 2)
+        if torch.compiler.is_exporting():  # The file holds scaled weights: ONNX Runtime is slow at scaling pairs.
+            scale = (1 / sizes)[:, None].expand(shape).flatten()
+            return F.linear(table, layer.weight * scale[:, None], layer.bias * scale).view(-1, *shape)
+        out: Tensor = layer(table).view(-1, *shape) / sizes[:, None]
+        return out
 
 
 class Gate(nn.Module):
@@ -270,8 +280,8 @@ class Gate(nn.Module):
         nn.init.zeros_(self.gate.bias)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        gate_a, gate_b = torch.sigmoid(self.gate(torch.cat((a, b), -1))).chunk(2, -1)
-        return self.norm(gate_a * a + gate_b * b)
+        gate_a, gate_b = products(torch.cat((a, b), -1), self.gate.weight, self.gate.bias, 2)
+        return self.norm(gate_a.sigmoid() * a + gate_b.sigmoid() * b)
 
 
 class DecoderLayer(nn.Module):
@@ -280,9 +290,9 @@ class DecoderLayer(nn.Module):
     def __init__(self, variant: Variant) -> None:
         super().__init__()
         hidden, ffn = variant.hidden, variant.decoder_ffn
-        self.within_attn = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
+        self.within_attn = Attention(hidden, HEADS)
         self.within_norm = nn.LayerNorm(hidden)
-        self.across_attn = nn.MultiheadAttention(hidden, HEADS, batch_first=True)
+        self.across_attn = Attention(hidden, HEADS)
         self.across_norm = nn.LayerNorm(hidden)
         self.cross_attn = DeformableAttention(hidden, len(variant.levels), variant.points)
         self.gateway = Gate(hidden)
@@ -298,14 +308,15 @@ class DecoderLayer(nn.Module):
         """
         batch, queries, size, _ = tokens.shape
         x = tokens.flatten(0, 1)
-        x = self.within_norm(x + self.within_attn(x, x, x, need_weights=False)[0])
+        x = self.within_norm(x + self.within_attn(x, x, x))
         x = x.unflatten(0, (batch, queries)).transpose(1, 2).flatten(0, 1)  # (B * (1 + K), Q, C)
-        x = self.across_norm(x + self.across_attn(x, x, x, attn_mask=mask, need_weights=False)[0])
-        x = x.unflatten(0, (batch, size)).transpose(1, 2) + positions
-        seen = self.cross_attn(x.flatten(1, 2), references.flatten(1, 2), maps).unflatten(1, (queries, size))
-        x = self.gateway(x, seen)
+        x = self.across_norm(x + self.across_attn(x, x, x, mask))
+        x = (x.unflatten(0, (batch, size)).transpose(1, 2) + positions).flatten(0, 2)
+        seen = self.cross_attn(x.unflatten(0, (batch, -1)), references.flatten(1, 2), maps)
+        x = self.gateway(x, seen.flatten(0, 1))
         # The clamp is the published guard against float16 overflow.
-        return self.norm2((x + self.linear2(F.relu(self.linear1(x)))).clamp(-65504, 65504))
+        x = self.norm2((x + self.linear2(F.relu(self.linear1(x)))).clamp(-65504, 65504))
+        return x.view(batch, queries, size, -1)
 
 
 class QualityEstimate(nn.Module):

@@ -14,7 +14,11 @@ from torch.nn import functional as F
 
 
 class MLP(nn.Module):
-    """`depth` linear layers with ReLU between them, as in DETR."""
+    """`depth` linear layers with ReLU between them, as in DETR.
+
+    Here and elsewhere tokens go through linear layers as a table (N, C): engines add biases on the way then, and lay
+    out nothing anew, as they do what has three or four dimensions and might be a picture.
+    """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, depth: int) -> None:
         super().__init__()
@@ -23,9 +27,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)"""
+        *others, _ = x.shape
+        x = x.flatten(0, -2)
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
-        return self.layers[-1](x)
+        return self.layers[-1](x).unflatten(0, others)
 
     def zero_last(self) -> None:
         """Start with an output of zero for any input."""
@@ -75,10 +81,15 @@ def sine_encoding(points: Tensor, channels: int, temperature: float) -> Tensor:
     Returns:
         (..., C)
     """
+    # Cosines are sines a quarter further on: the two in turns, without laying one between the other.
+    quarter = constant((0.0, math.pi / 2) * (channels // 4), points.dtype, points.device)
+    return (_angles(points, channels, temperature) + quarter).sin().view(*points.shape[:-1], channels)
+
+
+def _angles(points: Tensor, channels: int, temperature: float) -> Tensor:
+    """(N * 2, C / 2) of y and x of each of the N points, every angle twice."""
     wavelengths = sine_wavelengths(channels // 2, temperature, points.device)
-    angles = points.flip(-1).unsqueeze(-1) * (2 * math.pi) / wavelengths  # (..., 2, C / 2)
-    waves = torch.stack((angles[..., 0::2].sin(), angles[..., 1::2].cos()), dim=-1)
-    return waves.flatten(-3)
+    return points.flip(-1).reshape(-1, 1) * (2 * math.pi) / wavelengths
 
 
 def cell_encoding(
@@ -89,7 +100,10 @@ def cell_encoding(
     y = (torch.arange(height, dtype=torch.float32, device=device) + first) / (height + 1e-6)
     x = (torch.arange(width, dtype=torch.float32, device=device) + first) / (width + 1e-6)
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
-    return sine_encoding(torch.stack((grid_x, grid_y), -1).flatten(0, 1), channels, temperature)
+    angles = _angles(torch.stack((grid_x, grid_y), -1).flatten(0, 1), channels, temperature)
+    # To the last bit of float32 as published, in networks of float64 too.
+    waves = torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), -1)
+    return waves.view(height * width, channels)
 
 
 def cell_centres(maps: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> Tensor:
@@ -106,6 +120,59 @@ def cell_centres(maps: Sequence[tuple[int, int]], device: torch.device | str = "
     return torch.cat(centres)
 
 
+def products(x: Tensor, weight: Tensor, bias: Tensor, count: int) -> Sequence[Tensor]:
+    """x (N, C) through as many linear layers, whose weights lie one below the other in one tensor: `count` of (N, D).
+
+    One product here, the fewest kernels on a GPU; several in exported files, as engines copy the parts of one.
+    """
+    if torch.compiler.is_exporting():
+        return [F.linear(x, *part) for part in zip(_parts(weight, count), _parts(bias, count), strict=True)]
+    return F.linear(x, weight, bias).chunk(count, -1)
+
+
+def _parts(weights: Tensor, count: int) -> list[Tensor]:
+    """Equal parts of the rows, which, unlike `Tensor.chunk`'s, an exported file holds as weights."""
+    size = len(weights) // count
+    return [weights[i * size : (i + 1) * size] for i in range(count)]
+
+
+class Attention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention` of batches (B, L, C), with its parameters and its result, laid out for engines.
+
+    PyTorch's own puts the batch behind, and is exported as a dozen transposes of tensors of three dimensions, which
+    none of the engines merges into the products; of (B, heads, L, C / heads) they make one step.
+    """
+
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__(channels, heads, dropout, batch_first=True)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """query (B, L, C), key and value (B, S, C) -> (B, L, C); `hidden` is True where not to look, (L, S) or
+        (B, 1, L, S)."""
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if query is key is value:
+            made = products(query.flatten(0, 1), weight, bias, 3)
+        else:
+            layers = zip((query, key, value), _parts(weight, 3), _parts(bias, 3), strict=True)
+            made = [F.linear(x.flatten(0, 1), *layer) for x, *layer in layers]
+        q, k, v = (x.unflatten(-1, (self.num_heads, -1)).unflatten(0, (query.shape[0], -1)) for x in made)
+        if torch.compiler.is_exporting():
+            logits = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) * self.head_dim**-0.5
+            if hidden is not None:
+                logits = logits + torch.zeros_like(hidden, dtype=logits.dtype).masked_fill(hidden, -math.inf)
+            seen = logits.softmax(-1) @ v.transpose(1, 2)
+        else:
+            seen = F.scaled_dot_product_attention(
+                q.transpose(1, 2),
+                k.transpose(1, 2),
+                v.transpose(1, 2),
+                None if hidden is None else ~hidden,
+                self.dropout if self.training else 0.0,
+            )
+        out: Tensor = self.out_proj(seen.transpose(1, 2).reshape(-1, self.embed_dim))
+        return out.view(query.shape)
+
+
 class EncoderLayer(nn.Module):
     """Transformer encoder layer (DETR), normalised after each part, with positions added to queries and keys only."""
 
@@ -118,7 +185,7 @@ class EncoderLayer(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(hidden, heads, dropout, batch_first=True)
+        self.self_attn = Attention(hidden, heads, dropout)
         self.linear1 = nn.Linear(hidden, ffn)
         self.linear2 = nn.Linear(ffn, hidden)
         self.norm1 = nn.LayerNorm(hidden)
@@ -129,6 +196,7 @@ class EncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """tokens (B, N, C), positions (N, C) -> (B, N, C)"""
         q = k = tokens + positions
-        tokens = self.norm1(tokens + self.dropout(self.self_attn(q, k, tokens, need_weights=False)[0]))
-        inner = self.dropout(self.activation(self.linear1(tokens)))
-        return self.norm2(tokens + self.dropout(self.linear2(inner)))
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(q, k, tokens)))
+        table = tokens.flatten(0, 1)
+        inner = self.dropout(self.activation(self.linear1(table)))
+        return self.norm2(table + self.dropout(self.linear2(inner))).view(tokens.shape)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pave_ros.models.deformable import sampled_attention
-from pave_ros.models.layers import MLP, cell_centres, cell_encoding, constant, inverse_sigmoid
+from pave_ros.models.layers import MLP, Attention, cell_centres, cell_encoding, constant, inverse_sigmoid
 
 HEADS = 8
 POINTS = 4  # Of each head on each map, where a query is one place and not a pose.
@@ -187,7 +187,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, hidden: int, inner: int, levels: int, points: int, frames: int) -> None:
         super().__init__()
-        self.self_attention = nn.MultiheadAttention(hidden, HEADS, DROPOUT, batch_first=True)
+        self.self_attention = Attention(hidden, HEADS, DROPOUT)
         self.attention = FramesAttention(hidden, levels, points, frames)
         self.ffn = FeedForward(hidden, inner)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(3))
@@ -196,7 +196,7 @@ class DecoderLayer(nn.Module):
     def attend(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """tokens and positions (N, Q, C): the Q of each row look at each other -> (N, Q, C)"""
         query = tokens + positions
-        seen = self.self_attention(query, query, tokens, need_weights=False)[0]
+        seen = self.self_attention(query, query, tokens)
         return self.norms[0](tokens + self.dropout(seen))
 
     def look(

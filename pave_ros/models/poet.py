@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
-from pave_ros.models.layers import MLP, EncoderLayer, cell_encoding
+from pave_ros.models.layers import MLP, Attention, EncoderLayer, cell_encoding
 
 HIDDEN = 256
 HEADS = 8
@@ -136,8 +136,8 @@ class DecoderLayer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(HIDDEN, HEADS, DROPOUT, batch_first=True)
-        self.cross_attn = nn.MultiheadAttention(HIDDEN, HEADS, DROPOUT, batch_first=True)
+        self.self_attn = Attention(HIDDEN, HEADS, DROPOUT)
+        self.cross_attn = Attention(HIDDEN, HEADS, DROPOUT)
         self.linear1 = nn.Linear(HIDDEN, FFN)
         self.linear2 = nn.Linear(FFN, HIDDEN)
         self.norm1 = nn.LayerNorm(HIDDEN)
@@ -148,8 +148,8 @@ class DecoderLayer(nn.Module):
     def forward(self, tokens: Tensor, queries: Tensor, memory: Tensor, places: Tensor) -> Tensor:
         """tokens (B, Q, C), queries (Q, C), memory and the same with positions, `places`, (B, N, C) -> (B, Q, C)"""
         q = k = tokens + queries
-        tokens = self.norm1(tokens + self.dropout(self.self_attn(q, k, tokens, need_weights=False)[0]))
-        seen = self.cross_attn(tokens + queries, places, memory, need_weights=False)[0]
+        tokens = self.norm1(tokens + self.dropout(self.self_attn(q, k, tokens)))
+        seen = self.cross_attn(tokens + queries, places, memory)
         tokens = self.norm2(tokens + self.dropout(seen))
         inner = self.dropout(F.relu(self.linear1(tokens)))
         return self.norm3(tokens + self.dropout(self.linear2(inner)))

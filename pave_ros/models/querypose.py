@@ -24,7 +24,7 @@ from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
-from pave_ros.models.layers import EncoderLayer, constant
+from pave_ros.models.layers import Attention, EncoderLayer, constant
 from pave_ros.models.pyramid import WIDTH, HighResolution, HighResolutionLateral, TopDown
 from pave_ros.models.swin import LARGE, OutputNorms, Swin
 
@@ -312,7 +312,7 @@ class BoxStage(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+        self.attention = Attention(WIDTH, HEADS)
         self.norm = nn.LayerNorm(WIDTH)
         self.interaction = Interaction(BOX_REGION)
         self.class_layers = _layers(1)
@@ -322,7 +322,7 @@ class BoxStage(nn.Module):
 
     def forward(self, queries: Tensor, boxes: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """queries (B, N, C), boxes (B, N, 4) -> logits (B, N, 1), moved boxes, and queries"""
-        queries = self.norm(queries + self.attention(queries, queries, queries, need_weights=False)[0])
+        queries = self.norm(queries + self.attention(queries, queries, queries))
         queries = self.interaction(queries, cut_out(maps, boxes, BOX_REGION))
         logits = self.class_head(self.class_layers(queries))
         return logits, moved(boxes, self.box_head(self.box_layers(queries))), queries

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pave_ros import skeletons
-from pave_ros.models import vitpose
+from pave_ros.models import layers, vitpose
 from pave_ros.models.base import Features
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.vitpose import ViTPose
@@ -106,7 +106,7 @@ class TARViTPose(ViTPose):
         return (tokens if self.published_reshapes else tokens.transpose(1, 2)).reshape(shape)
 
     def _hidden(self, likely: Tensor) -> Tensor:
-        """What the joints must not look at (B * heads, K, T h w), from how likely they are (B, T, K, h, w)."""
+        """What the joints must not look at (B, 1, K, T h w), from how likely they are (B, T, K, h, w)."""
         mask = (likely < MASK_THRESHOLD).flatten(3)
         if not self.published_reshapes:
             mask = mask.transpose(1, 2)
@@ -114,7 +114,7 @@ class TARViTPose(ViTPose):
         # A joint that may look nowhere would become NaN, so it looks everywhere. Heatmaps with a single sharp peak,
         # which scaling down can miss, come from untrained heads only.
         mask = mask & ~mask.all(-1, keepdim=True)
-        return mask.repeat_interleave(HEADS, 0)
+        return mask.unsqueeze(1)
 
 
 class Attention(nn.Module):
@@ -122,12 +122,12 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mha = nn.MultiheadAttention(channels, HEADS, batch_first=True)
+        self.mha = layers.Attention(channels, HEADS)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, queries: Tensor, context: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """queries (B, N, C), context (B, M, C), hidden (B * heads, N, M) True where not to look -> (B, N, C)"""
-        seen = self.mha(queries, context, context, attn_mask=hidden, need_weights=False)[0]
+        """queries (B, N, C), context (B, M, C), hidden (B, 1, N, M) True where not to look -> (B, N, C)"""
+        seen = self.mha(queries, context, context, hidden)
         out: Tensor = self.norm(queries + seen)
         return out
 
@@ -144,7 +144,7 @@ class AggregationLayer(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, joints: Tensor, tokens: Tensor, hidden: Tensor) -> Tensor:
-        """joints (B, K, C), tokens (B, M, C), hidden (B * heads, K, M) -> (B, K, C)"""
+        """joints (B, K, C), tokens (B, M, C), hidden (B, 1, K, M) -> (B, K, C)"""
         joints = self.cross_attention(joints, tokens, hidden)
         joints = self.self_attention(joints, joints)
         out: Tensor = self.norm(joints + self.fc2(F.gelu(self.fc1(joints))))
