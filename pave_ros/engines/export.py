@@ -98,7 +98,6 @@ def export_onnx(
     info.check_input_size()
     label = Label(info, WHOLE, "fp16" if precision == "half" else precision, weights_hash(model), __version__)
     model = model.eval().fuse()
-    _write_attention_out(model)
     if precision == "half":
         model = model.half()
     images = torch.zeros(batch or 2, 3, *info.input_size)
@@ -114,13 +113,6 @@ def export_onnx(
             onnx.save(proto, partial)
         written.append(file)
     return written[0]
-
-
-def _write_attention_out(model: nn.Module) -> None:
-    """Have timm's attention as products and a softmax, which engines merge; see `pave_ros.models.layers.Attention`."""
-    for module in model.modules():
-        if hasattr(module, "fused_attn"):
-            vars(module)["fused_attn"] = False
 
 
 Part = tuple[str, nn.Module, Tensor | list[Tensor], list[str], list[str]]

@@ -379,10 +379,12 @@ class PoseDecoder(nn.Module):
         bins = self.bin_values().to(keypoints.dtype)
         points = with_centre(keypoints)
         corners = torch.zeros(1, dtype=keypoints.dtype, device=keypoints.device)
+        # The person's own token has no position.
+        placed = constant(((0.0,), *[(1.0,)] * keypoints.shape[2]), tokens.dtype, tokens.device)
         predictions = []
         for index, layer in enumerate(self.layers):
-            positions = sine_encoding(points[:, :, 1:], tokens.shape[-1], temperature=10000).to(tokens.dtype)
-            positions = F.pad(self.position_head(positions), (0, 0, 1, 0))  # The person's own token has none.
+            positions = sine_encoding(points, tokens.shape[-1], temperature=10000).to(tokens.dtype)
+            positions = self.position_head(positions) * placed
             tokens = tokens + positions
             before = tokens[:, :, 1:].detach()
             tokens = layer(tokens, positions, points, maps, mask)
