@@ -329,7 +329,7 @@ class QualityEstimate(nn.Module):
     def forward(self, keypoints: Tensor, feature: Tensor) -> Tensor:
         """keypoints (B, Q, K, 2), feature (B, C, H, W) -> (B, Q, 1), to be added to the logits"""
         sampled = F.grid_sample(feature.to(keypoints.dtype), 2 * keypoints - 1, align_corners=False)
-        top = sampled.to(feature.dtype).permute(0, 2, 3, 1).topk(LQE_CHANNELS, dim=-1).values
+        top = sampled.to(feature.dtype).topk(LQE_CHANNELS, dim=1).values.permute(0, 2, 3, 1)
         return self.reg_conf(torch.cat((top, top.mean(-1, keepdim=True)), -1).flatten(2))
 
 
