@@ -8,15 +8,21 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import psutil
+import pytest
 
 from pave_ros.engines.exported import WHOLE, Label
 from pave_ros.models.info import ModelInfo
+from pave_ros.ros import demo as running
+from pave_ros.ros.process import interruptible
 from pave_ros.synthetic import Scene
 from pave_ros.video import VideoWriter, open_source
 
@@ -104,6 +110,40 @@ def test_untrained_clip_until_interrupted(tmp_path: Path) -> None:
     assert re.search("detrpose_lite in (onnxruntime|openvino) on cpu", said) and str(weights) in said
     assert check_results(out, (160 + 16, 120 + 16)) > 0
     assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_an_interruption_that_ros_calls_something_else_ends_it_too(
+    interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Executor:
+        def add_node(self, node: object) -> None: ...
+
+        def shutdown(self) -> None: ...
+
+        def spin_once(self, timeout_sec: float) -> None:
+            try:
+                if interrupted:
+                    signal.raise_signal(signal.SIGINT)
+                    time.sleep(5)
+            except KeyboardInterrupt:
+                pass
+            raise RuntimeError("Unable to convert call argument")
+
+    monkeypatch.setattr(running, "SingleThreadedExecutor", Executor)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    spectator: Any = SimpleNamespace(ready=True, tally=running.Tally())
+    child: Any = SimpleNamespace(ended=False, start=lambda: None)
+    try:
+        with interruptible() as came:
+            if interrupted:
+                assert "interrupted" in running._watch(spectator, child, child, 1.0, came)
+            else:
+                with pytest.raises(RuntimeError, match="Unable to convert"):
+                    running._watch(spectator, child, child, 1.0, came)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def test_missing_video_is_one_line(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,10 +98,10 @@ def run(
         soft_wrap=True,
     )
     recorder = Recorder(output, rate, seconds)
-    with interruptible(), recorder, _spectator(common, recorder.add, synthetic) as spectator:
+    with interruptible() as interrupted, recorder, _spectator(common, recorder.add, synthetic) as spectator:
         logs = output / "node.log", output / "camera.log"
         with Child(node, logs[0]) as node_process, Child(camera, logs[1], start=False) as camera_process:
-            problem = _watch(spectator, node_process, camera_process, seconds)
+            problem = _watch(spectator, node_process, camera_process, seconds, interrupted)
     if problem:
         _print_failure(problem, *logs)
         return 1
@@ -334,7 +335,7 @@ class Recorder:
             cv2.imwrite(str(self.paths[1]), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
 
-def _watch(spectator: Spectator, node: Child, camera: Child, seconds: float) -> str:
+def _watch(spectator: Spectator, node: Child, camera: Child, seconds: float, interrupted: threading.Event) -> str:
     """Let the node load, start the camera, and look on until the end. Returns what went wrong, or nothing."""
     executor = SingleThreadedExecutor()
     executor.add_node(spectator)
@@ -353,7 +354,9 @@ def _watch(spectator: Spectator, node: Child, camera: Child, seconds: float) -> 
                 show(str(tally))
                 if node.ended:
                     return "the node ended"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError):  # see `interruptible`
+        if not interrupted.is_set():
+            raise
         console.print("interrupted; ending")
         return "" if tally.recorded else "it was interrupted before the first result"
     finally:

@@ -33,22 +33,28 @@ class Startable(Protocol):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[threading.Event]:
     """The first SIGINT or SIGTERM raises KeyboardInterrupt, all later ones are ignored.
+
+    The event is set from then on: a RuntimeError may be the KeyboardInterrupt, for where it breaks into rclpy's C++,
+    that says something else ("Unable to convert call argument").
 
     `ros2 launch` sends SIGINT to the process, which a terminal has already sent to the group, and SIGTERM soon
     after: without this the second one interrupts the cleaning up. rclpy's own handlers, which are installed later
     and call these, end ROS's communication.
     """
 
+    came = threading.Event()
+
     def interrupt(number: int, frame: FrameType | None) -> None:
+        came.set()
         for each in _SIGNALS:
             signal.signal(each, lambda number, frame: None)
         raise KeyboardInterrupt
 
     for each in _SIGNALS:
         signal.signal(each, interrupt)
-    yield
+    yield came
 
 
 def shielded(step: Callable[[], _T]) -> Future[_T]:
@@ -77,8 +83,8 @@ def run(make: Callable[[], Node], args: list[str] | None) -> int:
     """
     code, made = 0, list[Node]()
     try:
-        with interruptible():
-            code = _spin(make, args, made)
+        with interruptible() as interrupted:
+            code = _spin(make, args, made, interrupted)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
@@ -91,7 +97,7 @@ def run(make: Callable[[], Node], args: list[str] | None) -> int:
     return code
 
 
-def _spin(make: Callable[[], Node], args: list[str] | None, made: list[Node]) -> int:
+def _spin(make: Callable[[], Node], args: list[str] | None, made: list[Node], interrupted: threading.Event) -> int:
     """Make the node, put it into `made` and spin it. Returns the exit code."""
     try:
         rclpy.init(args=sys.argv if args is None else [sys.argv[0], *args])
@@ -102,6 +108,8 @@ def _spin(make: Callable[[], Node], args: list[str] | None, made: list[Node]) ->
             return 1
         executor.spin()
     except (ParameterException, RuntimeError) as error:
+        if interrupted.is_set():
+            return 0
         if not made:  # bad arguments, a bad parameter file or value: what rclpy says of it is clear enough
             get_logger("pave_ros").fatal(str(error))
             return 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from signal import SIGINT, SIGTERM, Signals
 
@@ -82,3 +84,27 @@ def test_the_camera_ends_well(ending: str, start: Start, peer: Peer) -> None:
     wait_for(lambda: truth, "a picture")
     send(process, ENDINGS[ending])
     assert_ended_well(process)
+
+
+BROKEN_INTO = """
+import signal, sys, time
+from pave_ros.ros.process import run
+
+def make():
+    try:
+        if "interrupted" in sys.argv:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(5)
+    except KeyboardInterrupt:
+        pass  # as rclpy's C++ has it
+    raise RuntimeError("Unable to convert call argument")
+
+sys.exit(run(make, []))
+"""
+
+
+@pytest.mark.parametrize("how", ["interrupted", "alone"])
+def test_what_a_signal_breaks_into_is_no_error(how: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", BROKEN_INTO, how], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == (0 if how == "interrupted" else 1), ended.stderr
+    assert ("Unable to convert" in ended.stderr) == (how == "alone"), ended.stderr
