@@ -34,7 +34,7 @@ from pave_ros.engines.pytorch import PRECISIONS, PyTorchEngine
 from pave_ros.frames import Image
 from pave_ros.models.base import Features
 from pave_ros.postprocessing import persons
-from pave_ros.topdown import is_top_down
+from pave_ros.topdown.styles import is_top_down
 
 CAMERA = (720, 1280)
 PEOPLE = 16

@@ -29,7 +29,8 @@ from pave_ros.frames import Frame, Image
 from pave_ros.persons import Boxes
 from pave_ros.preprocessing import network_input
 from pave_ros.ros import messages
-from pave_ros.topdown import TopDownOptions, crops, stages
+from pave_ros.topdown import crops, stages
+from pave_ros.topdown.options import TopDownOptions
 from pave_ros.training.card import processor
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080), (3840, 2160))

@@ -29,7 +29,7 @@ import torch
 from pave_ros.estimator import Estimator
 from pave_ros.frames import Frame
 from pave_ros.persons import Boxes
-from pave_ros.topdown import TopDownOptions
+from pave_ros.topdown.options import TopDownOptions
 
 WIDTH, HEIGHT = 640, 480
 

@@ -17,8 +17,9 @@ from pave_ros.frames import Frame, Image, around
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import check_image, network_input
 from pave_ros.skeletons import Skeleton
-from pave_ros.topdown import TopDown, TopDownOptions, is_top_down
-from pave_ros.topdown.styles import STYLES, Style
+from pave_ros.topdown.options import TopDownOptions
+from pave_ros.topdown.stages import TopDown
+from pave_ros.topdown.styles import STYLES, Style, is_top_down
 
 RANDOM = "random"
 MOST_BOXES = 100  # that a pose model gives as a detector; how many are looked at is `max_persons` of what asks it.

@@ -22,7 +22,7 @@ from pave_ros.detection.torchvision import TorchvisionDetector
 from pave_ros.engines.base import EngineError
 from pave_ros.estimator import Estimator
 from pave_ros.persons import Boxes, Persons
-from pave_ros.topdown import TopDownOptions
+from pave_ros.topdown.options import TopDownOptions
 
 SMALL = "ssdlite320_mobilenet_v3_large"
 

@@ -25,7 +25,7 @@ from pave_ros.engines.base import EngineError
 from pave_ros.engines.shared import share_weights
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
-from pave_ros.topdown import TopDownOptions
+from pave_ros.topdown.options import TopDownOptions
 from pave_ros.training import card, ship
 from pave_ros.video import VideoWriter
 

@@ -23,9 +23,9 @@ from pave_ros.models import tarvitpose
 from pave_ros.models.tarvitpose import TARViTPose
 from pave_ros.models.vitpose import Variant, ViTPose, crop_info
 from pave_ros.persons import Boxes
-from pave_ros.topdown import TopDown
 from pave_ros.topdown.crops import crop_boxes
 from pave_ros.topdown.crops import matrix as matrix_of
+from pave_ros.topdown.stages import TopDown
 from pave_ros.training import tarvitpose as training
 from pave_ros.training.augmentation import View
 from pave_ros.training.clips import ClipSettings

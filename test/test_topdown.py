@@ -15,10 +15,11 @@ from pave_ros.engines.base import Engine, Outputs
 from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats, Persons
-from pave_ros.topdown import TopDown, TopDownOptions, least_box, stages
+from pave_ros.topdown import stages
 from pave_ros.topdown.finder import joined
 from pave_ros.topdown.heatmaps import DECODINGS
-from pave_ros.topdown.stages import around_keypoints, person_scores
+from pave_ros.topdown.options import TopDownOptions, least_box
+from pave_ros.topdown.stages import TopDown, around_keypoints, person_scores
 from pave_ros.topdown.styles import STYLES
 
 INFO = ModelInfo(

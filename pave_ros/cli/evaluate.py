@@ -66,7 +66,7 @@ def evaluate(
     else:
         from pave_ros.detection import GIVEN
         from pave_ros.estimator import Estimator
-        from pave_ros.topdown import TopDownOptions, least_box
+        from pave_ros.topdown.options import TopDownOptions, least_box
 
         given = _boxes(boxes, data)
         top_down = TopDownOptions(

@@ -91,8 +91,8 @@ def _calibration(source: str, network: PoseModel, size: tuple[int, int] | None) 
 
     from pave_ros.estimator import Estimator
     from pave_ros.preprocessing import network_input
-    from pave_ros.topdown import is_top_down
     from pave_ros.topdown.crops import crop_inputs
+    from pave_ros.topdown.styles import is_top_down
     from pave_ros.video import open_source
 
     info = replace(network.info, input_size=size or network.info.input_size, resize="stretch")

@@ -63,7 +63,7 @@ def predict(
     """Find the people in pictures and videos."""
     from pave_ros.estimator import Estimator
     from pave_ros.predict import jobs_of, make_sinks
-    from pave_ros.topdown import TopDownOptions
+    from pave_ros.topdown.options import TopDownOptions
 
     jobs = jobs_of(files, sequence)
     size = options.parse_size(input_size)

@@ -38,11 +38,11 @@ def deformable_attention(values: Sequence[Tensor], locations: Tensor, weights: T
     # as fast in every engine, and is done once.
     grids = (2 * locations - 1).permute(0, 2, 3, 4, 1, 5).flatten(0, 1)  # (B * heads, L, P, Q, 2)
     weights = weights.permute(0, 2, 3, 4, 1).flatten(0, 1).unsqueeze(2)  # (B * heads, L, 1, P, Q)
-    seen = [
+    seen = (
         F.grid_sample(value, grids[:, level], mode="bilinear", padding_mode="zeros", align_corners=False)
         * weights[:, level]
         for level, value in enumerate(values)
-    ]  # each (B * heads, D, P, Q)
+    )  # each (B * heads, D, P, Q), made when it is added: there are never all of them
     return reduce(torch.add, seen).sum(2).view(batch, heads * values[0].shape[1], queries).transpose(1, 2)
 
 

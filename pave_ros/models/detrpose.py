@@ -280,7 +280,7 @@ class Gate(nn.Module):
         nn.init.zeros_(self.gate.bias)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        gate_a, gate_b = products(torch.cat((a, b), -1), self.gate.weight, self.gate.bias, 2)
+        gate_a, gate_b = products([torch.cat((a, b), -1)] * 2, self.gate.weight, self.gate.bias)
         return self.norm(gate_a.sigmoid() * a + gate_b.sigmoid() * b)
 
 

@@ -120,14 +120,18 @@ def cell_centres(maps: Sequence[tuple[int, int]], device: torch.device | str = "
     return torch.cat(centres)
 
 
-def products(x: Tensor, weight: Tensor, bias: Tensor, count: int) -> Sequence[Tensor]:
-    """x (N, C) through as many linear layers, whose weights lie one below the other in one tensor: `count` of (N, D).
+def products(inputs: Sequence[Tensor], weight: Tensor, bias: Tensor) -> Sequence[Tensor]:
+    """Each input (..., C) through a linear layer of its own, as tables (N, D); the weights of the layers lie one below
+    the other in one tensor.
 
-    One product here, the fewest kernels on a GPU; several in exported files, as engines copy the parts of one.
+    Where all inputs are one, so is the product, which is the fewest kernels on a GPU; not in exported files, since
+    engines copy the parts of a product.
     """
-    if torch.compiler.is_exporting():
-        return [F.linear(x, *part) for part in zip(_parts(weight, count), _parts(bias, count), strict=True)]
-    return F.linear(x, weight, bias).chunk(count, -1)
+    first, count = inputs[0], len(inputs)
+    if all(x is first for x in inputs) and not torch.compiler.is_exporting():
+        return F.linear(first.flatten(0, -2), weight, bias).chunk(count, -1)
+    layers = zip(inputs, _parts(weight, count), _parts(bias, count), strict=True)
+    return [F.linear(x.flatten(0, -2), *layer) for x, *layer in layers]
 
 
 def _parts(weights: Tensor, count: int) -> list[Tensor]:
@@ -149,12 +153,7 @@ class Attention(nn.MultiheadAttention):
     def forward(self, query: Tensor, key: Tensor, value: Tensor, hidden: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """query (B, L, C), key and value (B, S, C) -> (B, L, C); `hidden` is True where not to look, (L, S) or
         (B, 1, L, S)."""
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        if query is key is value:
-            made = products(query.flatten(0, 1), weight, bias, 3)
-        else:
-            layers = zip((query, key, value), _parts(weight, 3), _parts(bias, 3), strict=True)
-            made = [F.linear(x.flatten(0, 1), *layer) for x, *layer in layers]
+        made = products((query, key, value), self.in_proj_weight, self.in_proj_bias)
         q, k, v = (x.unflatten(-1, (self.num_heads, -1)).unflatten(0, (query.shape[0], -1)) for x in made)
         if torch.compiler.is_exporting():
             logits = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) * self.head_dim**-0.5

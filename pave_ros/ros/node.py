@@ -184,7 +184,7 @@ class PoseNode(LifecycleNode):
         log.info(f"loading {settings.model}, weights: {settings.weights}")
         # Here, because it takes seconds: a signal before the node exists could not be answered properly.
         from pave_ros.estimator import Estimator
-        from pave_ros.topdown import TopDownOptions
+        from pave_ros.topdown.options import TopDownOptions
 
         height, width = settings.input_size
         estimator = Estimator(

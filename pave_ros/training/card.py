@@ -27,7 +27,7 @@ from pave_ros.evaluation.score import METRICS, score
 from pave_ros.frames import Frame, Image
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
-from pave_ros.topdown import TopDownOptions, least_box
+from pave_ros.topdown.options import TopDownOptions, least_box
 from pave_ros.training.sources import Mixture, ValidationPictures
 from pave_ros.training.teacher import Teacher
 from pave_ros.training.validation import by_source

@@ -19,7 +19,8 @@ from pave_ros.frames import Frame, Image
 from pave_ros.models.base import PoseModel
 from pave_ros.persons import Boxes, Persons
 from pave_ros.preprocessing import network_input
-from pave_ros.topdown import TopDown, is_top_down
+from pave_ros.topdown.stages import TopDown
+from pave_ros.topdown.styles import is_top_down
 from pave_ros.training.sources import ValidationPictures
 
 # The people in a picture (H, W, 3) uint8 RGB, down to the least sure. The labels are for those who start from boxes.
