@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pave_ros import detection, engines, models, postprocessing, skeletons
 from pave_ros.checkpoints import files
 from pave_ros.detection.base import Detector
@@ -157,6 +159,16 @@ class Estimator:
     def __call__(self, image: Image, bgr: bool = False) -> Persons:
         """The people in one picture (H, W, 3) uint8, RGB unless `bgr`. ValueError for any other array."""
         return self.estimate([Frame(stamp=0, image=image, bgr=bgr)])
+
+    def warm_up(self) -> None:
+        """Look at a black picture, because engines put off until the first one what takes them seconds, or until the
+        first one with so many people in it; and what cannot run here fails now."""
+        height, width = self.input_size
+        black = np.zeros((height, width, 3), np.uint8)
+        if self._top_down is not None:
+            self._top_down.warm_up(black)
+        else:
+            self(black)
 
     def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
         """The people in one of a camera's frames, the newest unless another is named.

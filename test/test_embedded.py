@@ -20,9 +20,10 @@ from safetensors.numpy import save_file
 from pave_ros import Estimator, models, skeletons
 from pave_ros.checkpoints import files, loading
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
-from pave_ros.engines import shipped
+from pave_ros.engines import openvino, shipped
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.shared import share_weights
+from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
 from pave_ros.topdown.options import TopDownOptions
@@ -118,6 +119,15 @@ def test_it_sees_people_as_well_as_the_card_says() -> None:
     """On a few pictures of the synthetic scene, which nobody has to download."""
     written = json.loads(ship.PAGE.with_suffix(".json").read_text())["synthetic"]["AP50"]
     assert card.on_synthetic_scenes("embedded", limit=24)["AP50"] > written - 0.1
+
+
+def test_a_stream_waits_for_nothing_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimator = Estimator(device="cpu", engine="openvino")
+    estimator.warm_up()
+    monkeypatch.delattr(openvino.Network, "_compile")
+    images = [Scene(seed=6, persons=count).frame(30).image for count in (2, 5, 9)]
+    found = [len(people) for _, people in estimator.video(Frame(i, image=image) for i, image in enumerate(images))]
+    assert found[0] < 3 and max(found) > 4
 
 
 def test_the_closer_look_can_be_spared() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pave_ros.checkpoints import files, loading
-from pave_ros.engines import open_file, tensorrt
+from pave_ros.engines import open_file, openvino, tensorrt
 from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.engines.export import export_onnx
 from pave_ros.engines.exported import read_label
@@ -64,6 +64,20 @@ def test_openvino_format(exported: Path, tmp_path: Path) -> None:
     (tmp_path / "other.xml").write_text("<net/>")
     with pytest.raises(EngineError, match=r"other\.xml"):
         open_file(tmp_path / "other.xml", "detrpose_n")
+
+
+@pytest.mark.parametrize(("light", "batches"), [(0, (1,)), (10**9, (4, 2, 1))])
+def test_openvino_compiles_for_few_batches(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, light: int, batches: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(openvino, "LIGHT", light)
+    engine = OpenVinoEngine(exported, precision="fp32")
+    assert engine.batches == batches
+    seven = np.concatenate(pictures(7))
+    together = answer(engine, seven)["pred_keypoints"]
+    alone = answer(OnnxRuntimeEngine(exported, "cpu"), seven[4:5])["pred_keypoints"]
+    assert len(together) == 7
+    np.testing.assert_allclose(together[4:5], alone, atol=1e-3)
 
 
 def test_bfloat16_keeps_the_decoder_precise(exported: Path) -> None:

@@ -96,6 +96,20 @@ def test_a_spot_is_found_where_it_is(decoding: str, flip: bool) -> None:
         np.testing.assert_allclose(persons.boxes[0], [220, 120, 150, 180])
 
 
+def test_the_warm_up_looks_at_as_many_as_the_engine_prepares_for() -> None:
+    looked: list[Image] = []
+
+    def detect(image: Image, bgr: bool = False) -> Boxes:
+        looked.append(image)
+        return Boxes.of([])
+
+    engine, black = Brightness(), scene(0, 0, 0)
+    engine.batches = (4, 2, 1)
+    TopDown(engine, detect, closer=detect).warm_up(black)  # type: ignore[arg-type]
+    assert engine.encoded == [7] and looked == [black] * 2
+    TopDown(Brightness(), None).warm_up(black)
+
+
 class Sides(Brightness):
     """Takes what it sees in the right half of a crop for left joints, of a person who faces the camera."""
 

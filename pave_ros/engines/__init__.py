@@ -71,13 +71,13 @@ def open_file(
         return opened(ready)
     first = _first(path, model, device, precision, input_size)
     if background and (first.info.resize == "stretch" or engine != "auto"):
-        return SwitchingEngine(first, name, lambda progress: opened(build.run_apart(progress)))
+        return SwitchingEngine(first, name, lambda progress: _tried(opened(build.run_apart(progress))))
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
     return first
 
 
 def _tried(engine: Engine) -> Engine:
-    """The same, after it has looked at a picture, which is what makes it compile its network."""
+    """The same, after it has looked at a picture, before which many an engine does not compile its network."""
     info = engine.info
     engine.decode([engine.encode(np.zeros((1, 3, *info.input_size), np.float32))] * info.window)
     return engine

@@ -29,6 +29,7 @@ class Engine(ABC):
         info: the model.
         reason: why this engine was taken.
         status: of a better one that is being built, for people to read; empty where none is.
+        batches: numbers of pictures for each of which it prepares itself when it first has so many.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Engine(ABC):
     info: ModelInfo
     reason: str = ""
     status: str = ""
+    batches: tuple[int, ...] = (1,)
 
     @property
     def prepares(self) -> bool:

@@ -221,6 +221,7 @@ class PoseNode(LifecycleNode):
         )
         if not estimator.trained:
             log.warning("the weights are untrained: the skeletons mean nothing, only the way of the data is shown")
+        estimator.warm_up()  # A stream that begins with seconds of silence loses its tracks.
         return estimator
 
     def _halt(self) -> None:

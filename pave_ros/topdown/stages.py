@@ -18,7 +18,7 @@ from pave_ros import skeletons
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import with_margin
 from pave_ros.engines.base import Engine
-from pave_ros.frames import Frame, same_size
+from pave_ros.frames import Frame, Image, same_size
 from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
 from pave_ros.topdown.crops import crop_boxes, crop_inputs
 from pave_ros.topdown.finder import NOBODY, SAME_BOX, Finder, Found
@@ -130,6 +130,14 @@ class TopDown:
             vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
             middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
+
+    def warm_up(self, image: Image) -> None:
+        """Let all networks look at a picture, and that of people at as many crops as make its engine ready for more."""
+        for detect in (self.detector, self.closer):
+            if detect is not None:
+                detect(image)
+        height, width = image.shape[:2]
+        self._look(Frame(stamp=0, image=image), Boxes.of([[0, 0, width, height]] * sum(self._engine.batches)))
 
     def _look_again(
         self, keypoints: Floats, present: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed

@@ -126,6 +126,11 @@ def test_bad_images_are_logged_once_a_second_at_most(
     assert 1 <= len(lines) <= 1 + seconds
 
 
+def test_the_model_is_warm_before_the_first_image(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    assert front.model.warm and not front.model.windows
+
+
 def test_a_failing_model_is_counted_and_the_node_goes_on(
     rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
