@@ -22,6 +22,14 @@ from pave_ros.models.layers import constant
 log = logging.getLogger(__name__)
 
 
+def sampling_locations(anchors: Tensor, offsets: Tensor, units: Tensor) -> Tensor:
+    """Where to look, like the offsets (B, Q, heads, L, P, 2): at anchors plus offsets in units.
+
+    Both are expanded first, because ONNX Runtime takes five times as long to broadcast single pairs of numbers.
+    """
+    return anchors.expand_as(offsets) + offsets * units.expand_as(offsets)
+
+
 def deformable_attention(values: Sequence[Tensor], locations: Tensor, weights: Tensor) -> Tensor:
     """Multi-scale deformable attention (Deformable DETR, eq. 3) in plain torch, which exports everywhere.
 

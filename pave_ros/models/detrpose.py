@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
-from pave_ros.models.deformable import Maps
+from pave_ros.models.deformable import Maps, sampling_locations
 from pave_ros.models.folding import fold_affine
 from pave_ros.models.hybrid_encoder import HybridEncoder, fuse_convolutions
 from pave_ros.models.info import ModelInfo
@@ -252,21 +252,13 @@ class DeformableAttention(nn.Module):
 
     def forward(self, queries: Tensor, references: Tensor, maps: Maps) -> Tensor:
         """queries (B, N, C), references (B, N, 2) -> (B, N, C)"""
-        shape = (HEADS, self.levels, self.points)
-        sizes = constant(tuple((w, h) for h, w in maps.shapes), queries.dtype, queries.device)
+        units = constant(tuple((1 / w, 1 / h) for h, w in maps.shapes), references.dtype, queries.device)
         batch, table = queries.shape[0], queries.flatten(0, 1)
-        offsets = self._offsets(table, sizes).unflatten(0, (batch, -1))
-        weights = self.attention_weights(table).unflatten(-1, (HEADS, -1)).softmax(-1).view(batch, -1, *shape)
-        return maps.seen(references[:, :, None, None, None] + offsets, weights).to(queries.dtype)
-
-    def _offsets(self, table: Tensor, sizes: Tensor) -> Tensor:
-        """(N, heads, L, P, 2) in 0..1 of maps of these widths and heights (L, 2), from queries (N, C)."""
-        layer, shape = self.sampling_offsets, (HEADS, self.levels, self.points, 2)
-        if torch.compiler.is_exporting():  # The file holds scaled weights: ONNX Runtime is slow at scaling pairs.
-            scale = (1 / sizes)[:, None].expand(shape).flatten()
-            return F.linear(table, layer.weight * scale[:, None], layer.bias * scale).view(-1, *shape)
-        out: Tensor = layer(table).view(-1, *shape) / sizes[:, None]
-        return out
+        shape = (batch, -1, HEADS, self.levels, self.points)
+        weights = self.attention_weights(table).unflatten(-1, (HEADS, -1)).softmax(-1).view(shape)
+        offsets = self.sampling_offsets(table).view(*shape, 2)
+        places = sampling_locations(references[:, :, None, None, None], offsets, units[:, None])
+        return maps.seen(places, weights).to(queries.dtype)
 
 
 class Gate(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pave_ros.models.deformable import sampled_attention
+from pave_ros.models.deformable import sampled_attention, sampling_locations
 from pave_ros.models.layers import MLP, Attention, cell_centres, cell_encoding, constant, inverse_sigmoid
 
 HEADS = 8
@@ -108,8 +108,8 @@ class FramesAttention(nn.Module):
         frames = zip(self.sampling_offsets.values(), anchors, units, values, weights.unbind(-1), strict=True)
         for linear, anchor, unit, value, weight in frames:
             offsets = linear(queries).unflatten(2, (*self.shape, 2))
-            locations = anchor.unsqueeze(2) + offsets * unit.unsqueeze(2)
-            seen = seen + sampled_attention(value, shapes, locations, weight.unflatten(3, self.shape[1:]))
+            places = sampling_locations(anchor.unsqueeze(2), offsets, unit.unsqueeze(2))
+            seen = seen + sampled_attention(value, shapes, places, weight.unflatten(3, self.shape[1:]))
         return self.output_proj(seen)
 
 
