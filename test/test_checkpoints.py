@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import defaultdict
+from itertools import accumulate
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -137,11 +143,37 @@ class Hostile:
         return os.mkdir, (str(self.target),)
 
 
-def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
-    torch.save({"model": Hostile(tmp_path / "harm")}, tmp_path / "hostile.pth")
-    with pytest.raises(CheckpointError, match=r"hostile\.pth.*could run code"):
+@pytest.mark.parametrize("place", ["model", "args"])
+def test_code_in_a_checkpoint_does_not_run(published: State, tmp_path: Path, place: str) -> None:
+    torch.save({"model": published, place: Hostile(tmp_path / "harm")}, tmp_path / "hostile.pth")
+    with pytest.raises(CheckpointError, match=r"hostile\.pth: refused.*could run code \(\w+\.mkdir\)$"):
         loading.read(tmp_path / "hostile.pth")
     assert not (tmp_path / "harm").exists()
+
+
+def foreign(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Any:
+    """A class of a library that is not installed, but can be pickled."""
+    made = type(name, (), {"__module__": module, "mean": lambda self: 0})
+    for package in accumulate(module.split("."), "{}.{}".format):
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    setattr(sys.modules[module], name, made)
+    return made
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_training_leaves_beside_the_tensors(
+    published: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    """Arguments as DETRPose saves them, and the histories and scores of mmengine."""
+    path = tmp_path / "trained.pth"
+    with monkeypatch.context() as patch:
+        settings = foreign(patch, "omegaconf.dictconfig", "DictConfig")()
+        settings.content = {"lr": 0.1, "type": int, "flags": defaultdict(list, {"a": [1]})}
+        history = foreign(patch, "mmengine.logging.history_buffer", "HistoryBuffer")()
+        history.values, history.methods = np.arange(3.0), {"mean": history.mean}
+        extra = {"args": settings, "message_hub": {"loss": history}, "best": np.float64(0.7), "path": Path("x")}
+        torch.save({"model": published, **extra}, path, _use_new_zipfile_serialization=zipped)
+    assert loading.read(path).keys() == published.keys()
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:

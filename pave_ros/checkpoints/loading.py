@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pave_ros import models, skeletons
-from pave_ros.checkpoints import packing
+from pave_ros.checkpoints import packing, unpickling
 from pave_ros.checkpoints.layout import Layout, State, published_state, unwrap
 from pave_ros.models.base import PoseModel
 
@@ -36,11 +35,11 @@ def read(path: Path | str) -> State:
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint file: {path}")
     try:
-        with torch.serialization.safe_globals([Namespace]):  # DETR's successors keep their arguments so: plain data.
-            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        content = load_file(path) if path.suffix == ".safetensors" else unpickling.load(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, because it holds more than tensors and unpickling that could run code ({_first(error)})"
+            f"{path}: refused, because it holds more than tensors and unpickling that could run code "
+            f"({unpickling.culprit(error)})"
         ) from None
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_first(error)})") from None
