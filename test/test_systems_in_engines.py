@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,7 +23,7 @@ from test_tarvitpose import tiny as tiny_tarvitpose
 
 from pave_ros.checkpoints import loading
 from pave_ros.engines import tensorrt
-from pave_ros.engines.exported import BACKBONE, DECODE, ENCODE, read_label
+from pave_ros.engines.exported import BACKBONE, COORDINATES, DECODE, ENCODE, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine
 from pave_ros.engines.pytorch import PyTorchEngine
@@ -80,6 +81,21 @@ def test_engines_compute_the_same(exported: Exported) -> None:
             value = np.asarray(value)
             assert value.size and np.ptp(value) > 0, name
             np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=f"{engine.name}: {name}")
+
+
+def test_coordinates_stay_precise_in_sixteen_bits(exported: Exported) -> None:
+    """Of the encoder: a decoder is precise throughout, see test_exports."""
+    engine = OpenVinoEngine(exported.parts[0], precision="bf16")
+    engine.encode(photograph(engine))
+    steps: Any = engine._encode
+    facts = [step.get_rt_info() for step in steps._requests[1].get_compiled_model().get_runtime_model().get_ops()]
+    kinds = {
+        (fact["layerType"].astype(str), fact["runtimePrecision"].astype(str))
+        for fact in facts
+        if "originalLayersNames" in fact and f"{COORDINATES}/" in fact["originalLayersNames"].astype(str)
+    }
+    assert bool(kinds) == bool(exported.network.coordinates)
+    assert {precision for kind, precision in kinds if kind in ("Gather", "GridSample", "Reduce")} <= {"f32"}
 
 
 def test_eight_bits_are_the_backbone_s(exported: Exported, tmp_path: Path) -> None:

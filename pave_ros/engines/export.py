@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pave_ros import __version__
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.exported import BACKBONE, DECODE, ENCODE, WHOLE, Label, part_path
+from pave_ros.engines.exported import BACKBONE, COORDINATES, DECODE, ENCODE, WHOLE, Label, part_path
 from pave_ros.models.base import PoseModel
 
 OPSET = 18
@@ -104,7 +104,7 @@ def export_onnx(
     written = []
     for part, network, example, inputs, outputs in _parts(model, images):
         proto = _to_onnx(network, example, inputs, outputs, dynamic=batch is None)
-        _tidy(proto.graph, part)
+        _tidy(proto.graph, part, {kind.__name__ for kind in model.coordinates})
         if precision == "fp16":
             store_half(proto.graph)
         onnx.helper.set_model_props(proto, replace(label, part=part).properties())
@@ -165,15 +165,18 @@ def _of_weights(node: Any) -> bool | None:
     return True if node.op_type in ("Slice", "Mul") else None
 
 
-def _tidy(graph: onnx.GraphProto, part: str) -> None:
+def _tidy(graph: onnx.GraphProto, part: str, coordinates: Collection[str]) -> None:
     """Leave out where each node comes from in which source file on this machine, a fifth of a small file; what engines
-    may want to know of it, the part and whether it is the backbone's, goes into its name."""
+    may want to know of it goes into its name: the part, and whether it is the backbone's, or of a class whose name is
+    among `coordinates`."""
     for node in graph.node:
         scopes = {prop.key: prop.value for prop in node.metadata_props}.get("namespace", "").split("/")
         modules = [scope.partition(":")[0] for scope in scopes]
         place = next((name for name in modules if name in (ENCODE, DECODE)), part)
         if any(name.endswith("model.backbone") for name in modules):
             place = BACKBONE
+        elif place == ENCODE and any(scope.rpartition(".")[2] in coordinates for scope in scopes):
+            place = COORDINATES
         node.name = f"{place}/{node.name}"
     del graph.value_info[:]
     for item in [*graph.node, *graph.initializer, *graph.input, *graph.output]:

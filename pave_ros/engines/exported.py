@@ -21,7 +21,8 @@ from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.models.info import METADATA_KEY, ModelInfo
 
 WHOLE, ENCODE, DECODE = "whole", "encode", "decode"
-BACKBONE = f"{ENCODE}/backbone"  # With this, or with the part alone, the names of nodes begin.
+# With one of these, or with the part alone, the names of nodes begin.
+BACKBONE, COORDINATES = f"{ENCODE}/backbone", f"{ENCODE}/coordinates"
 
 
 @dataclass(frozen=True)

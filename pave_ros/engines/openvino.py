@@ -17,10 +17,11 @@ import numpy as np
 import openvino
 
 from pave_ros.engines.base import Array, EngineError
-from pave_ros.engines.exported import DECODE, ExportedEngine, Label, read_label
+from pave_ros.engines.exported import COORDINATES, DECODE, ExportedEngine, Label, read_label
 from pave_ros.models.info import METADATA_KEY
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+PRECISE = (f"{DECODE}/", f"{COORDINATES}/")
 HEAVY = ("Convolution", "GroupConvolution", "MatMul")
 LIGHT = 32_000_000  # Weights of a network, bytes, up to which the time between its steps counts.
 
@@ -61,8 +62,8 @@ class OpenVinoEngine(ExportedEngine):
         device: ``auto`` or ``cpu``.
         precision: ``fp32``, ``bf16``, a third faster where the processor is made for it, or ``auto``: bf16 there for
             models that stay as accurate (`ModelInfo.bf16`), else fp32. In bf16 convolutions and matrix products are
-            computed in 16 bits, and so is all that lies before the decoder; what the decoder does with coordinates
-            stays in 32, since 8 bits of mantissa are pixels.
+            computed in 16 bits, and so is all that lies before the decoder but `PoseModel.coordinates`; what these and
+            the decoder do with coordinates stays in 32, since 8 bits of mantissa are pixels.
         threads: 0 for all cores.
     """
 
@@ -88,7 +89,7 @@ class OpenVinoEngine(ExportedEngine):
             arithmetic = "bf16" if label.info.bf16 and computes_in_bf16() else "fp32"
         self.precision = "int8" if label.precision == "int8" else arithmetic
         if arithmetic == "bf16":
-            model = _with_precise_decoder(model)
+            model = _with_precise_coordinates(model)
         network = Network(model, compile_options(arithmetic, self._threads))
         self.batches = network.batches
         return label, network
@@ -153,8 +154,8 @@ def _label_of(model: openvino.Model, path: Path) -> Label:
     return Label.from_properties({key: value.astype(str) for key, value in found.items()}, path)
 
 
-def _with_precise_decoder(model: openvino.Model) -> openvino.Model:
-    """The model with its decoder marked: all but its matrix products stays in float32.
+def _with_precise_coordinates(model: openvino.Model) -> openvino.Model:
+    """The model with what computes with coordinates marked: all but its matrix products stays in float32.
 
     OpenVINO reads such marks from its own format only; Python cannot set them.
     """
@@ -163,7 +164,7 @@ def _with_precise_decoder(model: openvino.Model) -> openvino.Model:
         openvino.save_model(model, file, compress_to_fp16=False)
         tree = ElementTree.parse(file)
         for layer in tree.iterfind("layers/layer"):
-            if layer.get("name", "").startswith(f"{DECODE}/") and layer.get("type") not in ("Const", *HEAVY):
+            if layer.get("name", "").startswith(PRECISE) and layer.get("type") not in ("Const", *HEAVY):
                 info = layer.find("rt_info")
                 if info is None:
                     info = ElementTree.Element("rt_info")

@@ -19,10 +19,12 @@ class PoseModel(nn.Module, ABC):
     Attributes:
         info: what has to be known to feed it and to read its answer.
         backbone_name: timm's name of its backbone, the submodule `backbone`.
+        coordinates: kinds of modules of the encoder that compute with coordinates, for which 16 bits are too coarse.
     """
 
     info: ModelInfo
     backbone_name: str
+    coordinates: tuple[type[nn.Module], ...] = ()
     backbone: nn.Module
 
     @abstractmethod

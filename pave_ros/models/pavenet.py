@@ -24,6 +24,7 @@ from pave_ros.models.info import HALF, IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import MLP, cell_centres
 from pave_ros.models.pavenet_decoder import (
     EncoderLayer,
+    FramesAttention,
     JointDecoder,
     PoseDecoder,
     SpatialEncoder,
@@ -171,6 +172,8 @@ class PAVENet(PoseModel):
     Attributes:
         variant: its row.
     """
+
+    coordinates = (FramesAttention,)
 
     def __init__(self, variant: Variant, info: ModelInfo) -> None:
         super().__init__()
