@@ -22,7 +22,7 @@ from pave_ros.models.info import METADATA_KEY
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 PRECISE = (f"{DECODE}/", f"{COORDINATES}/")
-HEAVY = ("Convolution", "GroupConvolution", "MatMul")
+HEAVY = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
 LIGHT = 32_000_000  # Weights of a network, bytes, up to which the time between its steps counts.
 
 
