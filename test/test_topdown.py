@@ -96,7 +96,7 @@ def test_a_spot_is_found_where_it_is(decoding: str, flip: bool) -> None:
         np.testing.assert_allclose(persons.boxes[0], [220, 120, 150, 180])
 
 
-def test_the_warm_up_looks_at_as_many_as_the_engine_prepares_for() -> None:
+def test_the_warm_up_looks_at_every_number_that_the_engine_prepares_for() -> None:
     looked: list[Image] = []
 
     def detect(image: Image, bgr: bool = False) -> Boxes:
@@ -106,7 +106,7 @@ def test_the_warm_up_looks_at_as_many_as_the_engine_prepares_for() -> None:
     engine, black = Brightness(), scene(0, 0, 0)
     engine.batches = (4, 2, 1)
     TopDown(engine, detect, closer=detect).warm_up(black)  # type: ignore[arg-type]
-    assert engine.encoded == [7] and looked == [black] * 2
+    assert engine.encoded == [4, 2, 1] and looked == [black] * 2
     TopDown(Brightness(), None).warm_up(black)
 
 

@@ -132,12 +132,13 @@ class TopDown:
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def warm_up(self, image: Image) -> None:
-        """Let all networks look at a picture, and that of people at as many crops as make its engine ready for more."""
+        """Let all networks look at a picture, and that of people at each number of crops that it prepares for apart."""
         for detect in (self.detector, self.closer):
             if detect is not None:
                 detect(image)
         height, width = image.shape[:2]
-        self._look(Frame(stamp=0, image=image), Boxes.of([[0, 0, width, height]] * sum(self._engine.batches)))
+        for count in self._engine.batches:
+            self._look(Frame(stamp=0, image=image), Boxes.of([[0, 0, width, height]] * count))
 
     def _look_again(
         self, keypoints: Floats, present: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed
