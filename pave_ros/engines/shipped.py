@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 from importlib.util import find_spec
 from pathlib import Path
 
 from pave_ros.checkpoints import files
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.choice import choose
+from pave_ros.engines.choice import choose, has_gpu
 
 
 def best_form(path: Path, engine: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Path:
@@ -38,12 +37,8 @@ def exported_path(path: Path, input_size: tuple[int, int] | None = None) -> Path
 
 
 def _has_cuda() -> bool:
-    """Whether torch will find a GPU; it is not even loaded where no driver is installed."""
-    if find_spec("torch") is None:
-        return False
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    """Whether torch will find a GPU; it is not even loaded where the driver finds none."""
+    if find_spec("torch") is None or not has_gpu():
         return False
     import torch
 
