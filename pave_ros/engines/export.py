@@ -139,7 +139,7 @@ def _to_onnx(
 ) -> onnx.ModelProto:
     for chatty in ("torch.onnx", "onnxscript"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    # Some number has to be the largest: PyTorch 2.7 promises itself otherwise that it is not 2^63 - 1, and objects then.
+    # Some number has to be the largest: PyTorch 2.7 assumes otherwise that it is not 2^63 - 1, and objects to that.
     batch = {0: torch.export.Dim("batch", min=1, max=1 << 31)} if dynamic else None
     program = torch.onnx.export(
         network.eval(),
