@@ -124,3 +124,12 @@ def test_names() -> None:
     for wrong in ("detrpose_q", "yolo", ""):
         with pytest.raises(ValueError, match="detrpose_x"):
             models.split_name(wrong)
+
+
+def test_a_pytorch_that_is_too_old_is_named(tmp_path: Path) -> None:
+    """From the command line, as somebody sees it whose robot brings its own."""
+    code = "import torch; torch.__version__ = '2.5.1+cu124'; from pave_ros.cli import main; main()"
+    request = ["export", "detrpose_n", "-o", tmp_path / "n.onnx"]
+    done = subprocess.run([sys.executable, "-c", code, *request], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "PyTorch 2.5.1+cu124 is too old" in done.stderr and "Traceback" not in done.stderr

@@ -5,12 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from pave_ros.models.folding import fold_norms
 from pave_ros.models.info import ModelInfo
 
 Features = tuple[Tensor, ...]
+
+# pip sees to it; a workspace that colcon built runs with whatever PyTorch the robot has.
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):
+    raise RuntimeError(
+        f"PyTorch {torch.__version__} is too old for the networks of pave_ros, which need 2.7 or newer; exported files "
+        "(`pave_ros export`) need none"
+    )
 
 
 class PoseModel(nn.Module, ABC):
