@@ -30,7 +30,10 @@ class FakeEngine(Engine):
     device, precision, info = "cpu", "fp32", INFO
 
     def __init__(self, name: str, info: ModelInfo = INFO) -> None:
-        self.name, self.info, self.encoded = name, info, 0
+        self.name, self.info, self.encoded, self.warm = name, info, 0, False
+
+    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
+        self.warm = True
 
     def encode(self, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], ...]:
         self.encoded += len(images)
@@ -76,6 +79,7 @@ def test_the_first_engine_serves_until_the_better_one_is_built() -> None:
     assert engine.decode([one, two])["seen"].tolist() == [["first1"], ["first2"]], "not in the middle of a picture"
     three = engine.encode(picture(3))
     assert (engine.name, engine.building) == ("better", False)
+    assert engine._engine.warm, "or a stream would wait for it in its middle"  # type: ignore[attr-defined]
     assert engine.status.startswith("tensorrt was built and has taken over")
     assert engine.reason == "built while first served"
     assert engine.decode([two, three])["seen"].tolist() == [["better2"], ["better3"]], "old features are made anew"

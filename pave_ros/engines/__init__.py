@@ -9,8 +9,6 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.build import Build
 from pave_ros.engines.choice import NAMES, choose, choose_to_build
@@ -55,7 +53,7 @@ def open_file(
         if background and name == "pytorch_compiled":
             first = _open(path, model, "pytorch", "runs at once", device, precision, input_size)
             return SwitchingEngine(
-                first, name, lambda progress: _tried(_open(path, model, name, reason, device, precision, input_size))
+                first, name, lambda progress: _open(path, model, name, reason, device, precision, input_size)
             )
         return _open(path, model, name, reason, device, precision, input_size)
     name, reason = built
@@ -71,16 +69,9 @@ def open_file(
         return opened(ready)
     first = _first(path, model, device, precision, input_size)
     if background and (first.info.resize == "stretch" or engine != "auto"):
-        return SwitchingEngine(first, name, lambda progress: _tried(opened(build.run_apart(progress))))
+        return SwitchingEngine(first, name, lambda progress: opened(build.run_apart(progress)))
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
     return first
-
-
-def _tried(engine: Engine) -> Engine:
-    """The same, after it has looked at a picture, before which many an engine does not compile its network."""
-    info = engine.info
-    engine.decode([engine.encode(np.zeros((1, 3, *info.input_size), np.float32))] * info.window)
-    return engine
 
 
 def _first(path: Path, model: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:

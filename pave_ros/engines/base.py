@@ -58,6 +58,12 @@ class Engine(ABC):
     def decode(self, window: Sequence[Any]) -> Outputs:
         """The model's raw outputs by name, from the features of `info.window` frames, oldest first."""
 
+    def warm_up(self, batches: Sequence[int] = (1,)) -> None:
+        """Compute once with each of these numbers of pictures, for many an engine compiles its network only then."""
+        for count in batches:
+            pictures = np.zeros((count, 3, *self.info.input_size), np.float32)
+            self.decode([self.encode(pictures)] * self.info.window)
+
     def split(self, features: Any) -> list[Any]:
         """Features of several pictures, one by one."""
         return [tuple(feature[i : i + 1] for feature in features) for i in range(len(features[0]))]

@@ -91,7 +91,7 @@ class OpenVinoEngine(ExportedEngine):
         if arithmetic == "bf16":
             model = _with_precise_coordinates(model)
         network = Network(model, compile_options(arithmetic, self._threads))
-        self.batches = network.batches
+        self.batches = max(self.batches, network.batches)  # of two parts those of the one that has more
         return label, network
 
 

@@ -27,7 +27,8 @@ class _Encoded:
 
 
 class SwitchingEngine(Engine):
-    """Runs `first` until `build`, which works in a thread of its own, has returned a better engine for the same model.
+    """Runs `first` until `build`, which works in a thread of its own, has returned a better engine for the same model,
+    which is then warmed up.
 
     Features that the first one made are made anew when they are needed after the change, so a video goes on without a
     gap. When the build fails, the first engine goes on; `status` says why.
@@ -64,6 +65,7 @@ class SwitchingEngine(Engine):
             engine = build(lambda text: self._tell(f"is being built: {text}"))
             if engine.info != self.info:
                 raise ValueError(f"it is made for another model or input: {engine.info}")
+            engine.warm_up()
         except Exception as error:  # Whatever a library raises, the first engine still serves.
             self._tell(f"could not be built: {error}")
             log.warning(self.status)

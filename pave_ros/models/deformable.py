@@ -22,12 +22,20 @@ from pave_ros.models.layers import constant
 log = logging.getLogger(__name__)
 
 
-def sampling_locations(anchors: Tensor, offsets: Tensor, units: Tensor) -> Tensor:
-    """Where to look, like the offsets (B, Q, heads, L, P, 2): at anchors plus offsets in units.
+def map_units(shapes: Sequence[tuple[int, int]], like: Tensor) -> Tensor:
+    """(1, 1, L, 1, 2) width and height of a cell of each map, of which there are (H_l, W_l)."""
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    sizes = constant(tuple((1 / w, 1 / h) for h, w in shapes), dtype, like.device)
+    return sizes.view(1, 1, len(shapes), 1, 2)
 
-    Both are expanded first, because ONNX Runtime takes five times as long to broadcast single pairs of numbers.
+
+def sampling_locations(anchors: Tensor, offsets: Tensor, units: Tensor) -> Tensor:
+    """Where to look, like the offsets (B, Q, heads, L, P, 2): at anchors plus offsets in units, both of which are
+    (B, Q, L, P, 2) or 1 where they are alike.
+
+    They are expanded first, because ONNX Runtime takes five times as long to broadcast single pairs of numbers.
     """
-    return anchors.expand_as(offsets) + offsets * units.expand_as(offsets)
+    return anchors.unsqueeze(2).expand_as(offsets) + offsets * units.unsqueeze(2).expand_as(offsets)
 
 
 def deformable_attention(values: Sequence[Tensor], locations: Tensor, weights: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.base import Features, PoseModel
-from pave_ros.models.deformable import Maps, sampling_locations
+from pave_ros.models.deformable import Maps, map_units, sampling_locations
 from pave_ros.models.folding import fold_affine
 from pave_ros.models.hybrid_encoder import HybridEncoder, fuse_convolutions
 from pave_ros.models.info import ModelInfo
@@ -252,12 +252,11 @@ class DeformableAttention(nn.Module):
 
     def forward(self, queries: Tensor, references: Tensor, maps: Maps) -> Tensor:
         """queries (B, N, C), references (B, N, 2) -> (B, N, C)"""
-        units = constant(tuple((1 / w, 1 / h) for h, w in maps.shapes), references.dtype, queries.device)
         batch, table = queries.shape[0], queries.flatten(0, 1)
         shape = (batch, -1, HEADS, self.levels, self.points)
         weights = self.attention_weights(table).unflatten(-1, (HEADS, -1)).softmax(-1).view(shape)
         offsets = self.sampling_offsets(table).view(*shape, 2)
-        places = sampling_locations(references[:, :, None, None, None], offsets, units[:, None])
+        places = sampling_locations(references[:, :, None, None], offsets, map_units(maps.shapes, references))
         return maps.seen(places, weights).to(queries.dtype)
 
 

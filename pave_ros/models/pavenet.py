@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pave_ros import skeletons
 from pave_ros.models import mobilenet
 from pave_ros.models.base import Features, PoseModel
+from pave_ros.models.deformable import map_units
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.info import HALF, IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import MLP, cell_centres
@@ -28,7 +29,6 @@ from pave_ros.models.pavenet_decoder import (
     JointDecoder,
     PoseDecoder,
     SpatialEncoder,
-    map_units,
     sigma_head,
 )
 from pave_ros.models.swin import LARGE, OutputNorms, Swin

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pave_ros.models.deformable import sampled_attention, sampling_locations
-from pave_ros.models.layers import MLP, Attention, cell_centres, cell_encoding, constant, inverse_sigmoid
+from pave_ros.models.deformable import map_units, sampled_attention, sampling_locations
+from pave_ros.models.layers import MLP, Attention, cell_centres, cell_encoding, inverse_sigmoid
 
 HEADS = 8
 POINTS = 4  # Of each head on each map, where a query is one place and not a pose.
@@ -108,7 +108,7 @@ class FramesAttention(nn.Module):
         frames = zip(self.sampling_offsets.values(), anchors, units, values, weights.unbind(-1), strict=True)
         for linear, anchor, unit, value, weight in frames:
             offsets = linear(queries).unflatten(2, (*self.shape, 2))
-            places = sampling_locations(anchor.unsqueeze(2), offsets, unit.unsqueeze(2))
+            places = sampling_locations(anchor, offsets, unit)
             seen = seen + sampled_attention(value, shapes, places, weight.unflatten(3, self.shape[1:]))
         return self.output_proj(seen)
 
@@ -170,13 +170,6 @@ class SpatialEncoder(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, positions, anchors, units, shapes)
         return tokens
-
-
-def map_units(shapes: Shapes, like: Tensor) -> Tensor:
-    """(1, 1, L, 1, 2) width and height of a cell of each map."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    sizes = constant(tuple((1 / w, 1 / h) for h, w in shapes), dtype, like.device)
-    return sizes.view(1, 1, len(shapes), 1, 2)
 
 
 # --- decoders -----------------------------------------------------------------------------------------------------

@@ -132,13 +132,11 @@ class TopDown:
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def warm_up(self, image: Image) -> None:
-        """Let all networks look at a picture, and that of people at each number of crops that it prepares for apart."""
+        """Let those who find people look at a picture, and the network at each number of crops that it prepares for."""
         for detect in (self.detector, self.closer):
             if detect is not None:
                 detect(image)
-        height, width = image.shape[:2]
-        for count in self._engine.batches:
-            self._look(Frame(stamp=0, image=image), Boxes.of([[0, 0, width, height]] * count))
+        self._engine.warm_up(self._engine.batches)
 
     def _look_again(
         self, keypoints: Floats, present: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed
