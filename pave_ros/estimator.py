@@ -16,12 +16,13 @@ from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
 from pave_ros.engines.choice import CHECKPOINTS
 from pave_ros.frames import Frame, Image, around
+from pave_ros.models.info import TOP_DOWN
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import check_image, network_input
 from pave_ros.skeletons import Skeleton
 from pave_ros.topdown.options import TopDownOptions
 from pave_ros.topdown.stages import TopDown
-from pave_ros.topdown.styles import STYLES, Style, is_top_down
+from pave_ros.topdown.styles import STYLES, Style
 
 RANDOM = "random"
 MOST_BOXES = 100  # that a pose model gives as a detector; how many are looked at is `max_persons` of what asks it.
@@ -70,7 +71,7 @@ class Estimator:
         if str(weights) != RANDOM:
             path = files.resolve(str(weights), name)
             self.weights = str(path)
-            apart = build_apart and not is_top_down(models.split_name(name)[0])
+            apart = build_apart and models.split_name(name)[0] not in TOP_DOWN
             self._engine = engines.open_file(path, name, engine, device, precision, input_size, background=apart)
         else:
             self.weights = RANDOM
@@ -80,7 +81,7 @@ class Estimator:
         self.score_threshold = score_threshold
         self.max_persons = max_persons
         self._top_down: TopDown | None = None
-        if is_top_down(self._engine.info.system):
+        if self._engine.info.top_down:
             options = top_down or TopDownOptions()
             style = STYLES[self._engine.info.system]
             detect = _detector(style, options, device, engine, precision)

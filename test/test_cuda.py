@@ -184,7 +184,7 @@ def recorder(made: list[tuple[int, ...]], wrong: float = 0.0) -> Callable[..., A
 
 def test_each_shape_is_recorded_once() -> None:
     made: list[tuple[int, ...]] = []
-    function = Recorded(doubled, recorder(made))
+    function = Recorded(doubled, record=recorder(made))
     for size in (3, 4, 3):
         torch.testing.assert_close(function(torch.ones(size))[0], torch.full((size,), 2.0))
     assert made == [(3,), (4,)]
@@ -193,12 +193,29 @@ def test_each_shape_is_recorded_once() -> None:
     assert len(made) == cuda_graphs.MOST, "and no more of them than so"
 
 
+def test_of_numbers_of_pictures_only_some_are_recorded() -> None:
+    """Fewer are filled up to the next of them, laid out as they are; more are as they come."""
+    made: list[tuple[int, ...]] = []
+    layouts = set()
+
+    def seen(maps: Tensor) -> tuple[Tensor, ...]:
+        layouts.add(maps.is_contiguous(memory_format=torch.channels_last))
+        return maps.sum((1, 2, 3)), 2 * maps
+
+    function = Recorded(seen, (1, 2, 4), recorder(made))
+    for count in (3, 1, 2, 4, 3, 7):
+        maps = torch.rand(count, 3, 5, 6).to(memory_format=torch.channels_last)
+        sums, doubled = function(maps)
+        torch.testing.assert_close((sums, doubled), (maps.sum((1, 2, 3)), 2 * maps))
+    assert [shape[0] for shape in made] == [4, 1, 2, 7] and layouts == {True}
+
+
 @pytest.mark.parametrize(("size", "wrong", "reason"), [(13, 0.0, "not permitted"), (4, 0.5, "other numbers")])
 def test_what_cannot_be_recorded_is_computed(
     size: int, wrong: float, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     made: list[tuple[int, ...]] = []
-    function = Recorded(doubled, recorder(made, wrong))
+    function = Recorded(doubled, record=recorder(made, wrong))
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             torch.testing.assert_close(function(torch.ones(size))[0], torch.full((size,), 2.0))

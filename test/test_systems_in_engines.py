@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import numpy as np
 import onnx
 import pytest
 import reference
+import torch
 from photograph import answer, photograph
 from test_pavenet import small as small_pavenet
 from test_querypose import for_four_people
 from test_tarvitpose import tiny as tiny_tarvitpose
 
+from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import tensorrt
+from pave_ros.engines.base import Engine
 from pave_ros.engines.exported import BACKBONE, COORDINATES, DECODE, ENCODE, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine
@@ -39,6 +43,11 @@ def seeded_poet(folder: Path) -> PoseModel:
     """The network of a reference, from its file, as users load one."""
     reference.write_checkpoint(folder / "poet.pth", *reference.read(GOLDEN / "poet_r50.json"))
     return loading.open_model("poet_r50", folder / "poet.pth")
+
+
+def seeded_simplebaseline() -> PoseModel:
+    torch.manual_seed(0)
+    return models.create("simplebaseline_lite")
 
 
 # System -> (how to make its network, height and width of its input).
@@ -81,6 +90,20 @@ def test_engines_compute_the_same(exported: Exported) -> None:
             value = np.asarray(value)
             assert value.size and np.ptp(value) > 0, name
             np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=f"{engine.name}: {name}")
+
+
+@pytest.mark.parametrize("engine", [OnnxRuntimeEngine, partial(OpenVinoEngine, precision="fp32")])
+def test_a_fixed_number_of_pictures_takes_any(engine: Callable[[Path], Engine], tmp_path: Path) -> None:
+    """They come in several passes, of which the last one is filled up."""
+    [fixed] = write(seeded_simplebaseline(), tmp_path / "fixed.onnx", Request(input_size=(64, 64), batch=4))
+    [free] = write(seeded_simplebaseline(), tmp_path / "free.onnx", Request(input_size=(64, 64)))
+    pictures = np.random.default_rng(0).random((7, 3, 64, 64), np.float32)
+    fours, known = engine(fixed), OnnxRuntimeEngine(free)
+    assert fours.batches == (4,)
+    for count in (1, 4, 7):
+        found, expected = (one.decode([one.encode(pictures[:count])])["heatmaps"] for one in (fours, known))
+        assert len(found) == count and np.ptp(expected) > 0
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_coordinates_stay_precise_in_sixteen_bits(exported: Exported) -> None:

@@ -52,7 +52,8 @@ def export(
                           "empty: the model's own.")
     ] = "",
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Pictures handled together; without it any number (TensorRT: one).")
+        int | None, typer.Option(min=1, help="Pictures handled together; without it any number (TensorRT: one, "
+                                     "or up to 16 crops of people).")
     ] = None,
     calibration: Annotated[
         str, typer.Option(help="For int8: pictures or a folder of them, like those that will come.")
@@ -92,11 +93,10 @@ def _calibration(source: str, network: PoseModel, size: tuple[int, int] | None) 
     from pave_ros.estimator import Estimator
     from pave_ros.preprocessing import network_input
     from pave_ros.topdown.crops import crop_inputs
-    from pave_ros.topdown.styles import is_top_down
     from pave_ros.video import open_source
 
     info = replace(network.info, input_size=size or network.info.input_size, resize="stretch")
-    find = Estimator(device="cpu") if is_top_down(info.system) else None
+    find = Estimator(device="cpu") if info.top_down else None
     inputs: list[Any] = []
     with open_source(source) as pictures:
         for frame in islice(pictures, CALIBRATION):

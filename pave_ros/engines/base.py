@@ -14,6 +14,8 @@ from pave_ros.models.info import ModelInfo
 Array = npt.NDArray[Any]
 Outputs = Mapping[str, Array]
 
+TOGETHER = 16  # Crops of people in one pass of a network, at most, which bounds its memory.
+
 
 class EngineError(RuntimeError):
     """A model that this engine cannot run here; the message says why and what to do."""

@@ -40,7 +40,6 @@ class Build:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32`` or ``fp16``; an exported file keeps its own.
         input_size: (height, width) of the network's input; None takes the model's own.
-        batch: number of pictures that TensorRT handles together; elsewhere it is free.
     """
 
     engine: str
@@ -49,7 +48,6 @@ class Build:
     device: str = "auto"
     precision: str = "auto"
     input_size: tuple[int, int] | None = None
-    batch: int = 1
 
     @property
     def for_gpu(self) -> bool:
@@ -65,7 +63,7 @@ class Build:
             "input size": "x".join(map(str, self.input_size or ())),
         }
         if self.for_gpu:
-            facts.update(facts_of_gpu(self.engine, self.device), batch=str(self.batch))
+            facts.update(facts_of_gpu(self.engine, self.device))
         return facts
 
     def find(self, cache: EngineCache | None = None) -> Path | None:
@@ -125,7 +123,7 @@ class Build:
             def tell(text: str, part: str = part) -> None:
                 progress(f"{part}, {text}")
 
-            made.append(build_tensorrt(self.engine, file, target, self.batch, progress=tell))
+            made.append(build_tensorrt(self.engine, file, target, progress=tell))
         return made[0]
 
 

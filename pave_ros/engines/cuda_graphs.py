@@ -16,28 +16,42 @@ log = logging.getLogger(__name__)
 
 Function = Callable[..., tuple[Tensor, ...]]
 WARM_UPS = 3  # Calls before the recording, in which libraries choose their algorithms and take their memory.
-MOST = 24  # Shapes that are recorded; crops of 1 to 16 people are as many.
+MOST = 24  # Shapes that are recorded.
 NEAR = 1e-2  # By which a replay may differ from what was computed step by step, absolutely and relatively.
 
 
 class Recorded:
     """A function of tensors on the GPU, which is recorded for each shape of its inputs when that first comes.
 
+    Recording takes up to seconds, so of numbers of pictures only some are; fewer are filled up to the next of them.
+
     What cannot be recorded, or gives something else when it is replayed, is computed step by step as before; the log
     says so.
 
     Args:
-        function: takes tensors, returns a tuple of tensors, and does the same whenever shapes are the same.
+        function: takes tensors, returns a tuple of tensors, and does the same whenever shapes are the same. The first
+            dimension of all of them is that of the pictures, of which none has an influence on another.
+        batches: numbers of pictures to be recorded, rising; more than the last are as they come.
         record: makes a recording of a function for inputs.
     """
 
     def __init__(
-        self, function: Function, record: Callable[[Function, Sequence[Tensor]], Function] | None = None
+        self,
+        function: Function,
+        batches: Sequence[int] = (1,),
+        record: Callable[[Function, Sequence[Tensor]], Function] | None = None,
     ) -> None:
-        self._function, self._record = function, record or Recording
+        self._function, self._batches, self._record = function, batches, record or Recording
         self._recordings: dict[tuple[object, ...], Function] = {}
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        count = len(inputs[0])
+        size = next((size for size in self._batches if size >= count), count)
+        if size == count:
+            return self._computed(*inputs)
+        return tuple(value[:count] for value in self._computed(*(filled_up(value, size) for value in inputs)))
+
+    def _computed(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         key = tuple((value.shape, value.stride(), value.dtype) for value in inputs)
         if key not in self._recordings:
             if len(self._recordings) == MOST:
@@ -55,6 +69,13 @@ class Recorded:
             log.warning("goes on without a CUDA graph, which is slower: %s", str(error).partition("\n")[0])
             return self._function
         return recording
+
+
+def filled_up(value: Tensor, size: int) -> Tensor:
+    """The value with zeros behind it, up to so many pictures; maps keep their channels last if they have them there."""
+    maps = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+    rest = value.new_zeros((size - len(value), *value.shape[1:]))
+    return torch.cat((value, rest)).contiguous(memory_format=torch.channels_last if maps else torch.contiguous_format)
 
 
 class Recording:

@@ -69,8 +69,34 @@ class Part(Protocol):
     def outputs(self) -> Sequence[str]:
         """Names of the outputs."""
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Numbers of pictures for each of which it prepares itself, the largest first."""
+
+    def next_batch(self, count: int) -> int:
+        """How many pictures the next pass takes where `count` are left: as many, or fewer, or, where it cannot take so
+        few, more."""
+
     def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        """The outputs, in the order of their names; they stay valid whatever is computed later."""
+        """The outputs, in the order of their names, of such a number of pictures; they stay valid whatever is computed
+        later."""
+
+
+def in_passes(part: Part, arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """The outputs of a part for any number of pictures, in as many passes as it takes them in; what is too few for one
+    is filled up with zeros."""
+    results, start, count = [], 0, len(arrays[0])
+    while start < count:
+        size = part.next_batch(count - start)
+        if size == count:
+            return part(arrays)
+        passed = [array[start : start + size] for array in arrays]
+        found = len(passed[0])
+        if found < size:
+            passed = [np.pad(array, [(0, size - found)] + [(0, 0)] * (array.ndim - 1)) for array in passed]
+        results.append([value[:found] for value in part(passed)])
+        start += size
+    return tuple(np.concatenate(values) for values in zip(*results, strict=True))
 
 
 class ExportedEngine(Engine):
@@ -93,19 +119,20 @@ class ExportedEngine(Engine):
             labels.append(label)
         self.info = labels[0].info
         self._encode, self._decode = parts.get(ENCODE) or parts[WHOLE], parts.get(DECODE)
+        self.batches = max(part.batches for part in parts.values())
 
     @abstractmethod
     def load(self, path: Path, device: str) -> tuple[Label, Part]:
         """Load one file; sets `device` and `precision`. EngineError when it cannot be run here."""
 
     def encode(self, images: npt.NDArray[np.float32]) -> tuple[Any, ...]:
-        return self._encode([images])
+        return in_passes(self._encode, [images])
 
     def decode(self, window: Sequence[tuple[Any, ...]]) -> Outputs:
         if self._decode is None:  # One file for everything: its answer is all there is to keep of a frame.
             return dict(zip(self._encode.outputs, window[-1], strict=True))
         features = [feature for frame in window for feature in frame]
-        return dict(zip(self._decode.outputs, self._decode(features), strict=True))
+        return dict(zip(self._decode.outputs, in_passes(self._decode, features), strict=True))
 
 
 def part_path(path: Path, part: str) -> Path:

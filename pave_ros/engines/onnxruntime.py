@@ -68,6 +68,12 @@ class Session:
         self._session = session
         self._inputs = [item.name for item in session.get_inputs()]
         self.outputs = [item.name for item in session.get_outputs()]
+        first = session.get_inputs()[0].shape[0]
+        self._fixed = first if isinstance(first, int) else None
+        self.batches = (self._fixed or 1,)
+
+    def next_batch(self, count: int) -> int:
+        return self._fixed or count
 
     def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         return tuple(self._session.run(None, dict(zip(self._inputs, arrays, strict=True))))

@@ -90,9 +90,7 @@ class OpenVinoEngine(ExportedEngine):
         self.precision = "int8" if label.precision == "int8" else arithmetic
         if arithmetic == "bf16":
             model = _with_precise_coordinates(model)
-        network = Network(model, compile_options(arithmetic, self._threads))
-        self.batches = max(self.batches, network.batches)  # of two parts those of the one that has more
-        return label, network
+        return label, Network(model, compile_options(arithmetic, self._threads))
 
 
 class Network:
@@ -116,22 +114,15 @@ class Network:
         self.batches = by_weight if first.is_dynamic else (first.get_length(),)
         self.outputs = [output.any_name for output in model.outputs]
 
-    def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        results, start, count = [], 0, len(arrays[0])
-        while start < count:
-            size = next((size for size in self.batches if size <= count - start), self.batches[-1])
-            results.append(self._infer([array[start : start + size] for array in arrays], size))
-            start += size
-        return results[0] if len(results) == 1 else tuple(np.concatenate(parts) for parts in zip(*results, strict=True))
+    def next_batch(self, count: int) -> int:
+        return next((size for size in self.batches if size <= count), self.batches[-1])
 
-    def _infer(self, arrays: Sequence[Array], size: int) -> tuple[Array, ...]:
+    def __call__(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        size = len(arrays[0])
         if size not in self._requests:
             self._requests[size] = self._compile(size)
-        count = len(arrays[0])
-        if count < size:  # the end of a fixed batch
-            arrays = [np.pad(array, [(0, size - count)] + [(0, 0)] * (array.ndim - 1)) for array in arrays]
         results = self._requests[size].infer(list(arrays), share_inputs=True, share_outputs=True)
-        return tuple(np.array(value[:count]) for value in results.values())  # The next call writes over its own.
+        return tuple(np.array(value) for value in results.values())  # The next call writes over its own.
 
     def _compile(self, batch: int) -> openvino.InferRequest:
         model = self._model.clone()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pave_ros.engines.base import Engine, EngineError, Outputs
+from pave_ros.engines.base import TOGETHER, Engine, EngineError, Outputs
 from pave_ros.engines.cuda_graphs import Function, Recorded
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import ModelInfo
@@ -33,6 +33,7 @@ PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
     "bf16": (torch.float32, torch.bfloat16),
     "half": (torch.float16, None),
 }
+CROPS = (1, 2, 4, 8, TOGETHER)  # Numbers of people's crops that CUDA graphs are recorded for.
 
 
 class PyTorchEngine(Engine):
@@ -72,7 +73,9 @@ class PyTorchEngine(Engine):
             self._model = self._model.to(memory_format=torch.channels_last)  # as its convolutions compute
             if self._autocast is not None:
                 store_as_computed(self._model, self._autocast)
-            self._encode, self._decode = Recorded(self._encode), Recorded(self._decode)
+            if self.info.top_down:
+                self.batches = CROPS
+            self._encode, self._decode = Recorded(self._encode, self.batches), Recorded(self._decode, self.batches)
         self._outputs: list[str] = []
         self._warned = False
 

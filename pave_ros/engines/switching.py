@@ -25,6 +25,11 @@ class _Encoded:
     features: Any
     images: npt.NDArray[np.float32] | None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take, bytes."""
+        return sum(int(part.nbytes) for part in (*self.features, *(() if self.images is None else (self.images,))))
+
 
 class SwitchingEngine(Engine):
     """Runs `first` until `build`, which works in a thread of its own, has returned a better engine for the same model,

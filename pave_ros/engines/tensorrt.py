@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pave_ros.engines.base import Array, EngineError
+from pave_ros.engines.base import TOGETHER, Array, EngineError
 from pave_ros.engines.exported import ExportedEngine, Label, read_label
 
 LIBRARIES = {"tensorrt": ".trt", "tensorrt_rtx": ".rtx"}  # with the endings of their files
@@ -30,7 +30,7 @@ def build(
     library: str,
     onnx_file: Path,
     target: Path,
-    batch: int = 1,
+    batch: int | None = None,
     capabilities: Sequence[str] = (),
     progress: Progress = lambda text: None,
 ) -> Path:
@@ -40,7 +40,7 @@ def build(
         library: one of `LIBRARIES`.
         onnx_file: made by `pave_ros.engines.export`; its types are those that are computed in.
         target: the file to write.
-        batch: number of pictures that are handled together.
+        batch: number of pictures that are handled together; None takes one, of crops of people any number up to 16.
         capabilities: names of compute capabilities to build for, e.g. ``SM86`` (`tensorrt_rtx` only; then no GPU is
             needed). Without any it is built for the GPU that is here.
         progress: is told how far it is, in a few words.
@@ -60,10 +60,12 @@ def build(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
     config.progress_monitor = _monitor(trt, progress)
     profile = builder.create_optimization_profile()
+    label = read_label(onnx_file)
+    most = batch or (TOGETHER if label.info.top_down else 1)
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        shape = tuple(batch if side < 0 else side for side in tensor.shape)
-        profile.set_shape(tensor.name, shape, shape, shape)
+        least, largest = (tuple(size if side < 0 else side for side in tensor.shape) for size in (batch or 1, most))
+        profile.set_shape(tensor.name, least, largest, largest)  # fastest where there is most to do
     config.add_optimization_profile(profile)
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
@@ -75,7 +77,7 @@ def build(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"{onnx_file}: {library} cannot build it; {log.last}")
-    header = json.dumps(read_label(onnx_file).properties()).encode()
+    header = json.dumps(label.properties()).encode()
     with target.open("wb") as file:
         file.write(len(header).to_bytes(HEADER, "little"))
         file.write(header)
@@ -136,8 +138,13 @@ class TensorRtEngine(ExportedEngine):
 class Plan:
     """One built network with its buffers, which are allocated once.
 
-    What goes to the host passes through page-locked memory. Of a part for encoding, the features stay on the GPU, in
-    buffers that are used again when nobody holds the features any more.
+    What goes to the host passes through page-locked memory. Of a part for encoding single pictures, the features stay
+    on the GPU, in buffers that are used again when nobody holds the features any more; those of several pictures are
+    put together and taken apart on the host.
+
+    Attributes:
+        outputs: names.
+        batches: the largest and the smallest number of pictures that it takes.
     """
 
     def __init__(self, trt: Any, engine: Any, cuda: Cuda) -> None:
@@ -146,23 +153,31 @@ class Plan:
         is_input = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         self._inputs = [name for name in names if is_input[name]]
         self.outputs = [name for name in names if not is_input[name]]
-        for name in self._inputs:
-            self._context.set_input_shape(name, engine.get_tensor_profile_shape(name, 0)[1])
+        profiles = [engine.get_tensor_profile_shape(name, 0) for name in self._inputs]  # least, best, most
+        for name, (_, _, largest) in zip(self._inputs, profiles, strict=True):
+            self._context.set_input_shape(name, largest)
+        least, _, most = (shape[0] for shape in profiles[0])
+        self.batches = (most, least) if most > least else (most,)
         self._pools = {
             name: Pool(cuda, tuple(self._context.get_tensor_shape(name)), trt.nptype(engine.get_tensor_dtype(name)))
             for name in names
         }
         self._fixed = {name: self._pools[name].take() for name in self._inputs}
-        self._stays = all(name.startswith("feature_") for name in self.outputs)
+        self._stays = most == 1 and all(name.startswith("feature_") for name in self.outputs)
+
+    def next_batch(self, count: int) -> int:
+        return min(max(count, self.batches[-1]), self.batches[0])
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
-        cuda = self._cuda
+        cuda, count = self._cuda, len(arrays[0])
         cuda.use()
+        cuda.wait()  # The upload of an earlier frame, whose features stayed, may still read what is written now.
         for name, value in zip(self._inputs, arrays, strict=True):
             buffer = value if isinstance(value, Buffer) else self._fixed[name]
             if buffer is not value:
-                np.copyto(buffer.host, value)
-                cuda.upload(buffer)
+                np.copyto(buffer.host[:count], value)
+                cuda.upload(buffer, count)
+            self._context.set_input_shape(name, (count, *buffer.host.shape[1:]))
             self._context.set_tensor_address(name, buffer.address)
         results = [self._pools[name].take() for name in self.outputs]
         for name, buffer in zip(self.outputs, results, strict=True):
@@ -172,9 +187,9 @@ class Plan:
         if self._stays:  # Whatever uses them runs in the same stream, after this.
             return tuple(results)
         for buffer in results:
-            cuda.download(buffer)
+            cuda.download(buffer, count)
         cuda.wait()
-        return tuple(buffer.host.copy() for buffer in results)
+        return tuple(buffer.host[:count].copy() for buffer in results)
 
 
 class Cuda:
@@ -217,17 +232,17 @@ class Cuda:
         self._calls.cudaFree(address)
         self._calls.cudaFreeHost(host)
 
-    def upload(self, buffer: Buffer) -> None:
-        """Host to GPU, in the stream."""
+    def upload(self, buffer: Buffer, count: int) -> None:
+        """What belongs to the first pictures of a buffer, host to GPU, in the stream."""
         kind = self._calls.cudaMemcpyKind.cudaMemcpyHostToDevice
-        source = buffer.host.ctypes.data
-        self.check(self._calls.cudaMemcpyAsync(buffer.address, source, buffer.host.nbytes, kind, self.stream))
+        source = buffer.host[:count]
+        self.check(self._calls.cudaMemcpyAsync(buffer.address, source.ctypes.data, source.nbytes, kind, self.stream))
 
-    def download(self, buffer: Buffer) -> None:
-        """GPU to host, in the stream; `wait` before reading it."""
+    def download(self, buffer: Buffer, count: int) -> None:
+        """The same, GPU to host; `wait` before reading it."""
         kind = self._calls.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        target = buffer.host.ctypes.data
-        self.check(self._calls.cudaMemcpyAsync(target, buffer.address, buffer.host.nbytes, kind, self.stream))
+        target = buffer.host[:count]
+        self.check(self._calls.cudaMemcpyAsync(target.ctypes.data, buffer.address, target.nbytes, kind, self.stream))
 
     def wait(self) -> None:
         """Until the stream is done."""
@@ -241,6 +256,10 @@ class Buffer:
         self._pool, self._memory = pool, memory
         self.address = memory[0]
         self.host = host_view(memory[1], pool.shape, pool.dtype)
+        self.nbytes = self.host.nbytes
+
+    def __len__(self) -> int:
+        return len(self.host)
 
     def __del__(self) -> None:
         self._pool.free.append(self._memory)

@@ -26,7 +26,7 @@ class Request:
         precision: ``fp32``; ``fp16``, which is how ONNX and OpenVINO keep the weights and what TensorRT computes in; or
             ``int8``, the backbone in 8 bits.
         input_size: (height, width) of the network's input; None takes the model's own.
-        batch: pictures that are handled together; None leaves it free (TensorRT: one).
+        batch: pictures that are handled together; None leaves it free (TensorRT: one, of crops of people up to 16).
         pictures: for ``int8``, some hundred network inputs (1, 3, H, W) like those that will come.
         capabilities: for ``tensorrt_rtx``, the GPUs to build for, see `pave_ros.engines.tensorrt.build`.
     """
@@ -69,5 +69,5 @@ def _convert(file: Path, folder: Path, request: Request) -> Path:
     from pave_ros.engines.tensorrt import build
 
     with complete(target) as partial:
-        build(request.format, file, partial, request.batch or 1, request.capabilities)
+        build(request.format, file, partial, request.batch, request.capabilities)
     return target

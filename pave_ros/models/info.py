@@ -12,6 +12,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
+# Systems whose models look at one person's crop at a time, of many people at once.
+TOP_DOWN = frozenset({"tarvitpose", "vitpose", "simplebaseline"})
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -51,6 +54,11 @@ class ModelInfo:
     def name(self) -> str:
         """``system_variant``, as in the parameter `model`."""
         return f"{self.system}_{self.variant}"
+
+    @property
+    def top_down(self) -> bool:
+        """Whether its pictures are crops of single people."""
+        return self.system in TOP_DOWN
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that a picture of this size is resized to."""

@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from pave_ros import skeletons
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import with_margin
-from pave_ros.engines.base import Engine
+from pave_ros.engines.base import TOGETHER, Engine
 from pave_ros.frames import Frame, Image, same_size
 from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
 from pave_ros.topdown.crops import crop_boxes, crop_inputs
@@ -35,7 +35,6 @@ SURE, FEWEST = 0.3, 4  # Score from which a person is followed, and keypoints ar
 THERE = 0.5  # Likelihood from which a keypoint is there, in sight or behind something.
 HOPELESS = 0.15  # Score of a person below which nobody looks in the next frame.
 IN_VIEW = 8  # Keypoints in view that make a person whole, at least.
-TOGETHER = 16  # Crops in one pass of the network, which bounds its memory.
 
 
 @dataclass

@@ -69,8 +69,3 @@ STYLES = {
         spread=1.5,
     ),
 }
-
-
-def is_top_down(system: str) -> bool:
-    """Whether the models of a system look at one person's crop at a time."""
-    return system in STYLES

@@ -20,7 +20,6 @@ from pave_ros.models.base import PoseModel
 from pave_ros.persons import Boxes, Persons
 from pave_ros.preprocessing import network_input
 from pave_ros.topdown.stages import TopDown
-from pave_ros.topdown.styles import is_top_down
 from pave_ros.training.sources import ValidationPictures
 
 # The people in a picture (H, W, 3) uint8 RGB, down to the least sure. The labels are for those who start from boxes.
@@ -61,7 +60,7 @@ def by_source(find: Finder, pictures: ValidationPictures, limit: int = 0) -> dic
 
 def _finder(model: PoseModel) -> Finder:
     device = next(model.parameters()).device
-    if is_top_down(model.info.system):
+    if model.info.top_down:
         # An engine folds what it runs; the network that is trained stays as it is.
         top_down = TopDown(PyTorchEngine(copy.deepcopy(model), str(device), "fp32"), None)
 
