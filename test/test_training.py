@@ -196,6 +196,16 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor], atol: float = 0.0) -
         torch.testing.assert_close(value, b[name], rtol=0, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
 
 
+def test_training_in_16_bits_lowers_the_loss(tmp_path: Path) -> None:
+    """With a scale for the gradients, which fp16 needs, see test_on_gpu."""
+    trainer = Trainer(config(tmp_path, warmup=1, batch_size=2, precision="bf16"), Dots())
+    batch = next(trainer._batches())
+    trainer._to_training_mode()
+    losses = [sum(trainer._train_step([batch]).values()) for _ in range(10)]
+    assert losses[-1] < 0.8 * losses[0]
+    assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
+
+
 def test_resumed_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
     whole = Trainer(config(tmp_path / "whole"), Dots())
     whole.run()
