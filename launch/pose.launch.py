@@ -47,6 +47,8 @@ def generate_launch_description() -> LaunchDescription:
 def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The nodes to start, with the arguments as they were given."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    if not Path(given["params_file"]).is_file():
+        raise FileNotFoundError(f"params_file: there is no {given['params_file']}")
     topics = [("image", given["image"]), ("camera_info", given["camera_info"])]
     common = {
         "namespace": given["namespace"],

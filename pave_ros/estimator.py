@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ class Estimator:
         self.score_threshold = score_threshold
         self.max_persons = max_persons
         self._top_down: TopDown | None = None
+        self._lock = threading.Lock()  # Engines compute in buffers of their own.
         if self._engine.info.top_down:
             options = top_down or TopDownOptions()
             style = STYLES[self._engine.info.system]
@@ -185,6 +187,14 @@ class Estimator:
         asked = frames[index]
         if asked.image is None:
             raise ValueError("the frame in question has no image")
+        check_image(asked.image)
+        with self._lock:
+            for frame in frames:
+                if frame.encoder is not self:
+                    frame.features, frame.encoder = None, self
+            return self._estimated(frames, index, asked.image)
+
+    def _estimated(self, frames: Sequence[Frame], index: int, image: Image) -> Persons:
         window = around(frames, index, self.window)
         if self._top_down is not None:
             found = self._top_down.estimate(window, self.max_persons, frames[index - 1] if index else None)
@@ -193,7 +203,7 @@ class Estimator:
             if frame.features is None and frame.image is not None:
                 frame.features = self._encoded(frame.image, frame.bgr)
         outputs = self._engine.decode([frame.features for frame in window])
-        height, width = asked.image.shape[:2]
+        height, width = image.shape[:2]
         return postprocessing.persons(
             self._engine.info, outputs, (width, height), self.score_threshold, self.max_persons
         )
@@ -201,7 +211,6 @@ class Estimator:
     def _encoded(self, image: Image, bgr: bool) -> Any:
         """What the encoder makes of a picture."""
         if self._engine.prepares:
-            check_image(image)
             return self._engine.encode_picture(image, bgr)
         return self._engine.encode(network_input(image, self._engine.info, bgr))
 

@@ -28,6 +28,7 @@ class Frame:
         bgr: whether the channels of `image` are in the order blue, green, red instead of red, green, blue.
         received: `time.monotonic()` at arrival, seconds.
         features: what the model's encoder made of this frame, kept for later windows.
+        encoder: whose features they are.
         boxes: where people are, where that is known from elsewhere; for top-down models.
     """
 
@@ -37,6 +38,7 @@ class Frame:
     bgr: bool = False
     received: float = field(default_factory=monotonic)
     features: Any = None
+    encoder: Any = None
     boxes: Boxes | None = None
 
     @property

@@ -48,6 +48,8 @@ def _resized(image: Image, info: ModelInfo) -> npt.NDArray[Any]:
         return image
     if not info.antialias:  # In floating point, as the published code that samples does it.
         return cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    shrinks = image.shape[0] > height and image.shape[1] > width
-    # The published code resizes with Pillow, which averages when it shrinks; so does INTER_AREA, in half the time.
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    # The published code resizes with Pillow, which averages what it shrinks; so does INTER_AREA, in half the time.
+    smaller = (min(image.shape[1], width), min(image.shape[0], height))
+    if smaller != image.shape[1::-1]:
+        image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+    return image if smaller == (width, height) else cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

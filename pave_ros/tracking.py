@@ -41,7 +41,8 @@ class Tracker:
     and are never used twice. One tracker follows the people of one camera; the same input gives the same numbers.
 
     Args:
-        max_age: seconds that a person may stay unseen and still get the old number back, above 0.
+        max_age: seconds that a person may stay unseen and still get the old number back, above 0; whoever was in the
+            last picture does however long ago that was.
     """
 
     def __init__(self, max_age: float = 1.0) -> None:
@@ -66,8 +67,9 @@ class Tracker:
         """
         if self._last_stamp is not None and stamp_ns < self._last_stamp:
             self.reset()
+        earliest = min(stamp_ns - self.max_age * 1e9, stamp_ns if self._last_stamp is None else self._last_stamp)
         self._last_stamp = stamp_ns
-        self._tracks = [track for track in self._tracks if stamp_ns - track.seen <= self.max_age * 1e9]
+        self._tracks = [track for track in self._tracks if track.seen >= earliest]
         for track in self._tracks:
             track.age += 1
         pairs = self._pairs(persons, stamp_ns)

@@ -101,8 +101,9 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
             ``/dev/video0``), a stream (``rtsp://...``), or ``synthetic``, optionally with the options of
             `pave_ros.synthetic.Scene` and a number of frames: ``synthetic:seed=3,persons=5,frames=100``.
         rate: pictures a second. A video file is played at this rate, its frames neither dropped nor repeated; pictures
-            and the synthetic scene are spaced by it; a webcam is asked for it. None: the source's own rate.
-        loop: start over at the end.
+            and the synthetic scene are spaced by it; a webcam is asked for it, and of a camera or stream that delivers
+            more, some are left out. None: the source's own rate.
+        loop: start over at the end; a webcam or a live stream has none.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -115,7 +116,7 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
     if text == "synthetic" or text.startswith("synthetic:"):
         return _synthetic(text, rate, loop)
     if text.isdigit() or text.startswith("/dev/video") or "://" in text:
-        return _live(text, rate)
+        return _live(text, rate, loop)
     path = Path(source)
     if path.is_dir():
         return _pictures(path.name, pictures_in(path), rate, loop)
@@ -123,7 +124,7 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
         raise FileNotFoundError(f"{path}: no such file or folder")
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return _pictures(path.name, [path], rate, loop)
-    return _video(path, rate, loop)
+    return _video(str(path), path.name, rate, loop)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -165,8 +166,9 @@ def _pictures(name: str, paths: list[Path], rate: float | None, loop: bool) -> S
     return Source(name, (first.shape[1], first.shape[0]), rate, frames, length=len(paths), loop=loop)
 
 
-def _video(path: Path, rate: float | None, loop: bool) -> Source:
-    probe = _capture(str(path))
+def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
+    """A file, or what lies as one at an address."""
+    probe = _capture(path)
     own_rate = _rate(probe)
     length = int(probe.get(cv2.CAP_PROP_FRAME_COUNT))
     readable, image = probe.read()
@@ -175,7 +177,7 @@ def _video(path: Path, rate: float | None, loop: bool) -> Source:
         raise VideoError(f"{path}: not one frame can be decoded; the file is damaged or its codec unknown")
 
     def frames() -> Generator[Frame, None, None]:
-        capture = _capture(str(path))
+        capture = _capture(path)
         count, first, stamp = 0, 0.0, -1
         try:
             while capture.grab():
@@ -198,11 +200,14 @@ def _video(path: Path, rate: float | None, loop: bool) -> Source:
             raise VideoError(f"{path}: ends after {count} of {length} frames; the file is cut off or damaged")
 
     size = (image.shape[1], image.shape[0])
-    return Source(path.name, size, rate or own_rate, frames, length=length if length > 0 else None, loop=loop)
+    return Source(name, size, rate or own_rate, frames, length=length if length > 0 else None, loop=loop)
 
 
-def _live(source: str, rate: float | None) -> Source:
+def _live(source: str, rate: float | None, loop: bool) -> Source:
     capture = _capture(int(source) if source.isdigit() else source)
+    if "://" in source and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # it has an end
+        capture.release()
+        return _video(source, source, rate, loop)
     if rate is not None:
         capture.set(cv2.CAP_PROP_FPS, rate)
     readable, image = capture.read()
@@ -211,15 +216,20 @@ def _live(source: str, rate: float | None) -> Source:
         raise VideoError(f"{source}: opens, but delivers no picture; is another program using it?")
 
     def frames() -> Generator[Frame, None, None]:
-        start = time.monotonic_ns()
+        start, due = time.monotonic_ns(), 0.0
         while True:
             readable, image = capture.read()
             if not readable:
                 raise VideoError(f"{source}: stopped delivering pictures; was it unplugged?")
-            yield Frame(stamp=time.monotonic_ns() - start, payload=source, image=np.asarray(image, np.uint8), bgr=True)
+            stamp = time.monotonic_ns() - start
+            if rate is not None:
+                if stamp < due - 0.25e9 / rate:  # cameras are not quite regular
+                    continue
+                due = max(due + 1e9 / rate, stamp)  # the mean counts, and nothing is made up for after a pause
+            yield Frame(stamp=stamp, payload=source, image=np.asarray(image, np.uint8), bgr=True)
 
     name = f"/dev/video{source}" if source.isdigit() else source
-    return Source(name, (image.shape[1], image.shape[0]), _rate(capture), frames, release=capture.release)
+    return Source(name, (image.shape[1], image.shape[0]), rate or _rate(capture), frames, release=capture.release)
 
 
 def _synthetic(source: str, rate: float | None, loop: bool) -> Source:

@@ -115,6 +115,39 @@ def test_the_head_of_the_file_decides_the_skeleton(tmp_path: Path) -> None:
     assert loading.open_model("detrpose_n", tmp_path / "crowd.pth").info.skeleton == "crowdpose14"
 
 
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_file_that_we_wrote_keeps_its_skeleton(tmp_path: Path, ending: str) -> None:
+    """Of several with as many keypoints."""
+    path = tmp_path / f"trained.{ending}"
+    loading.save(models.create("detrpose", "n", skeleton="posetrack17"), path)
+    assert loading.open_model("detrpose_n", path).info.skeleton == "posetrack17"
+    loading.save(models.create("tarvitpose", "s", skeleton="coco17"), path)
+    assert loading.open_model("tarvitpose_s", path).info.skeleton == "coco17"
+
+
+def test_what_batch_normalisation_has_counted_may_be_missing_or_too_much(published: State, tmp_path: Path) -> None:
+    """It is of no use any more, and tools drop it."""
+    bare = {key: value for key, value in published.items() if not key.endswith("num_batches_tracked")}
+    assert len(bare) < len(published)
+    found, known = loaded(tmp_path / "bare.pth", bare), loaded(tmp_path / "whole.pth", published)
+    assert all(torch.equal(known[key], value) for key, value in found.items() if "num_batches" not in key)
+    loaded(tmp_path / "more.pth", {**published, "transformer.num_batches_tracked": torch.tensor(3)})
+
+
+@pytest.mark.parametrize("key", [
+    "decoder.layers.0.attentions.1.pre_sampling_offsets.weight", "refine_decoder.layers.1.norms.0.weight",
+])  # fmt: skip
+def test_what_tells_the_size_of_a_network_may_be_missing_too(key: str, tmp_path: Path) -> None:
+    """It is named all the same."""
+    spec, arrays = reference.read(GOLDEN / "pavenet_res50.json")
+    reference.write_checkpoint(tmp_path / "whole.pth", spec, arrays)
+    state = dict(loading.read(tmp_path / "whole.pth"))
+    del state[f"bbox_head.transformer.{key}"]
+    torch.save({"state_dict": state}, tmp_path / "part.pth")
+    with pytest.raises(CheckpointError, match=rf"part\.pth: key 'bbox_head\.transformer\.{key}' is missing"):
+        loading.open_model("pavenet_r50", tmp_path / "part.pth")
+
+
 def test_the_first_wrong_key_and_the_file_are_named(published: State, tmp_path: Path) -> None:
     key = "transformer.enc_output.weight"
     missing = {k: v for k, v in published.items() if k != key}
@@ -151,9 +184,9 @@ def test_code_in_a_checkpoint_does_not_run(published: State, tmp_path: Path, pla
     assert not (tmp_path / "harm").exists()
 
 
-def foreign(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Any:
+def foreign(monkeypatch: pytest.MonkeyPatch, module: str, name: str, base: type = object) -> Any:
     """A class of a library that is not installed, but can be pickled."""
-    made = type(name, (), {"__module__": module, "mean": lambda self: 0})
+    made = type(name, (base,), {"__module__": module, "mean": lambda self: 0})
     for package in accumulate(module.split("."), "{}.{}".format):
         monkeypatch.setitem(sys.modules, package, ModuleType(package))
     setattr(sys.modules[module], name, made)
@@ -171,7 +204,14 @@ def test_what_training_leaves_beside_the_tensors(
         settings.content = {"lr": 0.1, "type": int, "flags": defaultdict(list, {"a": [1]})}
         history = foreign(patch, "mmengine.logging.history_buffer", "HistoryBuffer")()
         history.values, history.methods = np.arange(3.0), {"mean": history.mean}
-        extra = {"args": settings, "message_hub": {"loss": history}, "best": np.float64(0.7), "path": Path("x")}
+        config = foreign(patch, "mmcv.utils.config", "ConfigDict", dict)(lr=0.1, data={"workers": 2})
+        extra = {
+            "cfg": config,
+            "args": settings,
+            "message_hub": {"loss": history},
+            "best": np.float64(0.7),
+            "path": Path("x"),
+        }
         torch.save({"model": published, **extra}, path, _use_new_zipfile_serialization=zipped)
     assert loading.read(path).keys() == published.keys()
 
@@ -183,6 +223,11 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"<!DOCTYPE html> this is a download page")
         with pytest.raises(CheckpointError, match=name):
             loading.read(tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"garbage\.pth: not a checkpoint, it begins with b'<!DOCTYPE"):
+        loading.read(tmp_path / "garbage.pth")
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbered.pth")
+    with pytest.raises(CheckpointError, match=r"key 0 is a int, not the name"):
+        loading.read(tmp_path / "numbered.pth")
     (tmp_path / "empty.pth").touch()
     with pytest.raises(CheckpointError, match="empty"):
         loading.read(tmp_path / "empty.pth")

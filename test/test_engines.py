@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +127,6 @@ def test_the_best_engine_is_taken_and_says_why(weights: Path, exported: Path, mo
     monkeypatch.setattr(choice, "has_gpu", lambda: False)
     assert choice.choose(exported, "auto", "auto", "auto") == ("openvino", "the fastest for exported files on the CPU")
     assert choice.choose(exported, "onnxruntime", "auto", "auto") == ("onnxruntime", "asked for")
-    assert choice.choose(exported, "auto", "cuda", "auto")[0] == "onnxruntime"
     assert choice.choose(weights, "auto", "auto", "auto") == ("pytorch", "runs checkpoints as they are")
     assert choice.choose_to_build(weights, "auto", "auto", "auto") == (
         "openvino", "the fastest for exported files on the CPU"
@@ -145,6 +146,65 @@ def test_the_best_engine_is_taken_and_says_why(weights: Path, exported: Path, mo
         choice.choose(exported, "auto", "auto", "bf16")
     with pytest.raises(EngineError, match=r"not a model; known are .*\.onnx"):
         choice.choose(exported.with_suffix(".txt"), "auto", "auto", "auto")
+
+
+CUDA_AND_CPU = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+BOTH_TENSORRT = ("tensorrt", "tensorrt_rtx")
+
+
+@pytest.mark.parametrize(
+    ("providers", "unusable", "as_it_is", "exported_by", "built"),
+    [
+        (CUDA_AND_CPU, (), "pytorch", "onnxruntime", "tensorrt"),
+        (CUDA_AND_CPU, ("tensorrt",), "pytorch", "onnxruntime", "tensorrt_rtx"),
+        (CUDA_AND_CPU, BOTH_TENSORRT, "pytorch", "onnxruntime", None),
+        (CUDA_AND_CPU[1:], BOTH_TENSORRT, "pytorch", "openvino", None),
+    ],
+)
+def test_what_is_taken_where_there_is_a_gpu(
+    providers: list[str], unusable: tuple[str, ...], as_it_is: str, exported_by: str, built: str | None,
+    weights: Path, exported: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Nothing that only pretends to run there; what PyTorch runs there is not handed to what is slower; and the CPU
+    helps out where nothing else can."""
+    monkeypatch.setattr(choice, "has_gpu", lambda: True)
+    monkeypatch.setattr(choice, "find_spec", lambda name: name)
+    monkeypatch.setattr(choice, "unusable", lambda name, device: "no driver for it" if name in unusable else "")
+    monkeypatch.setattr(choice, "unsupported", lambda name, device: "")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    assert choice.choose(weights, "auto", "auto", "auto")[0] == as_it_is
+    assert choice.choose(exported, "auto", "auto", "auto")[0] == exported_by
+    for path in (weights, exported):
+        found = choice.choose_to_build(path, "auto", "auto", "auto")
+        assert (found and found[0]) == built
+
+
+def test_a_tensorrt_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bindings may be missing, or its own import fail."""
+    monkeypatch.setattr(choice, "has_gpu", lambda: True)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # type: ignore[arg-type]
+    assert "tensorrt cannot be used: " in choice.unusable("tensorrt", "cuda")
+    monkeypatch.setitem(sys.modules, "tensorrt", types.ModuleType("tensorrt"))
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)  # type: ignore[arg-type]
+    assert "pip install cuda-bindings" in choice.unusable("tensorrt", "cuda")
+
+
+def test_threads_may_share_an_estimator(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    estimator = Estimator(weights=exported)
+    pictures = [photograph, photograph[100:400, 50:450], photograph[::-1].copy()] * 4
+    expected = [estimator(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        for found, known in zip(threads.map(estimator, pictures), expected, strict=True):
+            np.testing.assert_array_equal(found.keypoints, known.keypoints)
+
+
+def test_frames_may_be_shown_to_several_estimators(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
+    """What one keeps of a frame is not for the others."""
+    one, other = Estimator(weights=exported), Estimator(device="cpu", score_threshold=0.1)
+    frame = Frame(1, image=photograph)
+    for _ in range(2):
+        assert_same_people(one.estimate([frame]), one(photograph), pixels=0, score=0)
+        assert_same_people(other.estimate([frame]), other(photograph), pixels=0, score=0)
 
 
 def test_people_are_in_pixels_of_the_picture(weights: Path, photograph: npt.NDArray[np.uint8]) -> None:
@@ -285,6 +345,7 @@ def test_an_edition_of_tensorrt_is_refused_for_gpus_that_it_leaves_out(
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(choice, "gpu_capability", lambda index: capability)
+    monkeypatch.setattr(choice, "unusable", lambda name, device: "")
     reason = choice.unsupported("tensorrt_rtx", "cuda")
     assert bool(reason) == refused and choice.unsupported("tensorrt", "cuda") == ""
     built = choice.choose_to_build(weights, "auto", "cuda", "auto")

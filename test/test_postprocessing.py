@@ -82,5 +82,13 @@ def test_without_antialias_shrinking_samples_in_floating_point() -> None:
     assert sampled.dtype == np.float32
 
 
+def test_a_side_that_shrinks_is_averaged_while_the_other_grows() -> None:
+    """As Pillow does it."""
+    stripes = np.zeros((48, 256, 3), np.uint8)
+    stripes[:, ::4] = 255
+    info = ModelInfo("s", "v", "coco17", (64, 64), 1, (0,) * 3, (1,) * 3)
+    np.testing.assert_allclose(network_input(stripes, info), 0.25, atol=3e-3)
+
+
 def test_model_info_survives_the_file() -> None:
     assert ModelInfo.from_json(INFO.to_json()) == INFO

@@ -201,11 +201,11 @@ def test_a_stream_takes_no_memory_more(video: Path, opened: Open, device: Device
     assert not device.memory, "and gives it back"
 
 
-@pytest.mark.parametrize("count", [1, 3, TOGETHER, TOGETHER + 2])
-def test_people_are_taken_together_and_apart(crops: Path, opened: Open, count: int) -> None:
+@pytest.mark.parametrize(("count", "batch"), [(1, None), (3, None), (TOGETHER, None), (TOGETHER + 2, None), (3, 1)])
+def test_people_are_taken_together_and_apart(crops: Path, opened: Open, count: int, batch: int | None) -> None:
     """As a top-down model does it: features of each person are kept, and put together with those of others."""
-    engine, known = opened(crops, None), OnnxRuntimeEngine(crops, "cpu")
-    assert engine.batches == (TOGETHER, 1)
+    engine, known = opened(crops, batch), OnnxRuntimeEngine(crops, "cpu")
+    assert engine.batches == ((batch,) if batch else (TOGETHER, 1))
     pictures = np.random.default_rng(0).random((count, 3, 64, 48), np.float32)
     results = []
     for one in (engine, known):

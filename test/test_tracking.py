@@ -47,9 +47,18 @@ def test_unseen_for_longer_than_max_age_is_somebody_new() -> None:
     tracker = Tracker(max_age=0.5)
     tracker.update(people((0, 0)), 0)
     assert tracker.update(people((0, 0)), SECOND // 2).track_ids.tolist() == [1]
+    tracker.update(people(), SECOND)
     assert tracker.update(people((0, 0)), 2 * SECOND).track_ids.tolist() == [2]
     with pytest.raises(ValueError, match="max_age"):
         Tracker(max_age=0)
+
+
+def test_whoever_was_in_the_last_picture_keeps_the_number_however_slow_the_pictures_come() -> None:
+    tracker = Tracker(max_age=1.0)
+    numbers = [tracker.update(people((100, 100)), round(t * 5e9)).track_ids.tolist() for t in range(4)]
+    assert numbers == [[1]] * 4
+    tracker.update(people(), round(4 * 5e9))
+    assert tracker.update(people((100, 100)), round(5 * 5e9)).track_ids.tolist() == [2]
 
 
 def test_numbers_are_never_used_twice_not_even_after_going_back_in_time() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import itertools
 import struct
 import sys
+import threading
 import types
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from pave_ros import video
 from pave_ros.video import VideoError, VideoWriter, open_source
 
 
@@ -196,6 +200,52 @@ def test_live_camera(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(VideoError, match="stopped delivering"):
             seen += [frame.stamp for frame in source]
     assert Camera.released
+
+
+def test_a_live_source_is_thinned_to_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives 30 pictures a second whatever it was asked for, a little irregularly."""
+
+    class Stream:
+        def __init__(self, address: str) -> None:
+            self.now = 0
+            monkeypatch.setattr(video.time, "monotonic_ns", lambda: self.now)
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def set(self, key: int, value: float) -> None:
+            pass
+
+        def get(self, key: int) -> float:
+            return -1.0 if key == cv2.CAP_PROP_FRAME_COUNT else 30.0
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            self.now += 33_333_333 + (2_000_000 if self.now // 33_333_333 % 2 else -2_000_000)
+            return True, picture(1)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Stream)
+    for rate, step in ((None, 1 / 30), (30, 1 / 30), (15, 1 / 15), (10, 1 / 10), (5, 1 / 5)):
+        with open_source("rtsp://camera/1", rate) as source:
+            assert source.rate == (rate or 30)
+            stamps = [frame.stamp for frame in itertools.islice(source, 60)]
+        assert np.diff(stamps).mean() / 1e9 == pytest.approx(step, rel=0.05), rate
+
+
+def test_a_file_at_an_address_is_a_video(tmp_path: Path) -> None:
+    """So it has its own rate, and starts over where it ends."""
+    make_video(tmp_path / "v.mp4", 10)
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/v.mp4"
+        with open_source(address, 5, loop=True) as source:
+            assert (source.name, source.rate, source.length) == (address, 5, 10)
+            stamps = [frame.stamp for frame in itertools.islice(source, 25)]
+        server.shutdown()
+    np.testing.assert_allclose(np.diff(stamps), 2e8, atol=1)
 
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])

@@ -108,6 +108,14 @@ def test_table() -> None:
     assert files.find("detrpose_y") is None
 
 
+@pytest.mark.parametrize(("name", "model"), [
+    ("embedded", "simplebaseline_lite"), ("detrpose", "detrpose_n"), ("detrpose_s", "detrpose_s"),
+])  # fmt: skip
+def test_weights_are_found_by_every_name_of_their_model(name: str, model: str) -> None:
+    row = files.find(name)
+    assert row is not None and row.model == model
+
+
 def test_what_comes_with_the_package_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
     (tmp_path / "sources").mkdir()

@@ -11,7 +11,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import IO, Any
 import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pave_ros import models
 
 CACHE_VARIABLE = "PAVE_ROS_CACHE"
 ATTEMPTS = 3  # a connection that breaks is taken up again where it broke, so often
@@ -169,7 +171,10 @@ def cache_dir() -> Path:
 
 
 def find(name: str) -> WeightsFile | None:
-    """The row of a file name (its ending may be left out), else the first row of a model, else None."""
+    """The row of a file name (its ending may be left out), else the first row of a model, by any of its names, else
+    None."""
+    with suppress(ValueError):
+        name = "_".join(models.split_name(name))
     for key in ("name", "model"):
         for row in WEIGHTS:
             if name in (getattr(row, key), Path(getattr(row, key)).stem):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,6 +18,9 @@ from pave_ros import models, skeletons
 from pave_ros.checkpoints import packing, unpickling
 from pave_ros.checkpoints.layout import Layout, State, published_state, unwrap
 from pave_ros.models.base import PoseModel
+
+SKELETON = "skeleton"  # under which a file that we wrote has its name
+COUNTER = ".num_batches_tracked"
 
 
 class CheckpointError(ValueError):
@@ -31,12 +34,40 @@ def read(path: Path | str) -> State:
     comes in float32. FileNotFoundError when there is no such file, `CheckpointError` when it cannot be read or holds
     something else than tensors.
     """
-    path = Path(path)
+    return _read(Path(path))[0]
+
+
+def _read(path: Path) -> tuple[State, str]:
+    """The tensors, and the name of the skeleton that `save` has written beside them, empty where there is none."""
+    content, skeleton = _content(path)
+    state = unwrap(content)
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
+        if value.layout != torch.strided:
+            raise CheckpointError(f"{path}: key {key!r} holds a sparse tensor, which no model here has")
+    try:
+        return packing.unpack(cast(State, state)), skeleton
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _content(path: Path) -> tuple[Mapping[str, object], str]:
+    """The dictionary in a file, and the name of the skeleton."""
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint file: {path}")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else unpickling.load(path)
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                return load_file(path), (file.metadata() or {}).get(SKELETON, "")
+        content = unpickling.load(path)
     except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            head = file.read(16)
+        if not head.startswith((b"PK", b"\x80")):
+            raise CheckpointError(
+                f"{path}: not a checkpoint, it begins with {head!r}; is it a web page, or a pointer of Git LFS?"
+            ) from None
         raise CheckpointError(
             f"{path}: refused, because it holds more than tensors and unpickling that could run code "
             f"({unpickling.culprit(error)})"
@@ -45,14 +76,11 @@ def read(path: Path | str) -> State:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_first(error)})") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
-    state = unwrap(content)
-    for key, value in state.items():
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
-    try:
-        return packing.unpack(cast(State, state))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
+    for key in content:
+        if not isinstance(key, str):
+            raise CheckpointError(f"{path}: key {key!r} is a {type(key).__name__}, not the name of a tensor")
+    skeleton = content.get(SKELETON)
+    return content, skeleton if isinstance(skeleton, str) else ""
 
 
 def _first(error: BaseException) -> str:
@@ -80,6 +108,9 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     derived = layout.derived(model)
     ours = {layout.to_ours(key): (key, value) for key, value in state.items() if key not in derived}
     wanted = model.state_dict()
+    # How many pictures batch normalisation has seen is of no use any more, and not in every file.
+    ours = {key: pair for key, pair in ours.items() if key in wanted or not key.endswith(COUNTER)}
+    wanted = {key: tensor for key, tensor in wanted.items() if key in ours or not key.endswith(COUNTER)}
     what = f"{model.info.name} with {model.info.skeleton}"
     for key, tensor in wanted.items():
         if key not in ours:
@@ -95,19 +126,23 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     values = {key: ours[key][1].reshape(tensor.shape) for key, tensor in wanted.items()}
     for key, order in layout.orders(model).items():
         values[key] = values[key][..., order]
-    model.load_state_dict(values)
+    model.load_state_dict({**model.state_dict(), **values})
     model.info = replace(model.info, trained=True)
 
 
 def open_model(name: str, path: Path | str) -> PoseModel:
-    """The network `name` with the weights of a file; the file tells the keypoint layout of its head."""
-    state = read(path)
+    """The network `name` with the weights of a file; the file tells the keypoint layout of its head, by name where we
+    wrote it, else by the number of keypoints."""
+    state, skeleton = _read(Path(path))
     layout = layout_of(models.split_name(name)[0])
     options = layout.options(state)
     model = models.create(name, **options)
     count = layout.keypoint_count(state)
-    if count is not None and count != len(skeletons.get(model.info.skeleton)):
-        model = models.create(name, skeleton=_skeleton_of(count, path), **options)
+    if count is not None and (skeleton not in skeletons.SKELETONS or len(skeletons.get(skeleton)) != count):
+        own = model.info.skeleton
+        skeleton = own if count == len(skeletons.get(own)) else _skeleton_of(count, path)
+    if skeleton and skeleton != model.info.skeleton:
+        model = models.create(name, skeleton=skeleton, **options)
     fill(model, state, source=str(path))
     return model
 
@@ -126,8 +161,9 @@ def save(model: PoseModel, path: Path | str, bits: int = 32) -> None:
     """Write a network as a checkpoint in the published layout, which the authors' tools read.
 
     ``.safetensors`` holds the tensors, each once, any other ending a dictionary with the authors' entry for them, as
-    torch saves it. With 16 or 8 `bits` the file is smaller, see `pave_ros.checkpoints.packing`: ValueError for
-    weights that cannot be kept so; eight bits `read` alone understands.
+    torch saves it; both also the name of its skeleton, which `open_model` reads. With 16 or 8 `bits` the file is
+    smaller, see `pave_ros.checkpoints.packing`: ValueError for weights that cannot be kept so; eight bits `read` alone
+    understands.
     """
     path = Path(path)
     layout = layout_of(model.info.system).of(model)
@@ -137,9 +173,9 @@ def save(model: PoseModel, path: Path | str, bits: int = 32) -> None:
     if bits < 32:
         state = packing.pack(state, bits)
     if path.suffix == ".safetensors":
-        save_file(state, path)
+        save_file(state, path, {SKELETON: model.info.skeleton})
     else:
-        torch.save({layout.entry: state}, path)
+        torch.save({layout.entry: state, SKELETON: model.info.skeleton}, path)
 
 
 def _without_aliases(state: State) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,17 +141,19 @@ def orders(model: PoseModel) -> dict[str, Tensor]:
 
 def options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Numbers of frames, layers and queries."""
-    attention = f"{_TRANSFORMER}decoder.layers.0.attentions.1."
-    frames = sum(key.startswith(attention) and key.endswith("sampling_offsets.weight") for key in state)
+    # By the largest numbers, so that a tensor that is missing is named as such.
+    attention = re.compile(re.escape(f"{_TRANSFORMER}decoder.layers.0.attentions.1.") + "((?:pre_)*)sampling_offsets")
+    reach = [match[1].count("pre_") for key in state if (match := attention.match(key))]
 
     def layers(decoder: str) -> int:
-        return sum(f"{_TRANSFORMER}{decoder}.layers.{i}.norms.0.weight" in state for i in range(100))
+        layer = re.compile(re.escape(f"{_TRANSFORMER}{decoder}.layers.") + r"(\d+)\.")
+        return 1 + max((int(match[1]) for key in state if (match := layer.match(key))), default=-1)
 
     queries = state.get(f"{_HEAD}query_embedding.weight")
-    if not frames or not layers("refine_decoder") or queries is None:
+    if not reach or not layers("refine_decoder") or queries is None or not queries.dim():
         return {}  # It is no checkpoint of this system; what is missing is said where it is loaded.
     return {
-        "frames": frames,
+        "frames": 1 + 2 * max(reach),
         "pose_layers": layers("decoder"),
         "joint_layers": layers("refine_decoder"),
         "queries": len(queries),

@@ -7,6 +7,7 @@ Stand-ins are read for what is known of these; a file that names anything else i
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,6 @@ KNOWN = (
     "builtins.object",
     "builtins.str",
     "builtins.tuple",
-    "mmcv.utils.config.ConfigDict",
-    "mmengine.config.config.ConfigDict",
     "mmengine.logging.history_buffer.HistoryBuffer",
     "numpy.core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
@@ -41,6 +40,7 @@ KNOWN = (
     "pathlib.PosixPath",
     "typing.Any",
 )
+DICTIONARIES = ("mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict")  # filled like these
 
 
 class StandIn:
@@ -59,6 +59,7 @@ def plain_dict(factory: object = None) -> dict[Any, Any]:
 def load(path: Path) -> Any:
     """What the file holds. `pickle.UnpicklingError` where that is more than is known to be harmless."""
     known: list[Any] = [(plain_dict, "collections.defaultdict"), *((StandIn, name) for name in KNOWN)]
+    known += [(OrderedDict, name) for name in DICTIONARIES]
     with torch.serialization.safe_globals(known):
         return torch.load(path, "cpu", weights_only=True)
 

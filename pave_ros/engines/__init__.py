@@ -12,6 +12,7 @@ from pathlib import Path
 from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.build import Build
 from pave_ros.engines.choice import NAMES, choose, choose_to_build
+from pave_ros.engines.exported import Label, read_label
 from pave_ros.engines.shipped import best_form
 from pave_ros.engines.switching import SwitchingEngine
 from pave_ros.engines.tensorrt import LIBRARIES
@@ -57,13 +58,15 @@ def open_file(
             )
         return _open(path, model, name, reason, device, precision, input_size)
     name, reason = built
+    if path.suffix == ".onnx":
+        _check(read_label(path), path, input_size)
     build = Build(name, path, model, device, precision, input_size)
     ready = (
         build.find() if engine == "auto" or background else build.run(partial(log.info, "building for %s: %s", name))
     )
 
     def opened(file: Path) -> Engine:
-        return _open(file, model, name, reason, device, precision, None)
+        return _open(file, model, name, reason, device, precision, input_size)
 
     if ready is not None:
         return opened(ready)
@@ -97,13 +100,18 @@ def _open(
         )
     else:
         opened = _open_exported(path, name, device, precision)
-        if input_size and input_size != opened.info.input_size:
-            height, width = opened.info.input_size
-            raise EngineError(
-                f"{path}: made for an input of {height}x{width} (height x width); export it anew for another"
-            )
+        _check(opened, path, input_size)
+        if name in LIBRARIES and precision not in ("auto", opened.precision):
+            raise EngineError(f"{path}: computes in {opened.precision}, not in {precision}; export it anew for that")
     opened.reason = reason
     return opened
+
+
+def _check(made: Engine | Label, path: Path, input_size: tuple[int, int] | None) -> None:
+    """EngineError where a file was made for another input than what is asked for."""
+    height, width = made.info.input_size
+    if input_size and input_size != (height, width):
+        raise EngineError(f"{path}: made for an input of {height}x{width} (height x width); export it anew for another")
 
 
 def _open_exported(path: Path, name: str, device: str, precision: str) -> Engine:

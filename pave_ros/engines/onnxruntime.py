@@ -9,6 +9,7 @@ from typing import Any
 import onnxruntime
 
 from pave_ros.engines.base import Array, EngineError
+from pave_ros.engines.choice import has_gpu
 from pave_ros.engines.exported import ExportedEngine, Label
 
 # It moves a zero padding into the max pooling behind it, which then ignores it (microsoft/onnxruntime#24737): wrong
@@ -87,7 +88,7 @@ def providers_for(device: str) -> tuple[str, list[str | tuple[str, dict[str, str
     has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if kind == "cuda" and not has_cuda:
         raise EngineError("device cuda: this ONNX Runtime has no CUDA; install onnxruntime-gpu, or use auto or cpu")
-    if kind == "cpu" or not has_cuda:
+    if kind == "cpu" or not has_cuda or (kind == "auto" and not has_gpu()):
         return "cpu", ["CPUExecutionProvider"]
     index = index or "0"
     return f"cuda:{index}", [("CUDAExecutionProvider", {"device_id": index, "use_tf32": "0"}), "CPUExecutionProvider"]

@@ -7,8 +7,8 @@ recorded as CUDA graphs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -92,11 +92,16 @@ class PyTorchEngine(Engine):
     def _context(self) -> AbstractContextManager[object]:
         return nullcontext() if self._autocast is None else torch.autocast(self._device.type, self._autocast)
 
-    def _settings(self) -> AbstractContextManager[object]:
-        """Convolutions by the algorithm that is fastest for their shapes, and what is called float32 in float32."""
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """On its own GPU, for that is where kernels of our own go; convolutions by the algorithm that is fastest for
+        their shapes, and what is called float32 in float32."""
         if self._device.type == "cpu":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+            yield
+            return
+        flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
+        with torch.cuda.device(self._device), flags:
+            yield
 
     def _encoded(self, images: Tensor) -> Features:
         with self._context():

@@ -20,7 +20,7 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
     if path.parent != files.SHIPPED.resolve() or not exported.is_file() or path == exported:
         return path
     if engine != "auto":
-        return path if engine.startswith("pytorch") else exported
+        return path if engine.startswith(("pytorch", "tensorrt")) else exported  # TensorRT in 16 bits
     if not (device == "cpu" or (device == "auto" and not _has_cuda())):
         return path
     try:

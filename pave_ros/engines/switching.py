@@ -80,7 +80,7 @@ class SwitchingEngine(Engine):
     @property
     def building(self) -> bool:
         """Whether the better engine is still to come."""
-        return self._next is not None or self._thread.is_alive()
+        return self._thread.is_alive() or self._next is not None  # in this order: it sets the one and then ends
 
     def encode(self, images: npt.NDArray[np.float32]) -> _Encoded:
         if self._next is not None:

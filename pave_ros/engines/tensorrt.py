@@ -132,7 +132,7 @@ class TensorRtEngine(ExportedEngine):
         if engine is None:
             raise EngineError(f"{path}: {self.name} {trt.__version__} cannot run it on this GPU; {log.last}")
         self.precision = label.precision
-        return label, Plan(trt, engine, self._cuda)
+        return label, Plan(trt, engine, self._cuda, label.info.top_down)
 
 
 class Plan:
@@ -142,12 +142,18 @@ class Plan:
     on the GPU, in buffers that are used again when nobody holds the features any more; those of several pictures are
     put together and taken apart on the host.
 
+    Args:
+        trt: the library.
+        engine: of the library.
+        cuda: where it runs.
+        apart: whether features of single pictures, such as people's crops, are put together too.
+
     Attributes:
         outputs: names.
         batches: the largest and the smallest number of pictures that it takes.
     """
 
-    def __init__(self, trt: Any, engine: Any, cuda: Cuda) -> None:
+    def __init__(self, trt: Any, engine: Any, cuda: Cuda, apart: bool) -> None:
         self._cuda, self._context, self._keep = cuda, engine.create_execution_context(), engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         is_input = {name: engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
@@ -163,7 +169,7 @@ class Plan:
             for name in names
         }
         self._fixed = {name: self._pools[name].take() for name in self._inputs}
-        self._stays = most == 1 and all(name.startswith("feature_") for name in self.outputs)
+        self._stays = most == 1 and not apart and all(name.startswith("feature_") for name in self.outputs)
 
     def next_batch(self, count: int) -> int:
         return min(max(count, self.batches[-1]), self.batches[0])

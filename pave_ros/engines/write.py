@@ -44,6 +44,7 @@ def write(model: PoseModel, path: Path, request: Request) -> list[Path]:
 
     EngineError when it cannot be done, and when the library that the format is of is not installed.
     """
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     for_gpu = request.format.startswith("tensorrt")
     precision = {"fp16": "half" if for_gpu else "fp16", "int8": "fp32"}.get(request.precision, request.precision)
     with TemporaryDirectory(dir=path.absolute().parent, prefix=".export-") as folder:

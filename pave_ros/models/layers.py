@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -56,7 +56,7 @@ def _kept(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> 
     return _made(values, dtype, device)
 
 
-@lru_cache(maxsize=256)
+@cache  # for good: CUDA graphs read it where it lies
 def _made(values: tuple[Any, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # so that training may use it too
         return torch.tensor(values, dtype=dtype, device=device)

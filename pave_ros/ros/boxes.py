@@ -8,15 +8,14 @@ from collections.abc import Callable
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.persons import Boxes
-from pave_ros.ros import messages
 
 PATIENCE = 30  # Images, and boxes, that wait for their counterpart at most.
 
 
 def boxes_of(message: Poses) -> Boxes:
     """The boxes of a message's people; their keypoints, if they have any, do not matter."""
-    people = messages.persons(message)
-    return Boxes.of(people.boxes, people.scores)
+    boxes = [(person.box.x, person.box.y, person.box.width, person.box.height) for person in message.persons]
+    return Boxes.of(boxes, [person.score for person in message.persons])
 
 
 class Pairing:
@@ -29,24 +28,28 @@ class Pairing:
         deliver: takes an image once it has its boxes, in the order of the stamps.
         slop: seconds by which the two stamps may differ; 0 wants equal ones.
 
+        passed_over: number of images before that got no boxes.
+
     Attributes:
         passed_over: number of images that got no boxes.
     """
 
-    def __init__(self, deliver: Callable[[Frame], None], slop: float = 0.0) -> None:
+    def __init__(self, deliver: Callable[[Frame], None], slop: float = 0.0, passed_over: int = 0) -> None:
         self._deliver = deliver
         self._slop = slop * 1e9
         self._images: deque[Frame] = deque(maxlen=PATIENCE)
         self._boxes: deque[tuple[int, Boxes]] = deque(maxlen=PATIENCE)
-        self.passed_over = 0
+        self.passed_over = passed_over
 
-    def add_image(self, frame: Frame) -> None:
-        """An image has come."""
+    def add_image(self, frame: Frame) -> bool:
+        """An image has come. Returns whether one was given up for it, because so many wait."""
         if self._images and frame.stamp < self._images[-1].stamp:  # a bag that starts over
             self.clear()
-        self.passed_over += len(self._images) == PATIENCE
+        full = len(self._images) == PATIENCE
+        self.passed_over += full
         self._images.append(frame)
         self._match()
+        return full
 
     def add_boxes(self, stamp: int, boxes: Boxes) -> None:
         """The boxes of the image of that stamp (nanoseconds) have come."""

@@ -12,6 +12,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -30,7 +31,7 @@ from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.ros import images, messages
 from pave_ros.ros.parameters import declare
-from pave_ros.ros.process import run
+from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import image_topic
 from pave_ros.video import Source, VideoError, open_source
 
@@ -67,6 +68,7 @@ class CameraNode(Node):
         }
         self._values = values
         self._source: Source | None = None
+        self._opening: Future[Source] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._publish_all, name="camera", daemon=True)
         self._finished = self.create_guard_condition(self._end)
@@ -77,7 +79,9 @@ class CameraNode(Node):
         """Open the source and begin to publish. Returns False when it cannot be opened, having logged why."""
         values = self._values
         try:
-            self._source = open_source(values["source"], values["rate"] or None, values["loop"])
+            # A stream that does not answer would hold up the signals.
+            self._opening = shielded(lambda: open_source(values["source"], values["rate"] or None, values["loop"]))
+            self._source = self._opening.result()
             self._create_publishers()
         except (OSError, ValueError, KeyError, VideoError) as error:
             self.get_logger().fatal(str(error))
@@ -95,18 +99,23 @@ class CameraNode(Node):
         for name, allowed in (("image_transport", TRANSPORTS), ("reliability", ("reliable", "best_effort"))):
             if values[name] not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {values[name]!r}")
-        # Two pictures: one may still be on its way while the next is published.
-        qos = QoSProfile(depth=2, reliability=QoSReliabilityPolicy[values["reliability"].upper()])
+        if not 1 <= values["jpeg_quality"] <= 100:
+            raise ValueError(f"jpeg_quality must be from 1 to 100, not {values['jpeg_quality']}")
+
+        def qos() -> QoSProfile:  # one for each, for overriding changes it
+            # Two pictures: one may still be on its way while the next is published.
+            return QoSProfile(depth=2, reliability=QoSReliabilityPolicy[values["reliability"].upper()])
+
         self._image_publishers = {
             transport: self.create_publisher(
                 CompressedImage if transport == "compressed" else Image,
                 image_topic(self, transport),
-                qos,
+                qos(),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             for transport in TRANSPORTS[values["image_transport"]]
         }
-        self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos)
+        self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos())
         self._truth_publisher = None
         if values["source"].startswith("synthetic"):
             self._truth_publisher = self.create_publisher(Poses, "ground_truth", 5)
@@ -120,7 +129,7 @@ class CameraNode(Node):
             return False
         if self._source is not None:
             self._source.close()
-        return True
+        return self._opening is None or self._opening.done()
 
     def _end(self) -> None:
         """In the executor's thread, when the source is at its end."""

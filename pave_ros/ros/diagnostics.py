@@ -19,6 +19,7 @@ class Statistics:
         received: images that arrived.
         published: results.
         dropped: images passed over for newer ones, or for being older than max_age.
+        too_old: those of them that were older than max_age.
         without_boxes: images passed over because their boxes did not come, where boxes are given.
         unreadable: images that held no picture.
         failed: images on which the model or something after it raised.
@@ -32,6 +33,7 @@ class Statistics:
     received: int = 0
     published: int = 0
     dropped: int = 0
+    too_old: int = 0
     without_boxes: int = 0
     unreadable: int = 0
     failed: int = 0
@@ -108,6 +110,10 @@ class Reporter:
             return DiagnosticStatus.ERROR, new.problem
         if new.unreadable > old.unreadable:
             return DiagnosticStatus.WARN, new.problem
+        if rate == 0 and new.too_old > old.too_old:
+            return DiagnosticStatus.WARN, new.problem
+        if rate == 0 and new.without_boxes > old.without_boxes:
+            return DiagnosticStatus.WARN, "images come, but no boxes for them; remap `boxes` to your detector's topic"
         if self._silent > 2.0:
             return DiagnosticStatus.WARN, self.advice or f"no image for {self._silent:.0f} s"
         if self.facts.get("trained") == "no":

@@ -36,12 +36,17 @@ class Camera:
 
     @classmethod
     def of(cls, size: tuple[int, int], info: CameraInfo | None) -> Camera:
-        """Of a picture of `size` (height, width), from its camera_info if there is a calibrated one."""
+        """Of a picture of `size` (height, width), from its camera_info if there is a calibrated one: of a rectified
+        picture (the matrix P) where it says so, which may be a region of the sensor's (roi) and of fewer pixels."""
         height, width = size
-        if info is None or info.k[0] <= 0 or info.k[4] <= 0:
+        info = info or CameraInfo()
+        matrix = np.reshape(info.p, (3, 4)) if info.p[0] > 0 else np.reshape(info.k, (3, 3))
+        fx, fy, cx, cy = (float(matrix[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        if fx <= 0 or fy <= 0:
             return cls(float(width), float(width), width / 2, height / 2)
-        x, y = (width / info.width, height / info.height) if info.width and info.height else (1.0, 1.0)
-        return cls(x * float(info.k[0]), y * float(info.k[4]), x * float(info.k[2]), y * float(info.k[5]))
+        region = info.roi if info.roi.width and info.roi.height else info
+        x, y = (width / region.width, height / region.height) if region.width and region.height else (1.0, 1.0)
+        return cls(x * fx, y * fy, x * (cx - info.roi.x_offset), y * (cy - info.roi.y_offset))
 
     def project(self, pixels: npt.NDArray[np.floating], distance: float) -> npt.NDArray[np.float64]:
         """(..., 3) metres in the optical frame of pixels (..., 2) on the plane z = distance."""
@@ -62,6 +67,7 @@ class Markers:
     def __init__(self, skeleton: Skeleton) -> None:
         self._skeleton = skeleton
         self._shown: set[int] = set()
+        self._header = Header()
 
     def make(
         self, persons: Persons, header: Header, camera: Camera, *, distance: float, scale: float, lifetime: float
@@ -88,10 +94,21 @@ class Markers:
             markers.append(_points(Marker.LINE_LIST, "limbs", ends[~np.isnan(ends).any((1, 2))], scale / 2, look))
             markers.append(_label(f"{identity}:{persons.scores[i]:.2f}", labels[i], scale, look))
         left = self._shown - set(identities)
-        for identity in sorted(left):
-            markers += [Marker(header=header, ns=ns, id=identity, action=Marker.DELETE) for ns in NAMESPACES]
-        self._shown = set(identities)
-        return MarkerArray(markers=markers)
+        self._shown, self._header = set(identities), header
+        return MarkerArray(markers=markers + self._without(left))
+
+    def none(self) -> MarkerArray:
+        """Takes away whoever is shown."""
+        left, self._shown = self._shown, set()
+        return MarkerArray(markers=self._without(left))
+
+    def _without(self, identities: set[int]) -> list[Marker]:
+        """Take away these people."""
+        return [
+            Marker(header=self._header, ns=ns, id=identity, action=Marker.DELETE)
+            for identity in sorted(identities)
+            for ns in NAMESPACES
+        ]
 
 
 def _points(kind: int, ns: str, positions: npt.NDArray[np.float64], size: float, look: dict[str, Any]) -> Marker:

@@ -58,7 +58,7 @@ def persons(message: Poses) -> Persons:
         scores=np.array([person.score for person in people], np.float32),
         boxes=np.array(boxes, np.float32).reshape(len(people), 4),
         track_ids=np.array([person.track_id for person in people], np.int32),
-        ages=np.array([person.age for person in people], np.int32),
+        ages=np.array([person.age for person in people], np.int64).clip(max=np.iinfo(np.int32).max).astype(np.int32),
         skeleton=message.skeleton,
     )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ class PoseNode(LifecycleNode):
         self._pairing: Pairing | None = None
         self._boxes_subscription: Any = None
         self._enabled = True
+        self._showing = threading.Lock()  # The worker shows people, the executor takes them away.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # By a clock that also runs while simulated time stands still.
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -150,6 +152,9 @@ class PoseNode(LifecycleNode):
     def _configure(self) -> None:
         self._tell("loading the model")
         self._loading = shielded(self._load)
+        while not self._loading.done():  # minutes, where weights are fetched: the diagnostics go on meanwhile
+            wait([self._loading], timeout=1.0)
+            self._report()
         self._estimator = self._loading.result()
         self._loading = None
         self._reporter.facts = _facts(self._estimator)
@@ -174,7 +179,7 @@ class PoseNode(LifecycleNode):
         )
         topics = self._subscriber.topic
         if self._estimator.detector == detection.GIVEN:
-            self._pairing = Pairing(self._push, settings.boxes_slop)
+            self._pairing = Pairing(self._push, settings.boxes_slop, self.statistics.without_boxes)
             self._boxes_subscription = self.create_subscription(Poses, "boxes", self._on_boxes, 5)
             topics += f" and boxes on {self._boxes_subscription.topic_name}"
         self.get_logger().info(f"waiting for images on {topics}")
@@ -233,6 +238,7 @@ class PoseNode(LifecycleNode):
         self._pairing = self._boxes_subscription = None
         if self._worker is not None:
             self._worker.stop()
+            self._clear_markers()
         self._subscriber = self._worker = self._camera_info_subscription = None
 
     def _free(self) -> None:
@@ -254,6 +260,7 @@ class PoseNode(LifecycleNode):
         self._enabled = bool(request.data)
         if not self._enabled and self._worker is not None:
             self._worker.buffer.clear()
+            self._clear_markers()
         if self._worker is not None:
             self._tell(DETECTING if self._enabled else "disabled")
         response.success = True
@@ -273,8 +280,14 @@ class PoseNode(LifecycleNode):
             frame = Frame(messages.nanoseconds(message.header.stamp), message)
             if self._pairing is None:
                 self._push(frame)
-            else:
-                self._pairing.add_image(frame)
+                return
+            if self._pairing.add_image(frame) and not self.count_publishers("boxes"):
+                topic = self._boxes_subscription.topic_name
+                self.get_logger().warning(
+                    f"images come, but nobody publishes {topic}; remap `boxes` to the topic of your detector",
+                    throttle_duration_sec=10.0,
+                )
+            self.statistics.without_boxes = self._pairing.passed_over
 
     def _on_boxes(self, message: Poses) -> None:
         if self._enabled and self._pairing is not None:
@@ -282,6 +295,8 @@ class PoseNode(LifecycleNode):
             self.statistics.without_boxes = self._pairing.passed_over
 
     def _push(self, frame: Frame) -> None:
+        if not frame.stamp:  # some drivers leave it empty: then that of the arrival
+            frame.stamp = self.get_clock().now().nanoseconds
         if self._worker is not None and self._worker.buffer.push(frame):
             self.get_logger().info(
                 "the stamps of the images stepped back or over max_gap: starting afresh", throttle_duration_sec=1.0
@@ -313,6 +328,8 @@ class PoseNode(LifecycleNode):
         """Publish markers and the annotated picture, if anybody wants them."""
         settings = self.settings
         with_markers = settings.publish_markers and self._is_wanted("markers")
+        if not settings.publish_markers:
+            self._clear_markers()
         with_picture = settings.publish_annotated and self._is_wanted("image_annotated")
         if not (with_markers or with_picture):
             return
@@ -322,15 +339,25 @@ class PoseNode(LifecycleNode):
         height, width = frame.image.shape[:2]
         if with_markers:
             camera = markers.Camera.of((height, width), self._camera_info)
-            array = self._markers.make(
-                visible, header, camera,
-                distance=settings.marker_distance, scale=settings.marker_scale, lifetime=settings.marker_lifetime,
-            )  # fmt: skip
-            self._outputs["markers"].publish(array)
+            with self._showing:
+                if not self._enabled:
+                    return
+                array = self._markers.make(
+                    visible, header, camera,
+                    distance=settings.marker_distance, scale=settings.marker_scale, lifetime=settings.marker_lifetime,
+                )  # fmt: skip
+                self._outputs["markers"].publish(array)
         if with_picture:
             message = images.write(frame.image, frame.bgr, header)
             drawing.draw(np.frombuffer(message.data, np.uint8).reshape(height, width, 3), visible, bgr=frame.bgr)
             self._outputs["image_annotated"].publish(message)
+
+    def _clear_markers(self) -> None:
+        """Take away who is shown, which also ends markers that have no lifetime."""
+        with self._showing:
+            gone = self._markers.none()
+            if gone.markers and self.context.ok():
+                self._outputs["markers"].publish(gone)
 
     def _is_wanted(self, topic: str) -> bool:
         return bool(self._outputs[topic].get_subscription_count())

@@ -167,6 +167,7 @@ class Worker:
             return False
         self._dropped += 1
         self._statistics.dropped += 1
+        self._statistics.too_old += 1
         self._complain(
             f"image is {max(waited, by_stamp):.1f} s old, max_age is {max_age:g} s; "
             "if a bag is played, use_sim_time must be true and the bag's clock be published"

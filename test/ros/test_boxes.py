@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from conftest import Start
 from peer import Peer, image, wait_for
 
 from pave_ros.frames import Frame
-from pave_ros.msg import BoundingBox, Person, Poses
+from pave_ros.msg import BoundingBox, Keypoint, Person, Poses
 from pave_ros.persons import Boxes
 from pave_ros.ros import messages
 from pave_ros.ros.boxes import PATIENCE, Pairing, boxes_of
@@ -77,6 +79,15 @@ def test_a_bag_that_starts_over_and_images_without_end() -> None:
     assert seen.pairing.passed_over == 5
 
 
+def test_only_the_boxes_of_foreign_people_count() -> None:
+    """Detectors fill in what they know: keypoints of some people, ages of their own."""
+    one, two = (Person(score=score, box=BoundingBox(x=1.0, y=2.0, width=3.0, height=4.0)) for score in (0.5, 0.9))
+    one.keypoints, one.age = [Keypoint()] * 17, 2**32 - 1
+    found = boxes_of(Poses(persons=[one, two]))
+    assert found.boxes.tolist() == [[1, 2, 3, 4]] * 2 and found.scores.tolist() == pytest.approx([0.9, 0.5])
+    assert messages.persons(Poses(persons=[one])).ages.tolist() == [2**31 - 1]
+
+
 def test_people_without_an_extent_are_no_boxes() -> None:
     people = [
         Person(score=0.4, box=BoundingBox(x=1.0, y=2.0, width=3.0, height=4.0)),
@@ -109,3 +120,17 @@ def test_a_node_with_a_top_down_model_takes_boxes_from_a_topic(start: Start, pee
     assert [message.header.stamp.sec for message in poses] == [1, 3]
     assert sorted(person.box.x for person in poses[-1].persons) == [0.0, 10.0, 20.0]
     assert messages.persons(poses[-1]).skeleton == "coco17"
+
+
+def test_boxes_that_never_come_are_told(start: Start, peer: Peer) -> None:
+    node = start(
+        "pave_ros.ros.node", "--ros-args", "-r", "__ns:=/alone", "-p", "model:=vitpose_s", "-p", "weights:=random",
+        "-p", "detector:=given", "-p", "input_size:=[32, 32]",
+    )  # fmt: skip
+    images = peer.publisher(type(image()), "/alone/image")
+    diagnostics = peer.diagnostics("/alone/pose_node")
+    for stamp in range(1, PATIENCE + 10):
+        images.publish(image(stamp * 10**7))
+        time.sleep(0.02)
+    wait_for(lambda: "nobody publishes /alone/boxes; remap `boxes`" in node.output, "a line in the log")
+    wait_for(lambda: any("no boxes for them" in report.message for report in diagnostics.reports), "a report")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from peer import Peer, Process, wait_for
+from peer import Peer, Process, StandIn, wait_for
 from rclpy.lifecycle import TransitionCallbackReturn
 from std_msgs.msg import Header
 
@@ -103,6 +104,49 @@ def test_rates_and_means_are_those_since_the_last_report(monkeypatch: pytest.Mon
     counted.failed, counted.received, counted.problem = 1, 62, "out of memory"
     status, _ = report()
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, "out of memory")
+
+
+def test_images_that_cannot_be_answered_for_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too old each of them, or without boxes; but not a model that is slow."""
+    clock, counted = Clock(monkeypatch), Statistics()
+    reporter = Reporter("/pose_node", counted, {"trained": "yes"}, DETECTING, _time=clock.now)
+
+    def judged(**more: int) -> tuple[Any, str]:
+        clock.now += 1.0
+        counted.received += 30
+        for name, count in more.items():
+            setattr(counted, name, getattr(counted, name) + count)
+        status = reporter.report(Header()).status[0]
+        return status.level, status.message
+
+    counted.problem = "image is 90.0 s old"
+    assert judged(dropped=30, too_old=30) == (DiagnosticStatus.WARN, "image is 90.0 s old")
+    assert judged(dropped=30, too_old=20, published=1)[0] == DiagnosticStatus.OK
+    assert judged(dropped=30)[0] == DiagnosticStatus.OK
+    level, message = judged(without_boxes=30)
+    assert level == DiagnosticStatus.WARN and "remap `boxes`" in message
+    assert judged(without_boxes=20, published=10)[0] == DiagnosticStatus.OK
+
+
+def test_the_diagnostics_go_on_while_a_model_loads(
+    peer: Peer, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take minutes to fetch its weights."""
+    node: PoseNode = make_node(autostart=False)[0]
+    go = threading.Event()
+
+    def load(**options: Any) -> StandIn:
+        assert go.wait(60)
+        return StandIn()
+
+    monkeypatch.setattr("pave_ros.estimator.Estimator", load)
+    diagnostics = peer.diagnostics(node.get_fully_qualified_name())
+    thread = threading.Thread(target=node.trigger_configure)
+    thread.start()
+    wait_for(lambda: sum(r.message == "loading the model" for r in diagnostics.reports) > 2, "reports of the loading")
+    go.set()
+    thread.join()
+    diagnostics.wait_for(state="inactive")
 
 
 def test_silence_counts_only_while_images_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,9 +167,13 @@ def test_without_arguments_the_file_decides(launch: Callable[..., dict[str, Node
     assert pose.output == "screen"
 
 
-def test_every_argument_reaches_its_node(launch: Callable[..., dict[str, Node]]) -> None:
+def test_every_argument_reaches_its_node(launch: Callable[..., dict[str, Node]], tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    with pytest.raises(FileNotFoundError, match=r"params_file: there is no .*mine\.yaml"):
+        launch(params_file=str(mine))
+    mine.touch()
     nodes = launch(
-        params_file="/mine.yaml", namespace="robot1", image="/front/image_raw", camera_info="/front/camera_info",
+        params_file=str(mine), namespace="robot1", image="/front/image_raw", camera_info="/front/camera_info",
         model="detrpose_s", weights="1e3", device="cuda:1", rviz="True", video="0", log_level="debug",
         use_sim_time="true",
     )  # fmt: skip
@@ -180,7 +184,7 @@ def test_every_argument_reaches_its_node(launch: Callable[..., dict[str, Node]])
         assert node.ros_arguments == ["--log-level", "debug"]
         assert node.values["use_sim_time"] is True
     pose, camera, rviz = nodes["pose_node"], nodes["camera_node"], nodes["rviz2"]
-    assert pose.parameters is not None and pose.parameters[0] == "/mine.yaml", "what is given by hand comes after it"
+    assert pose.parameters is not None and pose.parameters[0] == str(mine), "what is given by hand comes after it"
     assert pose.values == {"model": "detrpose_s", "weights": "1e3", "device": "cuda:1", "use_sim_time": True}
     assert camera.values["source"] == "0", "the first webcam, and not the number"
     assert (camera.package, camera.name) == ("pave_ros", "camera")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from peer import StandIn
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -60,6 +60,24 @@ def test_joints_lie_on_the_rays_of_their_pixels() -> None:
         assert point.z == 3.0
         assert point.x / point.z * 400 + 300 == pytest.approx(x, abs=1e-3)
         assert point.y / point.z * 420 + 260 == pytest.approx(y, abs=1e-3)
+
+
+def test_a_region_of_the_sensor_and_a_rectified_picture() -> None:
+    """camera_info counts in pixels of the whole sensor; P belongs to the rectified picture, as in image_geometry."""
+    info = CameraInfo(width=640, height=480, k=[640.0, 0.0, 320.0, 0.0, 630.0, 240.0, 0.0, 0.0, 1.0])
+    info.roi = RegionOfInterest(x_offset=160, y_offset=120, width=320, height=240)
+    assert Camera.of((240, 320), info) == Camera(640.0, 630.0, 160.0, 120.0)
+    assert Camera.of((120, 160), info) == Camera(320.0, 315.0, 80.0, 60.0), "and every other pixel of it"
+    info.p = [500.0, 0.0, 330.0, 0.0, 0.0, 490.0, 250.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    assert Camera.of((240, 320), info) == Camera(500.0, 490.0, 170.0, 130.0)
+
+
+def test_everybody_can_be_taken_away() -> None:
+    shown = Markers(SKELETON)
+    make(shown, people(7, 9))
+    gone = shown.none().markers
+    assert [(m.ns, m.id, m.action) for m in gone] == [(n, i, Marker.DELETE) for i in (7, 9) for n in NAMESPACES]
+    assert all(marker.header == HEADER for marker in gone) and not shown.none().markers
 
 
 def test_an_uncalibrated_camera_is_as_good_as_none() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
 import pytest
@@ -84,6 +87,33 @@ def test_the_camera_ends_well(ending: str, start: Start, peer: Peer) -> None:
     wait_for(lambda: truth, "a picture")
     send(process, ENDINGS[ending])
     assert_ended_well(process)
+
+
+def test_the_camera_ends_while_a_stream_does_not_answer(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"rtsp://127.0.0.1:{server.getsockname()[1]}/live"
+        process = start("pave_ros.ros.camera", address)
+        server.accept()
+        process.signal(SIGINT)
+        assert_ended_well(process)
+
+
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+def test_a_signal_while_the_node_is_imported_ends_it_well(number: Signals, tmp_path: Path) -> None:
+    """As the script that ros2 launch starts does it."""
+    lines = (Path(__file__).parents[2] / "cmake" / "script.sh.in").read_text().replace("@module@", "slow")
+    (tmp_path / "slow.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)\n")
+    bin_of = tmp_path / "lib" / "pave_ros"
+    bin_of.mkdir(parents=True)
+    script = bin_of / "node"
+    script.write_text(lines)
+    paths = {"PYTHONPATH": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(
+        ["sh", str(script)], env={**os.environ, **paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        assert process.wait(30) == 0 and process.stderr and not process.stderr.read()
 
 
 BROKEN_INTO = """

@@ -313,6 +313,41 @@ def test_markers_of_who_left_are_deleted(rig: Callable[..., Rig]) -> None:
     assert shown(3) == {1: {add}, 2: {delete}}
     assert shown(4) == {1: {add}}
     assert front.peer.set_parameter(front.name, "publish_markers", False).successful
-    count = len(arrays)
+    before = len(arrays)
     front.ask(5)
-    assert len(arrays) == count
+    gone = wait_for(lambda: arrays[before:], "the end of who was shown")[0].markers
+    assert {(marker.id, marker.action) for marker in gone} == {(1, delete)}
+    front.ask(6)
+    assert len(arrays) == before + 1
+
+
+def test_markers_end_with_the_work(rig: Callable[..., Rig]) -> None:
+    """Also those that have no lifetime."""
+    front = rig(tracking=True, marker_lifetime=0.0)
+    arrays = front.peer.subscribe(MarkerArray, f"{front.namespace}/markers")
+    wait_for(lambda: front.node._is_wanted("markers"), "the subscription")
+
+    def ended(action: Callable[[], object], stamp: int) -> set[tuple[int, int]]:
+        front.ask(stamp)
+        wait_for(lambda: arrays and arrays[-1].markers[0].action == 0, "people")
+        before = len(arrays)
+        action()
+        gone = wait_for(lambda: arrays[before:], "the end of who was shown")[0].markers
+        return {(marker.id, marker.action) for marker in gone}
+
+    def enable(value: bool) -> None:
+        assert front.peer.call(SetBool, f"{front.name}/enable", SetBool.Request(data=value)).success
+
+    everybody = {(1, 2), (2, 2)}
+    assert ended(lambda: enable(False), 1) == everybody
+    enable(True)
+    assert ended(front.node.trigger_deactivate, 2) == everybody
+
+
+def test_images_without_a_stamp_have_that_of_their_arrival(rig: Callable[..., Rig]) -> None:
+    """Some drivers leave it empty; the result bears it as it is."""
+    front = rig(tracking=True)
+    assert [front.tracks(0), front.tracks(0)] == [{1, 2}] * 2
+    seen = [window[-1].stamp for window in front.model.windows]
+    assert seen == sorted(seen) and 0 < seen[1] - seen[0] < 60 * SECOND
+    assert 0 < front.node.statistics.age < 60
