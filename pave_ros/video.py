@@ -24,6 +24,7 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", 
 # H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
 CODECS = ("avc1", "mp4v")
 PICTURE_RATE = 10.0  # pictures a second of a folder, which has no rate of its own
+AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 FALLBACK_RATE = 30.0  # where a video or a camera does not tell its rate
 
 # FFmpeg's own messages name no file and end up between the lines of a progress bar; our errors say what matters.
@@ -135,8 +136,9 @@ def pictures_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
 
 
-def read_picture(path: Path) -> Image:
-    """One picture as (H, W, 3) uint8 BGR; VideoError when it is missing, damaged, cut off or no picture."""
+def read_picture(path: Path, as_stored: bool = False) -> Image:
+    """One picture as (H, W, 3) uint8 BGR, turned upright by its EXIF orientation unless `as_stored`, as data sets count
+    pixels; VideoError when it is missing, damaged, cut off or no picture."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -146,7 +148,8 @@ def read_picture(path: Path) -> Image:
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise VideoError(f"{path}: the JPEG file is cut off after {len(data)} bytes")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        flags = AS_STORED if as_stored else cv2.IMREAD_COLOR
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise VideoError(f"{path}: {error.err}") from error
     if image is None:

@@ -235,7 +235,7 @@ def test_camera_and_node_get_options_and_ros_arguments(
     arguments = ["--model", "detrpose_s", "--params-file", str(parameters), "--ros-args", "-p", "max_rate:=5.0"]
     assert call("node", *arguments).returncode == 3
     assert calls.pop() == [
-        "--ros-args", "--params-file", str(parameters), "-p", "model:=detrpose_s", "--",
+        "--ros-args", "--params-file", str(parameters), "-p", 'model:="detrpose_s"', "--",
         "--ros-args", "-p", "max_rate:=5.0",
     ]  # fmt: skip
 

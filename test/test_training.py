@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -194,6 +195,59 @@ def weights(trainer: Trainer) -> dict[str, Tensor]:
 def assert_same(a: dict[str, Tensor], b: dict[str, Tensor], atol: float = 0.0) -> None:
     for name, value in a.items():
         torch.testing.assert_close(value, b[name], rtol=0, atol=atol, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_what_is_left_to_chance_is_the_same_after_an_interruption(tmp_path: Path) -> None:
+    """PAVE-Net drops values at random."""
+    small = {"model": "pavenet_lite", "batch_size": 2, "steps": 2, "model_options": {"queries": 10}}
+    whole = Trainer(config(tmp_path / "whole", **small), Dots())
+    whole.run()
+    Trainer(config(tmp_path / "parts", **{**small, "steps": 1}), Dots()).run()
+    resumed = Trainer(config(tmp_path / "parts", **small), Dots())
+    resumed.run()
+    assert_same(weights(whole), weights(resumed))
+
+
+def test_settings_may_change_between_two_runs(tmp_path: Path) -> None:
+    Trainer(config(tmp_path, steps=1), Dots()).run()
+    resumed = Trainer(config(tmp_path, steps=2, learning_rate=1e-6, weight_decay=0.5), Dots())
+    assert {(group["peak"], group["weight_decay"]) for group in resumed._optimizer.param_groups} == {
+        (1e-6, 0.5), (resumed.config.backbone_learning_rate, 0.5)
+    }  # fmt: skip
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: of a run whose model is detrpose_n, not detrpose_s"):
+        Trainer(config(tmp_path, model="detrpose_s"), Dots())
+
+
+def test_gradients_that_are_no_numbers_are_not_followed(tmp_path: Path) -> None:
+    """Even where the loss is one."""
+    trainer = Trainer(config(tmp_path), Dots())
+    before = weights(trainer)
+    name, broken = next((n, p) for n, p in trainer.model.named_parameters() if p.requires_grad)
+    broken.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingError, match=r"step 0: gradients not finite; the batch is saved in .*not_finite_step0"):
+        trainer.run()
+    assert_same(before, weights(trainer) | {k: v for k, v in before.items() if "running" in k or "num_batches" in k})
+    saved = torch.load(tmp_path / "not_finite_step0_rank0.pt", weights_only=True)
+    assert len(saved["images"]) == len(saved["targets"]) == len(saved["indices"]) == 4
+
+
+@pytest.mark.parametrize(("line", "reason"), [
+    ("learning_rate: fast", "learning_rate has to be a number, not 'fast'"),
+    ("warmup: 1.5", "warmup has to be a whole number, not 1.5"),
+    ("frozen: backbone.", "frozen has to be a list, not 'backbone.'"),
+    ("input_size: 256", "input_size has to be a list, not 256"),
+])  # fmt: skip
+def test_settings_of_a_wrong_type_are_named(tmp_path: Path, line: str, reason: str) -> None:
+    file = tmp_path / "c.yaml"
+    common = "model: detrpose_n\noutput: out\ndata: {}\nsteps: 4\nbatch_size: 2\n"
+    file.write_text(common + line)
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        TrainingConfig.read(file)
+    file.write_text(common + "learning_rate: 1e-4\nwarmup: 2.0")  # text, and no whole number, to YAML
+    read = TrainingConfig.read(file)
+    assert (read.learning_rate, read.warmup) == (1e-4, 2) and isinstance(read.warmup, int)
+    with pytest.raises(ConfigError, match="objective_options: .*surprise"):
+        Trainer(config(tmp_path, objective_options={"surprise": 1}), Dots())
 
 
 def test_training_in_16_bits_lowers_the_loss(tmp_path: Path) -> None:

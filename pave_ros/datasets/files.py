@@ -18,7 +18,7 @@ from scipy.io import loadmat
 
 from pave_ros.datasets.base import DatasetError
 from pave_ros.frames import Image
-from pave_ros.video import VideoError, open_source, read_picture
+from pave_ros.video import AS_STORED, VideoError, open_source, read_picture
 
 _AGAIN = "unpack or download the data set again"
 
@@ -70,7 +70,7 @@ def broken_entries(path: Path) -> Iterator[None]:
 def read_rgb(path: Path) -> Image:
     """One picture, (H, W, 3) uint8 RGB; DatasetError when it is missing or broken."""
     try:
-        return np.ascontiguousarray(read_picture(path)[..., ::-1])
+        return np.ascontiguousarray(read_picture(path, as_stored=True)[..., ::-1])
     except VideoError as error:
         raise DatasetError(f"{error}; the data set's annotations name this picture: {_AGAIN}") from error
 
@@ -113,7 +113,7 @@ def _read_part(archive: Path, name: str, offset: int, size: int) -> Image:
     with archive.open("rb") as file:
         file.seek(offset)
         data = file.read(size)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED) if data else None
     if image is None:
         raise DatasetError(f"{archive}: {name} in it is no picture that OpenCV can read; {_AGAIN}")
     return np.ascontiguousarray(image[..., ::-1], np.uint8)

@@ -18,7 +18,8 @@ BoxesOf = Callable[[Sample], Boxes]
 GROUND_TRUTH = "ground-truth"
 PERSON = 1  # COCO's category
 # Names of PoseTrack 2018's pictures, from which the numbers of its pictures are made.
-_POSETRACK18 = re.compile(r"(\d{6})_[^/]+/(\d{6})\.jpg$")
+_POSETRACK18 = re.compile(r"(\d{6})_(mpiinew|mpii|bonn)_[^/]+/(\d{6})\.jpg$")
+_POSETRACK18_SOURCES = {"mpii": 1, "bonn": 2, "mpiinew": 3}
 
 
 def annotated_boxes(sample: Sample) -> Boxes:
@@ -61,7 +62,9 @@ def _picture(entry: dict[str, Any], known: set[int | str]) -> int | str | None:
     if entry.get("image_id") in known:
         return entry["image_id"]
     name = str(entry.get("image_name", ""))
-    if (match := _POSETRACK18.search(name)) and (number := int(f"1{match[1]}{int(match[2]):04d}")) in known:
-        return number
+    if match := _POSETRACK18.search(name):
+        number = int(f"{_POSETRACK18_SOURCES[match[2]]}{match[1]}{int(match[3]):04d}")
+        if number in known:
+            return number
     # PoseTrack 2017's own names, with or without the folder of all pictures.
     return next((key for key in (name, name.removeprefix("images/"), f"images/{name}") if key in known), None)

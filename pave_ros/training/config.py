@@ -123,10 +123,10 @@ class TrainingConfig:
         for name in ("output", "weights", "backbone"):
             if values.get(name) is not None:
                 values[name] = Path(str(values[name])).expanduser()
-        for name in ("input_size", "frozen", "like_backbone", "milestones"):
-            if values.get(name) is not None:
-                values[name] = tuple(values[name])
         try:
+            for field in fields(cls):
+                if values.get(field.name) is not None:
+                    values[field.name] = _as_wanted(field.name, str(field.type), values[field.name])
             return cls(**values)
         except (TypeError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from None
@@ -135,3 +135,21 @@ class TrainingConfig:
         """The settings as `read` takes them."""
         values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
         return yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, sort_keys=False)
+
+
+def _as_wanted(name: str, kind: str, value: Any) -> Any:
+    """A value of YAML as the type that its setting has; `ConfigError` where it is none. 1e-4 without a dot is text
+    there, and a single text would be a list of letters here."""
+    if kind in ("int", "float"):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{name} has to be a number, not {value!r}") from None
+        if kind == "int" and number != int(number):
+            raise ConfigError(f"{name} has to be a whole number, not {value!r}")
+        return int(number) if kind == "int" else number
+    if kind.startswith("tuple"):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{name} has to be a list, not {value!r}")
+        return tuple(value)
+    return value

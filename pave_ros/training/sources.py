@@ -51,7 +51,7 @@ class Mixture:
         weights: for each store by name how often a picture comes from it, relative to the others.
         input_size: height and width of the samples, pixels.
         tiles: chance of scenes of 1, 2, 3, ... pictures side by side.
-        empty: chance that a picture is shown where it has no people.
+        empty: chance that a picture is shown where it has no people; with 0, pictures without any are left out.
         fallen: how often a picture is taken whose person lies, hangs or stands on the head, relative to the others.
         paste: chance of people cut out elsewhere and pasted into the scene, one up to `pasted`.
         pasted: the most people pasted.
@@ -118,18 +118,24 @@ def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:
 class _Part:
     """The pictures of one store that belong to one split.
 
+    Args:
+        folder, name, split: which pictures.
+        fallen: of pictures with fallen people so many are drawn as of others.
+        peopled: leave out pictures without people.
+
     Attributes:
         store: all pictures.
         indices: those of the split.
         cutouts: those of them whose first person can be cut out.
     """
 
-    def __init__(self, folder: Path, name: str, split: str, fallen: float = 1.0) -> None:
+    def __init__(self, folder: Path, name: str, split: str, fallen: float = 1.0, peopled: bool = False) -> None:
         self.store = PictureStore(folder, name)
-        self.indices = np.array([i for i, part in enumerate(self.store.splits) if part == split], np.int64)
+        labels = self.store.labels
+        of_split = [i for i, part in enumerate(self.store.splits) if part == split]
+        self.indices = np.array([i for i in of_split if not peopled or (~labels[i].crowd).any()], np.int64)
         if not len(self.indices):
             raise SourceError(f"{folder / name}: has no pictures of the split {split!r}")
-        labels = self.store.labels
         self.cutouts = np.array([i for i in self.indices if can_cut(labels[i], bool(self.store.masked[i]))], np.int64)
         self._share = np.cumsum([fallen if has_fallen(labels[i]) else 1.0 for i in self.indices])
 
@@ -155,7 +161,7 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
         if not mixture.weights or min(mixture.weights.values()) < 0 or not total:
             raise SourceError("the weights of a mixture have to be positive, and one of them at least above 0")
         used = {name: weight / total for name, weight in mixture.weights.items() if weight}
-        self._sources = [_Part(mixture.cache, name, "train", mixture.fallen) for name in used]
+        self._sources = [_Part(mixture.cache, name, "train", mixture.fallen, not mixture.empty) for name in used]
         self._chances = np.array(list(used.values()))
         with_cutouts = np.array([len(source.cutouts) > 0 for source in self._sources])
         self._paste_chances = self._chances * with_cutouts
@@ -216,7 +222,7 @@ class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
 
     def __init__(self, mixture: Mixture) -> None:
         self.mixture = mixture
-        opened = [_Part(mixture.cache, name, "val") for name in mixture.weights]
+        opened = [_Part(mixture.cache, name, "val") for name, weight in mixture.weights.items() if weight]
         self._places = [(source.store, int(index)) for source in opened for index in source.indices]
         self.names = [store.name for store, _ in self._places]
 

@@ -79,6 +79,10 @@ class PictureStore(Sequence[Picture]):
             with np.load(labels) as stored:
                 arrays.update(stored)
         self.labels: list[Labels] = unpack_labels(arrays)
+        if len(self.labels) != len(self.ids):
+            raise StoreError(
+                f"{labels}: of other pictures; remove it and run `python -m pave_ros.training.prepare` again"
+            )
         if len(self._spans) and self._path.stat().st_size != self._spans[-1, 2]:
             raise StoreError(f"{self._path}: cut off; remove it and run `python -m pave_ros.training.prepare` again")
         self._bytes: npt.NDArray[np.uint8] | None = None
@@ -113,10 +117,12 @@ class PictureStore(Sequence[Picture]):
 
 
 def write_store(folder: Path, name: str, pictures: Iterable[Picture]) -> PictureStore:
-    """Write pictures to ``folder/name.bin`` and ``.npz``. The index comes last: a run that broke off leaves none."""
+    """Write pictures to ``folder/name.bin`` and ``.npz``. The index comes last: a run that broke off leaves none.
+    What a teacher has said of earlier pictures goes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.bin"
-    path.with_suffix(".npz").unlink(missing_ok=True)
+    for suffix in (".npz", ".labels.npz", ".teacher.npz"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
     ids, splits, labels, sizes, spans, end = [], [], [], [], [], 0
     with path.open("wb") as file:
         for picture in pictures:

@@ -117,7 +117,7 @@ class HeatmapCriterion:
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for clip, target, seed in zip(clips, targets, seeds, strict=True):
             rng = np.random.default_rng(seed)
-            for person in range(min(len(target), share)):
+            for person in rng.permutation(len(target))[:share].tolist():
                 found.append(self._crop(clip, target, person, rng))
         if not found:
             count = len(self.weights)

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Protocol, cast
 import cv2
 import torch
 import torch.distributed as dist
+import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -27,7 +29,7 @@ from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.models.base import PoseModel
 from pave_ros.training.backbones import load_backbone
-from pave_ros.training.config import TrainingConfig
+from pave_ros.training.config import ConfigError, TrainingConfig
 from pave_ros.training.target import Target
 
 Batch = tuple[Tensor, list[Target], list[int]]
@@ -119,7 +121,8 @@ class Trainer:
         # Some systems start from more than a classifier's backbone.
         self.model = self._initial_model(getattr(module, "load_backbone", load_backbone)).to(self.process.device)
         self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
-        self._criterion = module.criterion(config.skeleton, **config.objective_options)
+        with _options_of("objective_options"):
+            self._criterion = module.criterion(config.skeleton, **config.objective_options)
         forward: nn.Module = module.TrainingForward(self.model)
         if self.process.world > 1:
             # Without people in a batch nothing is denoised, and the embeddings for that go unused.
@@ -135,7 +138,8 @@ class Trainer:
 
     def _initial_model(self, load_backbone: Callable[[PoseModel, Path], None]) -> PoseModel:
         config = self.config
-        model = models.create(config.model, skeleton=config.skeleton, **config.model_options)
+        with _options_of("model_options"):
+            model = models.create(config.model, skeleton=config.skeleton, **config.model_options)
         fresh = {key: value.clone() for key, value in model.state_dict().items()}
         if config.backbone is not None:
             load_backbone(model, config.backbone)
@@ -211,6 +215,8 @@ class Trainer:
     def _train_step(self, parts: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step; the losses by name."""
         config = self.config
+        # What is left to chance is the same whether or not a run was interrupted, and differs between processes.
+        torch.manual_seed(hash((config.seed, self.step, self.process.rank)) & 0x7FFFFFFF)
         factor = self.learning_rate_factor(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -219,12 +225,15 @@ class Trainer:
             losses = self._losses(batch)
             loss = torch.stack(list(losses.values())).sum()
             if not torch.isfinite(loss):
-                self._abort(batch, losses)
+                self._abort([batch], [name for name, value in losses.items() if not torch.isfinite(value)])
             self._scaler.scale(loss / config.accumulate).backward()
             for name, value in losses.items():
                 total[name] = total.get(name, 0.0) + float(value.detach()) / config.accumulate
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        # A scaler leaves such steps out by itself.
+        if not (self._scaler.is_enabled() or torch.isfinite(norm)):
+            self._abort(parts, ["gradients"])
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
@@ -248,11 +257,11 @@ class Trainer:
             )
         return losses
 
-    def _abort(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+    def _abort(self, parts: Sequence[Batch], bad: Sequence[str]) -> None:
         path = self.config.output / f"not_finite_step{self.step}_rank{self.process.rank}.pt"
-        images, targets, indices = batch
-        torch.save({"images": images, "targets": [vars(t) for t in targets], "indices": indices}, path)
-        bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+        images = torch.cat([images for images, _, _ in parts])
+        targets = [vars(target) for _, targets, _ in parts for target in targets]
+        torch.save({"images": images, "targets": targets, "indices": [i for *_, each in parts for i in each]}, path)
         raise TrainingError(
             f"step {self.step}: {', '.join(bad)} not finite; the batch is saved in {path}. "
             "Lower the learning rate, or look at these pictures."
@@ -322,9 +331,19 @@ class Trainer:
 
     def _resume(self) -> None:
         state = torch.load(self._checkpoint, self.process.device, weights_only=True)
+        before, now = yaml.safe_load(state["config"]), yaml.safe_load(self.config.to_yaml())
+        for name in ("model", "skeleton", "model_options"):
+            if before.get(name) != now[name]:
+                raise TrainingError(
+                    f"{self._checkpoint}: of a run whose {name} is {before.get(name)}, not {now[name]}; "
+                    "take another output folder, or remove it"
+                )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
+        settings = [{name: group[name] for name in ("peak", "weight_decay")} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self._optimizer.param_groups, settings, strict=True):
+            group.update(own)  # They may have been changed meanwhile.
         self._scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
 
@@ -339,6 +358,15 @@ class Trainer:
         for name, value in losses.items():
             log.add_scalar(f"losses/{name}", value, self.step)
         log.add_scalar("learning_rate", self._optimizer.param_groups[-1]["lr"], self.step)
+
+
+@contextmanager
+def _options_of(setting: str) -> Iterator[None]:
+    """What a setting hands on may be unknown there."""
+    try:
+        yield
+    except TypeError as error:
+        raise ConfigError(f"{setting}: {error}") from None
 
 
 def _keep_memory() -> None:
