@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from scipy.io import savemat
 
@@ -119,6 +120,15 @@ def test_broken_pictures_are_named(coco: Path) -> None:
     cv2.imwrite(str(path), np.zeros((5, 6, 3), np.uint8))
     with pytest.raises(DatasetError, match="6x5 pixels, but annotated as 64x48"):
         sample.image()
+
+
+def test_pictures_are_read_as_their_labels_count_pixels(coco: Path) -> None:
+    """As they are stored, whatever the camera's orientation says."""
+    image = PIL.Image.new("RGB", (WIDTH, HEIGHT))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(coco / "val2017/a.png", "JPEG", exif=exif)
+    assert open_dataset("coco", coco)[0].image().shape == (HEIGHT, WIDTH, 3)
 
 
 def test_annotations_of_another_data_set_are_refused(tmp_path: Path) -> None:

@@ -513,6 +513,10 @@ def test_top_down_models_get_the_boxes_of_every_frame(tmp_path: Path) -> None:
     found = boxes_in(path, data)
     assert [found(sample).boxes[:, 0].tolist() for sample in data] == [[], [2, 0], [6]]
     assert found(data[1]).scores.tolist() == pytest.approx([0.9, 0.5])
+    other = replace(data[2], id=20000010002)  # the first figure tells where a video is from
+    of_bonn = ListedDataset("posetrack18", data.skeleton, [other])
+    path.write_text(json.dumps([{**entries[3], "image_name": "images/train/000001_bonn_train/000002.jpg"}]))
+    assert boxes_in(path, of_bonn)(other).boxes[:, 0].tolist() == [6]
     path.write_text(json.dumps(entries[-1:]))
     with pytest.raises(DatasetError, match=r"found\.json.*posetrack18"):
         boxes_in(path, data)

@@ -25,7 +25,7 @@ from pave_ros.training.sources import (
     target_of,
     without_people,
 )
-from pave_ros.training.store import Picture, PictureStore, StoreError, write_store
+from pave_ros.training.store import Picture, PictureStore, StoreError, pack_labels, write_store
 from pave_ros.training.teacher import Completion
 
 
@@ -173,6 +173,32 @@ def test_a_target_knows_hidden_keypoints_and_people_without_any() -> None:
     assert target.visible[0].tolist() == [joint != 3 for joint in range(17)]
     np.testing.assert_allclose(target.bare.numpy(), [[0.5, 0.2, 0.2, 0.5]])
     assert torch.equal(target.ignored, target.bare)
+
+
+def test_labels_of_other_pictures_are_neither_kept_nor_taken(cache: Path) -> None:
+    labels = cache / "one.labels.npz"
+    np.savez(labels, **pack_labels([standing() for _ in range(9)]))
+    assert len(PictureStore(cache, "one")) == 9
+    write_store(cache, "one", [picture(i) for i in range(3)])
+    assert not labels.exists(), "what a teacher said of those before"
+    np.savez(labels, **pack_labels([standing() for _ in range(9)]))
+    with pytest.raises(StoreError, match=r"one\.labels\.npz: of other pictures"):
+        PictureStore(cache, "one")
+
+
+def test_what_has_no_weight_is_not_asked_for(cache: Path) -> None:
+    chosen = mixture(cache, weights={"one": 1, "nowhere": 0})
+    assert len(ValidationPictures(chosen)) == 3
+    TrainingScenes(chosen)
+
+
+def test_without_empty_pictures_everybody_shows_somebody(cache: Path) -> None:
+    image = np.full((200, 160, 3), 60, np.uint8)
+    nobody = Picture("nobody", image, standing()[:0], "train")
+    write_store(cache, "few", [nobody, picture(0), nobody, picture(1), picture(2, "val")])
+    for empty, count in ((0.0, 2), (0.1, 4)):
+        (part,) = TrainingScenes(mixture(cache, weights={"few": 1}, empty=empty))._sources
+        assert len(part.indices) == count
 
 
 def test_bad_mixtures_are_refused(cache: Path) -> None:

@@ -299,6 +299,24 @@ def test_the_same_seed_gives_the_same_crop_and_no_people_give_no_loss() -> None:
     assert float(losses["heatmaps"].detach()) == 0
 
 
+def test_everybody_is_cut_out_sooner_or_later() -> None:
+    """Also where there is room for a few only."""
+    image, points = picture()
+    people = [target(points + (10.0 * i, 0), 200, 160) for i in range(5)]
+    crowd = replace(
+        people[0],
+        **{name: torch.cat([getattr(one, name) for one in people]) for name in ("keypoints", "labelled", "boxes")},
+    )
+    objective = HeatmapCriterion("coco17", 2, (64, 48))
+    seen = []
+    objective._crop = lambda clip, found, person, rng: seen.append(person) or (clip, points, labelled)  # type: ignore
+    labelled = torch.ones(len(points), dtype=torch.bool)
+    points = torch.as_tensor(points)
+    for seed in range(20):
+        objective.crops(image[None, None], [crowd], [seed])
+    assert set(seen) == set(range(5)) and len(seen) == 40
+
+
 def test_all_frames_of_a_clip_are_cut_alike_and_go_through_the_network() -> None:
     image, points = picture()
     clip = torch.stack([image, image.flip(1), image, image, image])
