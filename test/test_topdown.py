@@ -16,7 +16,7 @@ from pave_ros.frames import Frame, Image, around
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats, Persons
 from pave_ros.topdown import stages
-from pave_ros.topdown.finder import joined
+from pave_ros.topdown.finder import as_sure, joined
 from pave_ros.topdown.heatmaps import DECODINGS
 from pave_ros.topdown.options import TopDownOptions, least_box
 from pave_ros.topdown.stages import TopDown, around_keypoints, person_scores
@@ -446,6 +446,19 @@ def test_whom_a_found_box_shows_is_not_supposed_again(monkeypatch: pytest.Monkey
     found = TopDown(Spread(info), Slight()).estimate([Frame(stamp=0, image=scene(295.0, 210.0, size=80))], 20)
     assert len(found) == 1
     np.testing.assert_allclose(found.boxes[0], [180, 100, 230, 220])
+
+
+def test_a_box_around_who_fills_the_picture_is_as_sure_as_that_they_do() -> None:
+    """Of somebody near, detectors are not; what lies beside them, or within, is left as it is."""
+    supposed = Boxes.of([[100, 100, 200, 200]], [0.7])
+    found = Boxes.of(
+        [[80, 60, 300, 400], [90, 90, 200, 200], [150, 150, 50, 50], [400, 0, 50, 90]], [0.25, 0.9, 0.3, 0.2]
+    )
+    sure = as_sure(found, supposed)
+    order = [found.boxes.tolist().index(box) for box in sure.boxes.tolist()]
+    assert order == [0, 2, 1, 3] and sure.scores.tolist() == pytest.approx([0.9, 0.7, 0.3, 0.2])
+    assert as_sure(found, found[np.zeros(0, int)]).scores.tolist() == found.scores.tolist()
+    assert len(as_sure(found[np.zeros(0, int)], supposed)) == 0
 
 
 def test_whom_the_detector_shows_again_needs_no_look_at_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:

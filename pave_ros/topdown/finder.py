@@ -15,6 +15,7 @@ from pave_ros.topdown.styles import Style
 from pave_ros.tracking import overlap
 
 SAME_BOX = 0.5  # Overlap from which a box makes another needless.
+HOLDS = 0.7  # Share of a person who fills the picture from which a box is around the same one.
 CERTAIN = 0.5  # Score of a box from which nobody else is looked for in the whole picture.
 SMALL = 0.5  # Share of the picture's sides below which a person is for the closer look.
 NOBODY = Boxes.of([])
@@ -86,6 +87,7 @@ class Finder:
         shown = len(people) if closer else (overlap(found.boxes, people.boxes) >= SAME_BOX).any()
         if self._style.whole and not shown and not (found.scores >= CERTAIN).any():
             supposed = self._at_large(frame)
+            found = as_sure(found, supposed)
         found = worth_a_look(found, before)
         found = joined(people, found, 1.0) if closer else joined(found, people, self._style.follow)
         found = joined(found, supposed, 1.0).best(self._box_threshold, most)
@@ -111,6 +113,18 @@ class Finder:
             return found
         small = found.boxes[:, 2:] < np.array(image.shape[1::-1]) * SMALL
         return found[np.flatnonzero(small.all(1))]
+
+
+def as_sure(found: Boxes, supposed: Boxes) -> Boxes:
+    """The boxes of a frame, those around somebody who is supposed to fill the picture (one box, or none) at least as
+    sure as this: detectors hardly know people who are so near."""
+    scores = found.scores
+    for box, score in zip(supposed.boxes, supposed.scores, strict=True):
+        low = np.maximum(found.boxes[:, :2], box[:2])
+        high = np.minimum(found.boxes[:, :2] + found.boxes[:, 2:], box[:2] + box[2:])
+        holds = np.clip(high - low, 0, None).prod(1) >= HOLDS * box[2:].prod()
+        scores = np.where(holds, np.maximum(scores, score), scores)
+    return Boxes.of(found.boxes, scores)
 
 
 def worth_a_look(found: Boxes, before: Followed) -> Boxes:
