@@ -76,7 +76,7 @@ class Source:
             for frame in self._pass:
                 frame.stamp = last = frame.stamp + offset
                 yield frame
-            if not self.loop:
+            if not self.loop or last < offset:  # nothing came in this pass
                 return
             offset = last + round(1e9 / self.rate)
 

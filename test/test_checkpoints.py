@@ -43,6 +43,8 @@ def test_bare_wrapped_and_averaged_checkpoints(published: State, tmp_path: Path)
     bare = loaded(tmp_path / "bare.pth", published)
     wrapped = loaded(tmp_path / "wrapped.pth", {"model": published, "epoch": 3})
     averaged = loaded(tmp_path / "ema.pth", {"model": other, "ema": {"module": published, "updates": 7}})
+    settings = loaded(tmp_path / "settings.pth", {"ema": {"decay": 0.999}, "model": published})
+    assert all(torch.equal(settings[key], bare[key]) for key in bare)
     parallel = loaded(tmp_path / "ddp.pth", {"model": {f"module.{k}": v for k, v in published.items()}})
     for state in (wrapped, averaged, parallel):
         assert all(torch.equal(state[key], bare[key]) for key in bare)

@@ -430,6 +430,19 @@ def test_where_nobody_is_found_whoever_fills_the_picture_is(monkeypatch: pytest.
     assert len(top_down.estimate([given], 20)) == 0 and not engine.encoded, "boxes that are given are all there is"
 
 
+def test_a_frame_that_brings_no_boxes_is_refused_where_nothing_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where people are followed from a frame that brought some."""
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], follow=0.8, detect_every=2))
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    person = scene(295.0, 210.0, size=80)
+    frames = [Frame(0, image=person, boxes=Boxes.of([[180, 100, 230, 220]])), Frame(1, image=person)]
+    top_down = TopDown(Spread(info), None)
+    top_down.estimate(frames[:1], 20)
+    assert len(frames[0].features.people.boxes)
+    with pytest.raises(ValueError, match="brings no boxes"):
+        top_down.estimate(frames[1:], 20, frames[0])
+
+
 class Slight:
     """A detector that is not certain of the person whom it finds."""
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pave_ros import video
+from pave_ros.frames import Frame
 from pave_ros.video import VideoError, VideoWriter, open_source
 
 
@@ -200,6 +201,12 @@ def test_live_camera(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(VideoError, match="stopped delivering"):
             seen += [frame.stamp for frame in source]
     assert Camera.released
+
+
+def test_a_source_that_gives_nothing_any_more_ends() -> None:
+    passes = iter([[Frame(0), Frame(1)], [], []])
+    source = video.Source("fading", (8, 8), 30.0, lambda: (frame for frame in next(passes)), loop=True)
+    assert len(list(source)) == 2
 
 
 def test_a_live_source_is_thinned_to_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:

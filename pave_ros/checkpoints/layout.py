@@ -74,13 +74,20 @@ def published_state(model: PoseModel, layout: Layout) -> State:
     return {**{layout.to_published(key): value for key, value in state.items()}, **layout.derived(model)}
 
 
+def _holds_tensors(content: Mapping[Any, object]) -> bool:
+    return any(
+        isinstance(value, Tensor) or (isinstance(value, Mapping) and _holds_tensors(value))
+        for value in content.values()
+    )
+
+
 def unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
     """The tensors inside a training checkpoint: the averaged weights where there are any."""
     for path in (("ema", "module"), ("ema",), ("model",), ("state_dict",), ("model_state_dict",)):
         inner: object = checkpoint
         for name in path:
             inner = inner.get(name) if isinstance(inner, Mapping) else None
-        if isinstance(inner, Mapping):
+        if isinstance(inner, Mapping) and _holds_tensors(inner):
             return unwrap(inner)
     if checkpoint and all(key.startswith("module.") for key in checkpoint):  # Saved from data parallel training.
         return {key.removeprefix("module."): value for key, value in checkpoint.items()}

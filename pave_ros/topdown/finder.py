@@ -75,7 +75,7 @@ class Finder:
             most: at most so many boxes, the best.
             last, before: what was found in the frame before, and the people in it.
         """
-        if frame.boxes is not None:
+        if frame.boxes is not None or not self._detectors:
             return Found(self.boxes(frame, most))
         people, rested = before.boxes, last.rested + 1
         if len(people) and rested < self._detect_every:

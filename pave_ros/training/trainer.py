@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -76,7 +77,8 @@ class Process:
         if cuda:
             torch.cuda.set_device(device)
         if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if cuda else "gloo")
+            # The others wait while the first one validates.
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=6))
         return cls(int(os.environ.get("RANK", "0")), world, device)
 
     @property
