@@ -35,7 +35,7 @@ class Device:
     def __init__(self) -> None:
         self.memory: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self.waiting: list[Callable[[], object]] = []
-        self.allocations = 0
+        self.allocations = self.on_host = 0
 
     def module(self) -> SimpleNamespace:
         return SimpleNamespace(
@@ -45,7 +45,7 @@ class Device:
             cudaGetDeviceProperties=lambda index: (0, SimpleNamespace(name=b"Imitation\0", major=9, minor=0)),
             cudaStreamCreate=lambda: (0, 7),
             cudaMalloc=self.allocate,
-            cudaMallocHost=self.allocate,
+            cudaMallocHost=self.allocate_on_host,
             cudaFree=self.free,
             cudaFreeHost=self.free,
             cudaMemcpyAsync=self.copy,
@@ -57,6 +57,10 @@ class Device:
         self.allocations += 1
         self.memory[ctypes.addressof(memory)] = memory
         return 0, ctypes.addressof(memory)
+
+    def allocate_on_host(self, size: int) -> tuple[int, int]:
+        self.on_host += size
+        return self.allocate(size)
 
     def free(self, address: int) -> tuple[int]:
         del self.memory[address]
@@ -197,6 +201,8 @@ def test_a_stream_takes_no_memory_more(video: Path, opened: Open, device: Device
         if turn == 3:
             allocated = device.allocations
     assert device.allocations == allocated
+    features = sum(part.nbytes for part in window[0])
+    assert device.on_host < features + picture.nbytes, "features that stay on the GPU need no memory on the host"
     del engine, window
     assert not device.memory, "and gives it back"
 

@@ -164,12 +164,17 @@ class Plan:
             self._context.set_input_shape(name, largest)
         least, _, most = (shape[0] for shape in profiles[0])
         self.batches = (most, least) if most > least else (most,)
+        self._stays = most == 1 and not apart and all(name.startswith("feature_") for name in self.outputs)
         self._pools = {
-            name: Pool(cuda, tuple(self._context.get_tensor_shape(name)), trt.nptype(engine.get_tensor_dtype(name)))
+            name: Pool(
+                cuda,
+                tuple(self._context.get_tensor_shape(name)),
+                trt.nptype(engine.get_tensor_dtype(name)),
+                staged=is_input[name] or not self._stays,
+            )
             for name in names
         }
-        self._fixed = {name: self._pools[name].take() for name in self._inputs}
-        self._stays = most == 1 and not apart and all(name.startswith("feature_") for name in self.outputs)
+        self._fixed: dict[str, Buffer] = {}  # of inputs that come from the host
 
     def next_batch(self, count: int) -> int:
         return min(max(count, self.batches[-1]), self.batches[0])
@@ -179,11 +184,15 @@ class Plan:
         cuda.use()
         cuda.wait()  # The upload of an earlier frame, whose features stayed, may still read what is written now.
         for name, value in zip(self._inputs, arrays, strict=True):
-            buffer = value if isinstance(value, Buffer) else self._fixed[name]
-            if buffer is not value:
+            if isinstance(value, Buffer):
+                buffer = value
+            else:
+                if name not in self._fixed:
+                    self._fixed[name] = self._pools[name].take()
+                buffer = self._fixed[name]
                 np.copyto(buffer.host[:count], value)
                 cuda.upload(buffer, count)
-            self._context.set_input_shape(name, (count, *buffer.host.shape[1:]))
+            self._context.set_input_shape(name, (count, *self._pools[name].shape[1:]))
             self._context.set_tensor_address(name, buffer.address)
         results = [self._pools[name].take() for name in self.outputs]
         for name, buffer in zip(self.outputs, results, strict=True):
@@ -230,13 +239,15 @@ class Cuda:
             raise EngineError(f"CUDA: {self._calls.cudaGetErrorString(error)[1].decode()}")
         return values[0] if values else None
 
-    def allocate(self, size: int) -> tuple[int, int]:
-        """(address on the GPU, address of page-locked memory of the host), both of `size` bytes."""
-        return int(self.check(self._calls.cudaMalloc(size))), int(self.check(self._calls.cudaMallocHost(size)))
+    def allocate(self, size: int, staged: bool) -> tuple[int, int]:
+        """(address on the GPU, address of page-locked memory of the host, 0 unless `staged`), both of `size` bytes."""
+        address = int(self.check(self._calls.cudaMalloc(size)))
+        return address, int(self.check(self._calls.cudaMallocHost(size))) if staged else 0
 
     def free(self, address: int, host: int) -> None:
         self._calls.cudaFree(address)
-        self._calls.cudaFreeHost(host)
+        if host:
+            self._calls.cudaFreeHost(host)
 
     def upload(self, buffer: Buffer, count: int) -> None:
         """What belongs to the first pictures of a buffer, host to GPU, in the stream."""
@@ -256,16 +267,17 @@ class Cuda:
 
 
 class Buffer:
-    """Memory of one tensor on the GPU and its page-locked copy on the host; goes back to its pool when it is let go."""
+    """Memory of one tensor on the GPU, and if it is `staged` its page-locked copy on the host; goes back to its pool
+    when it is let go."""
 
     def __init__(self, pool: Pool, memory: tuple[int, int]) -> None:
         self._pool, self._memory = pool, memory
         self.address = memory[0]
-        self.host = host_view(memory[1], pool.shape, pool.dtype)
-        self.nbytes = self.host.nbytes
+        self.host = host_view(memory[1], pool.shape, pool.dtype) if memory[1] else np.empty(0, pool.dtype)
+        self.nbytes = pool.nbytes
 
     def __len__(self) -> int:
-        return len(self.host)
+        return self._pool.shape[0]
 
     def __del__(self) -> None:
         self._pool.free.append(self._memory)
@@ -274,13 +286,13 @@ class Buffer:
 class Pool:
     """Buffers of one shape, allocated when none is free."""
 
-    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: Any) -> None:
-        self._cuda, self.shape, self.dtype = cuda, shape, np.dtype(dtype)
+    def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: Any, staged: bool) -> None:
+        self._cuda, self.shape, self.dtype, self._staged = cuda, shape, np.dtype(dtype), staged
+        self.nbytes = prod(shape) * self.dtype.itemsize
         self.free: list[tuple[int, int]] = []
 
     def take(self) -> Buffer:
-        size = prod(self.shape) * self.dtype.itemsize
-        return Buffer(self, self.free.pop() if self.free else self._cuda.allocate(size))
+        return Buffer(self, self.free.pop() if self.free else self._cuda.allocate(self.nbytes, self._staged))
 
     def __del__(self) -> None:
         for memory in self.free:
