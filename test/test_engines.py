@@ -181,12 +181,15 @@ def test_what_is_taken_where_there_is_a_gpu(
 
 def test_a_tensorrt_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its bindings may be missing, or its own import fail."""
+    choice.unusable.cache_clear()
     monkeypatch.setattr(choice, "has_gpu", lambda: True)
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # type: ignore[arg-type]
     assert "tensorrt cannot be used: " in choice.unusable("tensorrt", "cuda")
+    choice.unusable.cache_clear()
     monkeypatch.setitem(sys.modules, "tensorrt", types.ModuleType("tensorrt"))
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)  # type: ignore[arg-type]
     assert "pip install cuda-bindings" in choice.unusable("tensorrt", "cuda")
+    choice.unusable.cache_clear()
 
 
 def test_threads_may_share_an_estimator(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:

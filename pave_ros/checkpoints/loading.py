@@ -138,10 +138,10 @@ def open_model(name: str, path: Path | str) -> PoseModel:
     options = layout.options(state)
     model = models.create(name, **options)
     count = layout.keypoint_count(state)
-    if count is not None and (skeleton not in skeletons.SKELETONS or len(skeletons.get(skeleton)) != count):
-        own = model.info.skeleton
-        skeleton = own if count == len(skeletons.get(own)) else _skeleton_of(count, path)
-    if skeleton and skeleton != model.info.skeleton:
+    own, named = model.info.skeleton, skeletons.SKELETONS.get(skeleton)
+    if named is None or count not in (None, len(named)):
+        skeleton = own if count is None or count == len(skeletons.get(own)) else _skeleton_of(count, path)
+    if skeleton != own:
         model = models.create(name, skeleton=skeleton, **options)
     fill(model, state, source=str(path))
     return model

@@ -142,6 +142,7 @@ def _refusal(candidate: Candidate, device: str, precision: str) -> str:
     return unusable(name, device) or unsupported(name, device) if name.startswith("tensorrt") else ""
 
 
+@cache
 def unusable(library: str, device: str) -> str:
     """Why an installed TensorRT cannot be used on the GPU that is here; empty when it can."""
     from pave_ros.engines.tensorrt import Cuda
