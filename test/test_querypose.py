@@ -171,7 +171,7 @@ def test_r50_has_the_published_keys_and_shapes() -> None:
 @torch.no_grad()
 def test_written_files_are_read_again(tiny: querypose.QueryPose, tmp_path: Path) -> None:
     loading.save(tiny, tmp_path / "tiny.pth")
-    assert set(torch.load(tmp_path / "tiny.pth", weights_only=True)) == {"model"}
+    assert set(torch.load(tmp_path / "tiny.pth", weights_only=True)) == {"model", "skeleton"}
     model = loading.open_model("querypose_r50", tmp_path / "tiny.pth")  # The file tells that it is light.
     assert model.info.name == "querypose_r50_light" and model.info.trained
     picture = torch.randn(1, 3, 64, 64)
