@@ -62,10 +62,16 @@ def color(identity: int) -> ColorRGBA:
 
 
 class Markers:
-    """Makes the marker arrays of one camera and remembers who was shown, to take away those who left."""
+    """Makes the marker arrays of one camera and remembers who was shown, to take away those who left.
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    Args:
+        skeleton: of the people.
+        camera: name that the markers' namespaces begin with, for several cameras on one topic; empty for none.
+    """
+
+    def __init__(self, skeleton: Skeleton, camera: str = "") -> None:
         self._skeleton = skeleton
+        self._namespaces = [f"{camera}/{name}" if camera else name for name in NAMESPACES]
         self._shown: set[int] = set()
         self._header = Header()
 
@@ -86,13 +92,14 @@ class Markers:
         positions = camera.project(persons.keypoints[..., :2], distance)
         labels = camera.project(persons.boxes[:, :2] + persons.boxes[:, 2:] * (0.5, 0.0), distance)
         markers: list[Marker] = []
+        joints, limbs, label = self._namespaces
         identities = [track if track >= 0 else i for i, track in enumerate(persons.track_ids.tolist())]
         for i, identity in enumerate(identities):
             look = {**template, "id": identity, "color": color(identity), "action": Marker.ADD}
-            markers.append(_points(Marker.SPHERE_LIST, "joints", positions[i], scale, look))
+            markers.append(_points(Marker.SPHERE_LIST, joints, positions[i], scale, look))
             ends = positions[i][np.array(self._skeleton.edges)]
-            markers.append(_points(Marker.LINE_LIST, "limbs", ends[~np.isnan(ends).any((1, 2))], scale / 2, look))
-            markers.append(_label(f"{identity}:{persons.scores[i]:.2f}", labels[i], scale, look))
+            markers.append(_points(Marker.LINE_LIST, limbs, ends[~np.isnan(ends).any((1, 2))], scale / 2, look))
+            markers.append(_label(label, f"{identity}:{persons.scores[i]:.2f}", labels[i], scale, look))
         left = self._shown - set(identities)
         self._shown, self._header = set(identities), header
         return MarkerArray(markers=markers + self._without(left))
@@ -107,7 +114,7 @@ class Markers:
         return [
             Marker(header=self._header, ns=ns, id=identity, action=Marker.DELETE)
             for identity in sorted(identities)
-            for ns in NAMESPACES
+            for ns in self._namespaces
         ]
 
 
@@ -122,8 +129,8 @@ def _points(kind: int, ns: str, positions: npt.NDArray[np.float64], size: float,
     return marker
 
 
-def _label(text: str, position: npt.NDArray[np.float64], scale: float, look: dict[str, Any]) -> Marker:
-    marker = Marker(type=Marker.TEXT_VIEW_FACING, ns="label", text=text, **look)
+def _label(ns: str, text: str, position: npt.NDArray[np.float64], scale: float, look: dict[str, Any]) -> Marker:
+    marker = Marker(type=Marker.TEXT_VIEW_FACING, ns=ns, text=text, **look)
     marker.scale.z = 3 * scale
     marker.pose.orientation.w = 1.0
     x, y, z = np.nan_to_num(position).tolist()

@@ -166,7 +166,7 @@ class PoseNode(LifecycleNode):
     def _activate(self) -> None:
         assert self._estimator is not None
         self._outputs["skeleton"].publish(messages.skeleton(self._estimator.skeleton))
-        self._markers = markers.Markers(self._estimator.skeleton)
+        self._markers = markers.Markers(self._estimator.skeleton, self.settings.camera)
         self._worker = Worker(
             self._estimator, lambda: self.settings, self._publish, self.context.ok,
             lambda: self.get_clock().now().nanoseconds, self.statistics, self.get_logger(),

@@ -80,6 +80,14 @@ def test_everybody_can_be_taken_away() -> None:
     assert all(marker.header == HEADER for marker in gone) and not shown.none().markers
 
 
+def test_cameras_on_one_topic_have_namespaces_of_their_own() -> None:
+    """Or each would take away the people of the other."""
+    front, back = Markers(SKELETON, "front"), Markers(SKELETON, "back")
+    assert {marker.ns for marker in make(front, people(1)).markers} == {f"front/{name}" for name in NAMESPACES}
+    make(back, people(1))
+    assert {marker.ns for marker in make(back, people()).markers} == {f"back/{name}" for name in NAMESPACES}
+
+
 def test_an_uncalibrated_camera_is_as_good_as_none() -> None:
     assert Camera.of((480, 640), CameraInfo()) == Camera.of((480, 640), None) == Camera(640.0, 640.0, 320.0, 240.0)
 
