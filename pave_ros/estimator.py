@@ -187,7 +187,6 @@ class Estimator:
         asked = frames[index]
         if asked.image is None:
             raise ValueError("the frame in question has no image")
-        check_image(asked.image)
         with self._lock:
             for frame in frames:
                 if frame.encoder is not self:
@@ -211,6 +210,7 @@ class Estimator:
     def _encoded(self, image: Image, bgr: bool) -> Any:
         """What the encoder makes of a picture."""
         if self._engine.prepares:
+            check_image(image)
             return self._engine.encode_picture(image, bgr)
         return self._engine.encode(network_input(image, self._engine.info, bgr))
 

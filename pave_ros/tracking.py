@@ -140,11 +140,21 @@ def similarity(keypoints_a: Floats, boxes_a: Floats, keypoints_b: Floats, boxes_
 
 def overlap(boxes_a: Floats, boxes_b: Floats) -> Doubles:
     """(A, B) intersection over union of boxes; 0 where one is not finite."""
-    a, b = boxes_a[:, None].astype(float), boxes_b[None].astype(float)
-    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
+    shared = _shared(boxes_a, boxes_b)
     union = _areas(boxes_a)[:, None] + _areas(boxes_b)[None] - shared
     return np.asarray(np.nan_to_num(shared / np.maximum(union, 1e-9)))
+
+
+def coverage(boxes_a: Floats, boxes_b: Floats) -> Doubles:
+    """(A, B) share of each of `boxes_a` that lies in each of `boxes_b`; 0 where one is not finite."""
+    return np.asarray(np.nan_to_num(_shared(boxes_a, boxes_b) / np.maximum(_areas(boxes_a)[:, None], 1e-6)))
+
+
+def _shared(boxes_a: Floats, boxes_b: Floats) -> Doubles:
+    """(A, B) areas that boxes have in common."""
+    a, b = boxes_a[:, None].astype(float), boxes_b[None].astype(float)
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(-1))
 
 
 def _areas(boxes: Floats) -> Doubles:

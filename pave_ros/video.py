@@ -24,8 +24,8 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", 
 # H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
 CODECS = ("avc1", "mp4v")
 PICTURE_RATE = 10.0  # pictures a second of a folder, which has no rate of its own
-AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 FALLBACK_RATE = 30.0  # where a video or a camera does not tell its rate
+AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # as camera_info and data sets count pixels
 
 # FFmpeg's own messages name no file and end up between the lines of a progress bar; our errors say what matters.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -11,7 +11,7 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pave_ros import models, skeletons
@@ -59,7 +59,8 @@ def _content(path: Path) -> tuple[Mapping[str, object], str]:
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                return load_file(path), (file.metadata() or {}).get(SKELETON, "")
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                return tensors, (file.metadata() or {}).get(SKELETON, "")
         content = unpickling.load(path)
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:
@@ -126,7 +127,7 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     values = {key: ours[key][1].reshape(tensor.shape) for key, tensor in wanted.items()}
     for key, order in layout.orders(model).items():
         values[key] = values[key][..., order]
-    model.load_state_dict({**model.state_dict(), **values})
+    model.load_state_dict(values, strict=False)  # Nothing but counters can be missing now.
     model.info = replace(model.info, trained=True)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +12,7 @@ from rich.markup import escape
 from pave_ros.cli import options
 from pave_ros.cli.console import err
 from pave_ros.models import DEFAULT
+from pave_ros.ros import end_quietly
 
 
 def camera(
@@ -29,7 +28,7 @@ def camera(
     compressed: Annotated[bool, typer.Option("--compressed", help="Publish image/compressed (JPEG).")] = False,
 ) -> None:  # fmt: skip
     """Be a camera: publish a video, a webcam, pictures or the synthetic scene as ROS images."""
-    _end_quietly()
+    end_quietly()
     from pave_ros.ros.camera import run_camera
 
     transport = "compressed" if compressed else "raw"
@@ -48,7 +47,7 @@ def node(
     ] = None,
 ) -> None:
     """Be the pose node: subscribe images, publish the people in them on `poses`."""
-    _end_quietly()
+    end_quietly()
     from pave_ros.ros.node import main as run_node
 
     arguments = ["--ros-args"]
@@ -60,12 +59,6 @@ def node(
         if value is not None:
             arguments += ["-p", f"{name}:={json.dumps(value)}"]  # YAML, in which words stay words
     raise typer.Exit(run_node([*arguments, "--", *context.obj]))
-
-
-def _end_quietly() -> None:
-    """Until the node hears signals itself, for its imports take a while."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, lambda number, frame: os._exit(0))
 
 
 def demo(

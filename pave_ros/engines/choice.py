@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 from pave_ros.engines.base import EngineError
+from pave_ros.engines.tensorrt import Cuda
 
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
 
@@ -76,14 +78,13 @@ def choose(path: Path, engine: str, device: str, precision: str) -> tuple[str, s
         EngineError: none can do it; says for each one why, and what to do.
     """
     refusals: list[str] = []
-    for kind in _kinds(device):
-        for candidate in _candidates(engine):
-            runs = path.suffix in candidate.runs
-            refusal = _refusal(candidate, kind, precision) or ("" if runs else _wrong_form(candidate, path))
-            if not refusal:
-                return candidate.name, "; ".join(["asked for" if engine != "auto" else candidate.merit, *refusals])
-            if runs or engine != "auto":  # All others are beside the point.
-                refusals.append(refusal)
+    for kind, candidate in product(_kinds(device), _candidates(engine)):
+        runs = path.suffix in candidate.runs
+        refusal = _refusal(candidate, kind, precision) or ("" if runs else _wrong_form(candidate, path))
+        if not refusal:
+            return candidate.name, "; ".join(["asked for" if engine != "auto" else candidate.merit, *refusals])
+        if runs or engine != "auto":  # All others are beside the point.
+            refusals.append(refusal)
     known = ", ".join(dict.fromkeys(suffix for candidate in CANDIDATES for suffix in candidate.runs))
     raise EngineError(f"{path}: {'; '.join(refusals) or f'not a model; known are files that end in {known}'}")
 
@@ -93,15 +94,15 @@ def choose_to_build(path: Path, engine: str, device: str, precision: str) -> tup
 
     Arguments as of `choose`.
     """
-    for kind in _kinds(device):
-        for candidate in _candidates(engine):
-            refused = bool(_refusal(candidate, kind, precision))
-            if engine == "auto" and path.suffix in candidate.runs and not refused:
+    for kind, candidate in product(_kinds(device), _candidates(engine)):
+        runs = engine == "auto" and path.suffix in candidate.runs
+        # On a GPU PyTorch is the faster of the two, in 16 bits and with CUDA graphs.
+        slower = engine == "auto" and kind != "cpu" and candidate.name == "onnxruntime"
+        builds = path.suffix in candidate.builds_from and not slower
+        if (runs or builds) and not _refusal(candidate, kind, precision):
+            if runs:
                 return None  # It and all after it are no better than what runs as it is.
-            # On a GPU PyTorch is the faster of the two, in 16 bits and with CUDA graphs.
-            slower = engine == "auto" and kind != "cpu" and candidate.name == "onnxruntime"
-            if path.suffix in candidate.builds_from and not slower and not refused:
-                return candidate.name, "asked for" if engine != "auto" else candidate.merit
+            return candidate.name, "asked for" if engine != "auto" else candidate.merit
     return None
 
 
@@ -145,8 +146,6 @@ def _refusal(candidate: Candidate, device: str, precision: str) -> str:
 @cache
 def unusable(library: str, device: str) -> str:
     """Why an installed TensorRT cannot be used on the GPU that is here; empty when it can."""
-    from pave_ros.engines.tensorrt import Cuda
-
     try:
         import_module(library)
         if has_gpu():

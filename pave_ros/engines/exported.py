@@ -119,7 +119,7 @@ class ExportedEngine(Engine):
             labels.append(label)
         self.info = labels[0].info
         self._encode, self._decode = parts.get(ENCODE) or parts[WHOLE], parts.get(DECODE)
-        self.batches = max(part.batches for part in parts.values())
+        self.batches = max(part.batches for part in parts.values())  # of two parts those of the one that has more
 
     @abstractmethod
     def load(self, path: Path, device: str) -> tuple[Label, Part]:

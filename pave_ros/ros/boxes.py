@@ -27,7 +27,6 @@ class Pairing:
     Args:
         deliver: takes an image once it has its boxes, in the order of the stamps.
         slop: seconds by which the two stamps may differ; 0 wants equal ones.
-
         passed_over: number of images before that got no boxes.
 
     Attributes:

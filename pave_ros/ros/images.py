@@ -29,6 +29,8 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image as ImageMessage
 from std_msgs.msg import Header
 
+from pave_ros.video import AS_STORED
+
 Picture = npt.NDArray[np.uint8]
 
 
@@ -192,9 +194,8 @@ def _read_compressed(message: CompressedImage) -> tuple[Picture, bool]:
     if not whole:
         raise ImageError(f"the {kind} data of {len(data)} bytes is cut off: its end mark is missing")
     picture = None
-    as_stored = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # as camera_info and everybody else count its pixels
     with suppress(cv2.error):  # of a header with an absurd size
-        picture = cv2.imdecode(data, as_stored) if kind else None
+        picture = cv2.imdecode(data, AS_STORED) if kind else None
     if picture is None:
         raise ImageError(f"{len(data)} bytes of format {message.format!r} cannot be decoded as JPEG or PNG")
     # image_transport writes the colours of the stored file behind "compressed"; nearly always it is bgr8.

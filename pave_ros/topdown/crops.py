@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pave_ros.frames import Image
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Floats
-from pave_ros.preprocessing import network_input
+from pave_ros.preprocessing import check_image, network_input
 from pave_ros.topdown.styles import STYLES
 
 Array = npt.NDArray[Any]
@@ -79,6 +79,7 @@ def crop_inputs(image: Image, boxes: Floats, info: ModelInfo, bgr: bool = False)
         boxes: (N, 4) of x, y, width, height in pixels.
         info: the model to feed.
     """
+    check_image(image)
     height, width = info.input_size
     places = crop_boxes(boxes, (width, height))
     pictures = cut(image, places, (width, height), STYLES[info.system].udp)

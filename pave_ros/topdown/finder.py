@@ -12,7 +12,7 @@ from pave_ros.frames import Frame, Image
 from pave_ros.persons import Boxes
 from pave_ros.topdown.likeness import Followed
 from pave_ros.topdown.styles import Style
-from pave_ros.tracking import overlap
+from pave_ros.tracking import coverage, overlap
 
 SAME_BOX = 0.5  # Overlap from which a box makes another needless.
 HOLDS = 0.7  # Share of a person who fills the picture from which a box is around the same one.
@@ -116,15 +116,11 @@ class Finder:
 
 
 def as_sure(found: Boxes, supposed: Boxes) -> Boxes:
-    """The boxes of a frame, those around somebody who is supposed to fill the picture (one box, or none) at least as
-    sure as this: detectors hardly know people who are so near."""
-    scores = found.scores
-    for box, score in zip(supposed.boxes, supposed.scores, strict=True):
-        low = np.maximum(found.boxes[:, :2], box[:2])
-        high = np.minimum(found.boxes[:, :2] + found.boxes[:, 2:], box[:2] + box[2:])
-        holds = np.clip(high - low, 0, None).prod(1) >= HOLDS * box[2:].prod()
-        scores = np.where(holds, np.maximum(scores, score), scores)
-    return Boxes.of(found.boxes, scores)
+    """The boxes of a frame, those around somebody who is supposed to fill the picture at least as sure as this:
+    detectors hardly know people who are so near."""
+    holds = coverage(supposed.boxes, found.boxes) >= HOLDS
+    sure = np.where(holds, supposed.scores[:, None], 0).max(0, initial=0)
+    return Boxes.of(found.boxes, np.maximum(found.scores, sure))
 
 
 def worth_a_look(found: Boxes, before: Followed) -> Boxes:

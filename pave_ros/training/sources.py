@@ -161,7 +161,8 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
         if not mixture.weights or min(mixture.weights.values()) < 0 or not total:
             raise SourceError("the weights of a mixture have to be positive, and one of them at least above 0")
         used = {name: weight / total for name, weight in mixture.weights.items() if weight}
-        self._sources = [_Part(mixture.cache, name, "train", mixture.fallen, not mixture.empty) for name in used]
+        peopled = not mixture.empty
+        self._sources = [_Part(mixture.cache, name, "train", mixture.fallen, peopled) for name in used]
         self._chances = np.array(list(used.values()))
         with_cutouts = np.array([len(source.cutouts) > 0 for source in self._sources])
         self._paste_chances = self._chances * with_cutouts

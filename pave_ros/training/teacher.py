@@ -19,6 +19,7 @@ from pave_ros import skeletons
 from pave_ros.datasets.base import BODY_SHARE, Labels
 from pave_ros.frames import Image
 from pave_ros.persons import Floats, Persons
+from pave_ros.tracking import coverage
 from pave_ros.training.augmentation import joined
 
 SKELETON = skeletons.get("coco17")
@@ -95,7 +96,7 @@ def distinct(*looks: Persons, least: float = 0.05, same: float = 0.5) -> Persons
     areas = BODY_SHARE * everyone.boxes[:, 2:].prod(axis=1)
     likeness = np.maximum(
         similarities(Labels.from_keypoints(everyone.keypoints, SKELETON.name, areas=areas), everyone),
-        np.minimum(shares := overlaps(everyone.boxes, everyone.boxes), shares.T),
+        np.minimum(shares := coverage(everyone.boxes, everyone.boxes), shares.T),
     )
     kept: list[int] = []
     for i in range(len(everyone)):
@@ -141,7 +142,7 @@ class Completion:
         matched = similarity.max(axis=0, initial=0) >= self.match
         labels = self._fill_faces(labels, certain, similarity)
         # Found on top of an annotated person: the same one seen differently, or somebody close by.
-        on_top = overlaps(certain.boxes, labels.boxes).max(axis=1, initial=0) >= 0.5
+        on_top = coverage(certain.boxes, labels.boxes).max(axis=1, initial=0) >= 0.5
         others = np.asarray(~matched & ((certain.scores >= self.person) | ~on_top))
         return self._add(labels, certain[others], ~on_top[others], size)
 
@@ -196,14 +197,6 @@ def similarities(labels: Labels, found: Persons) -> Floats:
     total = (np.exp(-squared / (2 * scale)) * labelled).sum(axis=-1)
     count = labelled.sum(axis=-1)
     return np.asarray(np.where(count >= 4, total / np.maximum(count, 1), 0), np.float32)
-
-
-def overlaps(boxes: Floats, others: Floats) -> Floats:
-    """(N, M) share of each of `boxes` that lies in each of `others`, both as x, y, width, height."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
-    inside = np.clip(high - low, 0, None).prod(axis=-1)
-    return np.asarray(inside / np.maximum(boxes[:, 2:].prod(axis=-1)[:, None], 1e-6), np.float32)
 
 
 def watch(teacher: Callable[[Image], Persons], images: Iterable[Image], keep: int = 12) -> npt.NDArray[np.float32]:

@@ -218,7 +218,7 @@ class Trainer:
         """One optimizer step; the losses by name."""
         config = self.config
         # What is left to chance is the same whether or not a run was interrupted, and differs between processes.
-        torch.manual_seed(hash((config.seed, self.step, self.process.rank)) & 0x7FFFFFFF)
+        torch.manual_seed(_seed(config.seed, self.step, self.process.rank))
         factor = self.learning_rate_factor(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -250,7 +250,7 @@ class Trainer:
         if pictures.dim() == 4:
             pictures = pictures.to(memory_format=torch.channels_last)
         mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (info.mean, info.std))
-        seeds = [hash((self.config.seed, index)) & 0x7FFFFFFF for index in indices]
+        seeds = [_seed(self.config.seed, index) for index in indices]
         types = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
         dtype = types[self.config.precision]
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
@@ -342,10 +342,9 @@ class Trainer:
                 )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
-        settings = [{name: group[name] for name in ("peak", "weight_decay")} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(self._optimizer.param_groups, settings, strict=True):
-            group.update(own)  # They may have been changed meanwhile.
+        for group, own in zip(self._optimizer.param_groups, self._parameter_groups(), strict=True):
+            group |= {"peak": own["peak"], "weight_decay": self.config.weight_decay}  # They may be others now.
         self._scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
 
@@ -369,6 +368,10 @@ def _options_of(setting: str) -> Iterator[None]:
         yield
     except TypeError as error:
         raise ConfigError(f"{setting}: {error}") from None
+
+
+def _seed(*numbers: int) -> int:
+    return hash(numbers) & 0x7FFFFFFF
 
 
 def _keep_memory() -> None:
