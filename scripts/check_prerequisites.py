@@ -1,4 +1,4 @@
-"""Say what is missing before a long installation fails on it: a fit Python, its headers, a C++ compiler."""
+"""Say what is missing before a long installation fails on it: a fit Python, its headers, a C++ compiler, space."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
+
+GIGABYTES = 8  # A new environment takes 7, of which PyTorch and NVIDIA's libraries are 5.
 
 
 def missing() -> list[str]:
@@ -22,6 +24,9 @@ def missing() -> list[str]:
         lines.append(f"the header files of {python} (Debian, Ubuntu: apt install {python}-dev)")
     if not any(map(shutil.which, (os.environ.get("CXX", "c++").split()[0], "g++", "clang++"))):
         lines.append("a C++ compiler, for the ROS messages (Debian, Ubuntu: apt install g++)")
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    if free < GIGABYTES and not Path(".venv", ".installed").exists():
+        lines.append(f"{GIGABYTES} GB of free disk space in {Path.cwd()}; {free:.1f} are free")
     return lines
 
 
