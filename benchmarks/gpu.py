@@ -34,7 +34,7 @@ from pave_ros.engines.pytorch import PRECISIONS, PyTorchEngine
 from pave_ros.frames import Image
 from pave_ros.models.base import Features
 from pave_ros.postprocessing import persons
-from pave_ros.topdown.styles import is_top_down
+from pave_ros.topdown.styles import STYLES
 
 CAMERA = (720, 1280)
 PEOPLE = 16
@@ -65,7 +65,7 @@ class Candidate:
     def __init__(self, name: str, precision: str, compiled: bool) -> None:
         self.engine = PyTorchEngine(models.create(name), "cuda", precision, compiled=compiled)
         info = self.engine.info
-        self.people = PEOPLE if is_top_down(info.system) else 1
+        self.people = PEOPLE if info.top_down else 1
         size = info.network_size(*CAMERA)
         self.images = torch.rand(self.people, 3, *size, device="cuda")
         self.window = [self.engine.encode_tensor(self.images)] * info.window
@@ -130,7 +130,7 @@ def profile(name: str, precision: str) -> None:
 
 
 def in_words(name: str, found: dict[str, float]) -> str:
-    unit, digits = ("people/s", 0) if is_top_down(models.split_name(name)[0]) else ("ms", 2)
+    unit, digits = ("people/s", 0) if models.split_name(name)[0] in STYLES else ("ms", 2)
     text = ", ".join(f"{key} {value:.{digits}f} {unit}" for key, value in found.items())
     return text + (f" (goal {GOALS[name]:g} {unit})" if name in GOALS else "")
 

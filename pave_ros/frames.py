@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,15 +70,33 @@ def same_size(one: Frame, other: Frame) -> bool:
     return one.image is not None and other.image is not None and one.image.shape == other.image.shape
 
 
+class Taken(NamedTuple):
+    """A frame to look at.
+
+    Attributes:
+        frame: the newest one.
+        passed_over: how many were pushed since the one taken before it.
+        resets: of the buffer, before this frame came.
+    """
+
+    frame: Frame
+    passed_over: int
+    resets: int
+
+
 class FrameBuffer:
-    """Ring buffer of the newest frames of one camera; one thread pushes, another takes.
+    """Ring buffer of the newest frames of one camera; one thread pushes, another takes, and keeps what it can use.
 
     Frames that are passed over stay out of the history: nobody has looked at them, so a model that builds on what it
-    saw before would have to look at them now, when it is late already.
+    saw before would have to look at them now, when it is late already. So do those that cannot be read or come too
+    late, which would only take the place of better ones.
 
     Args:
         capacity: number of frames in the history, with the newest one, at least 1.
         max_gap: seconds; a longer pause between two stamps starts the history afresh. 0 means no limit.
+
+    Attributes:
+        resets: how often the history was dropped.
     """
 
     def __init__(self, capacity: int, max_gap: float = 0.0) -> None:
@@ -86,8 +104,9 @@ class FrameBuffer:
             raise ValueError(f"a frame buffer needs room for at least one frame, not {capacity}")
         self.max_gap = max_gap
         self.resets = 0
-        self._history: deque[Frame] = deque(maxlen=capacity)  # What was taken.
+        self._history: deque[Frame] = deque(maxlen=capacity)  # What was kept.
         self._newest: Frame | None = None  # What is to be taken.
+        self._last: int | None = None  # Stamp of what was pushed last.
         self._pushed = 0
         self._taken = 0
         self._condition = threading.Condition()
@@ -105,12 +124,11 @@ class FrameBuffer:
         """Store the newest frame. Returns True when it broke with the past, so that the history was dropped:
         its stamp lies before the last one (a bag that loops), or more than `max_gap` after it."""
         with self._condition:
-            last = self._newest or (self._history[-1] if self._history else None)
-            broke = last is not None and self._breaks(frame.stamp - last.stamp)
+            broke = self._last is not None and self._breaks(frame.stamp - self._last)
             if broke:
                 self._history.clear()
                 self.resets += 1
-            self._newest = frame
+            self._newest, self._last = frame, frame.stamp
             self._pushed += 1
             self._condition.notify()
         return broke
@@ -118,12 +136,9 @@ class FrameBuffer:
     def _breaks(self, elapsed: int) -> bool:
         return elapsed < 0 or (self.max_gap > 0 and elapsed > self.max_gap * 1e9)
 
-    def take(self, timeout: float | None = None) -> tuple[list[Frame], int] | None:
-        """The frames taken before and the newest one, oldest first, once there is one that was not taken yet.
-
-        Returns the frames and how many were passed over since the last call; None after `timeout` seconds
-        without a new frame, or when `wake` was called.
-        """
+    def take(self, timeout: float | None = None) -> Taken | None:
+        """The newest frame, once there is one that was not taken yet; None after `timeout` seconds without one, or
+        when `wake` was called."""
         with self._condition:
             if self._newest is None:
                 self._condition.wait(timeout)
@@ -131,9 +146,17 @@ class FrameBuffer:
                 return None
             passed_over = self._pushed - self._taken - 1
             self._taken = self._pushed
-            self._history.append(self._newest)
-            self._newest = None
-            return list(self._history), passed_over
+            frame, self._newest = self._newest, None
+            return Taken(frame, passed_over, self.resets)
+
+    def keep(self, taken: Taken) -> list[Frame]:
+        """Add a frame to the history, and return that, oldest first: this frame alone when the history was dropped
+        since it was taken, and then it is none of the new one."""
+        with self._condition:
+            if taken.resets != self.resets:
+                return [taken.frame]
+            self._history.append(taken.frame)
+            return list(self._history)
 
     def wake(self) -> None:
         """Let a waiting `take` return."""
@@ -144,5 +167,6 @@ class FrameBuffer:
         """Forget the history and whatever was not taken yet."""
         with self._condition:
             self._history.clear()
-            self._newest = None
+            self._newest = self._last = None
             self._taken = self._pushed
+            self.resets += 1

@@ -235,6 +235,9 @@ def _live(source: str, rate: float | None, loop: bool) -> Source:
     return Source(name, (image.shape[1], image.shape[0]), rate or _rate(capture), frames, release=capture.release)
 
 
+_KINDS = {int: "a whole number", float: "a number", str: "a word"}
+
+
 def _synthetic(source: str, rate: float | None, loop: bool) -> Source:
     from pave_ros.synthetic import Scene
 
@@ -247,9 +250,13 @@ def _synthetic(source: str, rate: float | None, loop: bool) -> Source:
     length = options.pop("frames", None)
     if length is not None and not (isinstance(length, int) and length > 0):
         raise ValueError(f"{source}: frames must be a positive whole number, not {length}")
-    known = [p for p in inspect.signature(Scene).parameters if p != "self"]
-    if unknown := options.keys() - set(known):
+    known = {name: parameter.default for name, parameter in inspect.signature(Scene).parameters.items()}
+    if unknown := options.keys() - known.keys():
         raise ValueError(f"{source}: unknown option {', '.join(sorted(unknown))}; known: frames, {', '.join(known)}")
+    for name, value in options.items():
+        kind = type(known[name])
+        if not isinstance(value, (int, float) if kind is float else kind):
+            raise ValueError(f"{source}: {name} must be {_KINDS[kind]}, not {value!r}")
     if rate is not None:
         options["rate"] = rate
     scene = Scene(**options)

@@ -227,9 +227,9 @@ def test_camera_and_node_get_options_and_ros_arguments(
     assert call("camera", *arguments).returncode == 0
     (ros,), given = calls.pop()
     assert ros == ["--ros-args", "-r", "__ns:=/front"]
-    assert given == {
-        "source": "0", "rate": 15.0, "loop": False, "frame_id": "camera_optical_frame", "image_transport": "raw",
-    }  # fmt: skip
+    assert given == {"source": "0", "rate": 15.0, "loop": False}, "the rest may be said behind --ros-args"
+    assert call("camera", "--compressed", "--ros-args", "-p", "rate:=5.0").returncode == 0
+    assert calls.pop() == ((["--ros-args", "-p", "rate:=5.0"],), {"image_transport": "compressed"})
     parameters = tmp_path / "p.yaml"
     parameters.touch()
     arguments = ["--model", "detrpose_s", "--params-file", str(parameters), "--ros-args", "-p", "max_rate:=5.0"]

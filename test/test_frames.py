@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pave_ros.frames import Frame, FrameBuffer, around
+from pave_ros.frames import Frame, FrameBuffer, Taken, around
 
 SECOND = 1_000_000_000
 
@@ -14,29 +16,58 @@ def stamps(frames: list[Frame]) -> list[int]:
     return [frame.stamp for frame in frames]
 
 
-def test_take_gives_the_history_and_counts_what_was_passed_over() -> None:
+def taken(buffer: FrameBuffer) -> Taken:
+    frame = buffer.take(0)
+    assert frame is not None
+    return frame
+
+
+def test_the_history_holds_what_was_kept_and_what_was_passed_over_is_counted() -> None:
     buffer = FrameBuffer(capacity=3)
     for stamp in range(5):
         buffer.push(Frame(stamp))
-    assert buffer.take(0) is not None
-    taken = buffer.take(0)
-    assert taken is None, "nothing new"
+    assert stamps(buffer.keep(taken(buffer))) == [4]
+    assert buffer.take(0) is None, "nothing new"
     buffer.push(Frame(5))
     buffer.push(Frame(6))
-    taken = buffer.take(0)
-    assert taken is not None
-    frames, dropped = taken
-    assert stamps(frames) == [4, 6], "what was passed over is no history"
-    assert dropped == 1
+    newest = taken(buffer)
+    assert stamps(buffer.keep(newest)) == [4, 6], "what was passed over is no history"
+    assert newest.passed_over == 1
+
+
+def test_what_is_not_kept_takes_no_place() -> None:
+    buffer = FrameBuffer(capacity=2)
+    for stamp in range(5):
+        buffer.push(Frame(stamp))
+        frame = taken(buffer)
+        if stamp not in (2, 3):
+            history = buffer.keep(frame)
+    assert stamps(history) == [1, 4]
+
+
+@pytest.mark.parametrize("end", [FrameBuffer.clear, lambda buffer: buffer.push(Frame(0))])
+def test_a_frame_of_before_a_reset_is_none_of_the_new_history(end: Callable[[FrameBuffer], Any]) -> None:
+    buffer = FrameBuffer(capacity=3)
+    for stamp in (8, 9):
+        buffer.push(Frame(stamp))
+        late = taken(buffer)
+        if stamp == 8:
+            buffer.keep(late)
+    end(buffer)
+    assert stamps(buffer.keep(late)) == [9]
+    buffer.push(Frame(1))
+    fresh = taken(buffer)
+    assert fresh.resets == late.resets + 1
+    assert stamps(buffer.keep(fresh)) == [1]
 
 
 def test_backward_stamps_start_afresh() -> None:
     buffer = FrameBuffer(capacity=4)
     assert not buffer.push(Frame(10 * SECOND))
     assert buffer.push(Frame(9 * SECOND))
-    frames, dropped = buffer.take(0) or ([], 0)
-    assert stamps(frames) == [9 * SECOND]
-    assert (dropped, buffer.resets) == (1, 1)
+    frame = taken(buffer)
+    assert stamps(buffer.keep(frame)) == [9 * SECOND]
+    assert (frame.passed_over, frame.resets) == (1, 1)
 
 
 def test_equal_stamps_are_no_break() -> None:
@@ -105,7 +136,7 @@ def test_the_memory_of_the_history_is_bounded() -> None:
     buffer = FrameBuffer(capacity=3)
     for stamp in range(20):
         buffer.push(Frame(stamp))
-        (*_, newest), _ = buffer.take(0) or ([], 0)
+        (*_, newest) = buffer.keep(taken(buffer))
         newest.image = np.zeros((10, 10, 3), np.uint8)
         newest.features = (np.zeros(100, np.float32), np.zeros(50, np.float32))
         assert buffer.nbytes == min(stamp + 1, 3) * (300 + 600)

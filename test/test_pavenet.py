@@ -182,13 +182,20 @@ def test_scores_are_calibrated_as_published() -> None:
 # --- streaming ----------------------------------------------------------------------------------------------------
 
 
+def newest(buffer: FrameBuffer) -> list[Frame]:
+    """The history with the frame that was pushed last."""
+    taken = buffer.take(0)
+    assert taken is not None
+    return buffer.keep(taken)
+
+
 def stream(estimator: Estimator, frames: list[Frame], lookahead: int = 0) -> list[Any]:
     """The answers as the node makes them."""
     buffer = FrameBuffer(estimator.reach + 1 + lookahead)
     answers = []
     for frame in frames:
         buffer.push(frame)
-        history, _ = buffer.take(0) or ([], 0)
+        history = newest(buffer)
         if len(history) > lookahead:
             answers.append(estimator.estimate(history, -1 - lookahead))
     return answers
@@ -234,7 +241,7 @@ def test_cameras_keep_their_own_windows_and_sizes_do_not_mix(make_estimator: Cal
     for i in range(3):
         for name, images in videos.items():
             buffers[name].push(Frame(i, image=images[i]))
-            history, _ = buffers[name].take(0) or ([], 0)
+            history = newest(buffers[name])
             expected = offline(estimator, images, (max(i - 1, 0), i, i))
             np.testing.assert_allclose(estimator.estimate(history).keypoints, expected.keypoints, atol=1e-3)
     mixed = [Frame(0, image=videos["left"][0]), Frame(1, image=videos["right"][0])]
@@ -248,7 +255,7 @@ def test_the_memory_of_a_stream_is_bounded_by_the_window(make_estimator: Callabl
     sizes = []
     for i, image in enumerate(clip(4)):
         buffer.push(Frame(i, image=image))
-        estimator.estimate((buffer.take(0) or ([], 0))[0])
+        estimator.estimate(newest(buffer))
         sizes.append(buffer.nbytes)
     assert sizes[0] > clip(1)[0].nbytes
     assert sizes[1:] == [2 * sizes[0]] * 3

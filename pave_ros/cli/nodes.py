@@ -18,22 +18,31 @@ from pave_ros.ros import end_quietly
 def camera(
     context: typer.Context,
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(help="Video file, webcam (0 or /dev/video0), folder of pictures, picture, stream address, or "
-                       "synthetic, with options: synthetic:seed=3,persons=5,width=1280,height=720"),
-    ] = "synthetic",
-    rate: Annotated[float, typer.Option(min=0, help="Pictures a second; 0: the source's own.")] = 0.0,
-    loop: Annotated[bool, typer.Option("--loop/--once", help="Start over at the end of the source, or stop.")] = True,
-    frame_id: Annotated[str, typer.Option(help="Optical frame of the pictures.")] = "camera_optical_frame",
+                       "synthetic, with options: synthetic:seed=3,persons=5,width=1280,height=720",
+                       show_default="synthetic"),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Pictures a second; 0: the source's own.", show_default="0")
+    ] = None,
+    loop: Annotated[
+        bool | None,
+        typer.Option("--loop/--once", help="Start over at the end of the source, or stop.", show_default="loop"),
+    ] = None,
+    frame_id: Annotated[
+        str | None, typer.Option(help="Optical frame of the pictures.", show_default="camera_optical_frame")
+    ] = None,
     compressed: Annotated[bool, typer.Option("--compressed", help="Publish image/compressed (JPEG).")] = False,
 ) -> None:  # fmt: skip
     """Be a camera: publish a video, a webcam, pictures or the synthetic scene as ROS images."""
     end_quietly()
     from pave_ros.ros.camera import run_camera
 
-    transport = "compressed" if compressed else "raw"
-    code = run_camera(context.obj, source=source, rate=rate, loop=loop, frame_id=frame_id, image_transport=transport)
-    raise typer.Exit(code)
+    given = {"source": source, "rate": rate, "loop": loop, "frame_id": frame_id}
+    given["image_transport"] = "compressed" if compressed else None
+    # What is not said here may stand behind --ros-args.
+    raise typer.Exit(run_camera(context.obj, **{name: value for name, value in given.items() if value is not None}))
 
 
 def node(

@@ -102,6 +102,13 @@ class CameraNode(Node):
         if not 1 <= values["jpeg_quality"] <= 100:
             raise ValueError(f"jpeg_quality must be from 1 to 100, not {values['jpeg_quality']}")
 
+        topics = {transport: image_topic(self, transport) for transport in TRANSPORTS[values["image_transport"]]}
+        if len(set(topics.values())) < len(topics):
+            raise ValueError(
+                f"image_transport is both, and image is remapped to {topics['raw']}: that is for compressed images; "
+                "remap it to the name without the ending"
+            )
+
         def qos() -> QoSProfile:  # one for each, for overriding changes it
             # Two pictures: one may still be on its way while the next is published.
             return QoSProfile(depth=2, reliability=QoSReliabilityPolicy[values["reliability"].upper()])
@@ -109,15 +116,15 @@ class CameraNode(Node):
         self._image_publishers = {
             transport: self.create_publisher(
                 CompressedImage if transport == "compressed" else Image,
-                image_topic(self, transport),
+                topic,
                 qos(),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            for transport in TRANSPORTS[values["image_transport"]]
+            for transport, topic in topics.items()
         }
         self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos())
         self._truth_publisher = None
-        if values["source"].startswith("synthetic"):
+        if values["source"].partition(":")[0] == "synthetic":
             self._truth_publisher = self.create_publisher(Poses, "ground_truth", 5)
 
     def stop(self) -> bool:

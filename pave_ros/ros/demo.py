@@ -27,6 +27,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
@@ -217,7 +218,7 @@ class Spectator(Node):
         self._record = record
         self._pending: dict[int, dict[str, Any]] = {}
         # Enough room for what comes while a picture is drawn.
-        self.create_subscription(Skeleton, "skeleton", self._on_skeleton, LATCHED)
+        self.create_subscription(Skeleton, "skeleton", self._on_skeleton, QoSProfile(**LATCHED))
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, 10)
         self._topics = {"poses": Poses, "image_annotated": Image}

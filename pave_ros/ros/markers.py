@@ -139,5 +139,5 @@ def _label(ns: str, text: str, position: npt.NDArray[np.float64], scale: float, 
 
 
 def _duration(seconds: float) -> Duration:
-    whole = int(seconds)
-    return Duration(sec=whole, nanosec=round((seconds - whole) * 1e9))
+    sec, nanosec = divmod(round(seconds * 1e9), 10**9)
+    return Duration(sec=sec, nanosec=nanosec)

@@ -44,15 +44,16 @@ if TYPE_CHECKING:
     from pave_ros.estimator import Estimator
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+LATCHED = {"depth": 1, "durability": QoSDurabilityPolicy.TRANSIENT_LOCAL}
 RELIABLE = QoSReliabilityPolicy.RELIABLE
 
-# Topic, message type and QoS of what an active node publishes.
-PUBLISHERS: tuple[tuple[str, Any, QoSProfile], ...] = (
-    ("poses", Poses, QoSProfile(depth=5, reliability=RELIABLE)),
+# Topic, message type and QoS of what an active node publishes. Each node makes profiles of its own: rclpy writes
+# overrides into them.
+PUBLISHERS: tuple[tuple[str, Any, dict[str, Any]], ...] = (
+    ("poses", Poses, {"depth": 5, "reliability": RELIABLE}),
     ("skeleton", Skeleton, LATCHED),
-    ("markers", MarkerArray, QoSProfile(depth=5, reliability=RELIABLE)),
-    ("image_annotated", Image, QoSProfile(depth=1, reliability=RELIABLE)),
+    ("markers", MarkerArray, {"depth": 5, "reliability": RELIABLE}),
+    ("image_annotated", Image, {"depth": 1, "reliability": RELIABLE}),
 )
 
 
@@ -160,7 +161,7 @@ class PoseNode(LifecycleNode):
         self._reporter.facts = _facts(self._estimator)
         for topic, kind, qos in PUBLISHERS:
             self._outputs[topic] = self.create_lifecycle_publisher(
-                kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+                kind, topic, QoSProfile(**qos), qos_overriding_options=QoSOverridingOptions.with_default_policies()
             )
 
     def _activate(self) -> None:
@@ -259,7 +260,7 @@ class PoseNode(LifecycleNode):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = bool(request.data)
         if not self._enabled and self._worker is not None:
-            self._worker.buffer.clear()
+            self._worker.reset()
             self._clear_markers()
         if self._worker is not None:
             self._tell(DETECTING if self._enabled else "disabled")
@@ -297,7 +298,10 @@ class PoseNode(LifecycleNode):
     def _push(self, frame: Frame) -> None:
         if not frame.stamp:  # some drivers leave it empty: then that of the arrival
             frame.stamp = self.get_clock().now().nanoseconds
-        if self._worker is not None and self._worker.buffer.push(frame):
+        if self._worker is None:
+            return
+        self._worker.buffer.max_gap = self.settings.max_gap
+        if self._worker.buffer.push(frame):
             self.get_logger().info(
                 "the stamps of the images stepped back or over max_gap: starting afresh", throttle_duration_sec=1.0
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pave_ros.frames import Frame, FrameBuffer, around
+from pave_ros.frames import Frame, FrameBuffer, Taken, around
 from pave_ros.persons import Persons
 from pave_ros.ros import images
 from pave_ros.ros.diagnostics import Statistics
@@ -75,7 +75,6 @@ class Worker:
         self._resets = 0
         self._dropped = 0
         self._last_turn = -float("inf")
-        self._forget = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pose worker", daemon=True)
 
@@ -91,9 +90,8 @@ class Worker:
         return not self._thread.is_alive()
 
     def reset(self) -> None:
-        """Forget all images and tracks."""
+        """Forget all images, and with them the tracks."""
         self.buffer.clear()
-        self._forget.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -101,7 +99,7 @@ class Worker:
             taken = self.buffer.take(timeout=0.5)
             if taken is not None and not self._stopping.is_set():
                 self._last_turn = monotonic()
-                self.work(*taken)
+                self.work(taken)
 
     def _await_turn(self) -> None:
         """Sleep until max_rate, which may change meanwhile, allows the next result."""
@@ -111,13 +109,13 @@ class Worker:
                 return
             self._stopping.wait(min(remaining, 0.2))
 
-    def work(self, history: list[Frame], passed_over: int) -> None:
-        """Handle the newest frame of the history; whatever goes wrong with it is counted and logged. The answer is for
-        the frame `lookahead` before it."""
-        self._dropped += passed_over
-        self._statistics.dropped += passed_over
+    def work(self, taken: Taken) -> None:
+        """Handle a frame; whatever goes wrong with it is counted and logged. The answer is for the frame `lookahead`
+        before it."""
+        self._dropped += taken.passed_over
+        self._statistics.dropped += taken.passed_over
         try:
-            self._handle(history)
+            self._handle(taken)
         except images.ImageError as error:
             self._statistics.unreadable += 1
             self._complain(f"unreadable image: {error}")
@@ -130,17 +128,15 @@ class Worker:
         self._statistics.problem = problem
         self._logger.warning(problem, throttle_duration_sec=1.0)
 
-    def _handle(self, history: list[Frame]) -> None:
-        settings, newest = self._settings(), history[-1]
-        self.buffer.max_gap = settings.max_gap
-        if self._forget.is_set() or self.buffer.resets != self._resets:
-            self._forget.clear()
-            self._resets = self.buffer.resets
+    def _handle(self, taken: Taken) -> None:
+        settings = self._settings()
+        if taken.resets != self._resets:
+            self._resets = taken.resets
             self._tracker.reset()
-        if self._is_too_old(newest, settings.max_age):
+        if self._is_too_old(taken.frame, settings.max_age):
             return
-        _convert(newest)
-        frames = [frame for frame in history if frame.image is not None]  # The others could not be read or came late.
+        _convert(taken.frame)
+        frames = self.buffer.keep(taken)
         if len(frames) <= self._lookahead:
             return
         asked = frames[-1 - self._lookahead]

@@ -89,6 +89,14 @@ def test_a_folder_once(folder: Path, start: Start, peer: Peer) -> None:
     assert {message.header.frame_id for message in pictures} == {"desk"}
 
 
+def test_a_file_that_begins_as_the_synthetic_scene_is_a_file(folder: Path, start: Start, peer: Peer) -> None:
+    pictures = peer.subscribe(Image, "/odd/image", DEEP)
+    named = folder.rename(folder.with_name("synthetic_folder"))
+    process = start("pave_ros.ros.camera", str(named), "--once", "--ros-args", "-r", "__ns:=/odd")
+    assert process.wait() == 0, process.output
+    wait_for(lambda: pictures and pictures[-1].data[0] == 200, "the last picture")
+
+
 def test_nobody_listens(folder: Path, start: Start) -> None:
     process = start("pave_ros.ros.camera", str(folder / "0.png"), "--once", "--ros-args", "-r", "__ns:=/alone")
     assert process.wait() == 0, process.output
@@ -139,6 +147,11 @@ def test_a_source_that_breaks_off_is_a_failure(folder: Path, start: Start, peer:
         ),
         ((CAMERA, "--ros-args", "-p", "reliability:=maybe"), "reliability must be one of reliable, best_effort"),
         ((CAMERA, "--ros-args", "-p", "rate:=fast"), "rate"),
+        (("synthetic:persons=many",), "persons must be a whole number, not 'many'"),
+        (
+            (CAMERA, "--ros-args", "-p", "image_transport:=both", "-r", "image:=/front/compressed"),
+            "remap it to the name without the ending",
+        ),
     ],
 )
 def test_what_cannot_work_ends_with_one_clear_line(arguments: tuple[str, ...], reason: str, start: Start) -> None:

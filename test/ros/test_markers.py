@@ -128,6 +128,11 @@ def test_the_untracked_are_numbered() -> None:
     assert {(m.id, m.action) for m in make(markers, people(-1)).markers} == {(0, Marker.ADD), (1, Marker.DELETE)}
 
 
+def test_a_lifetime_just_below_a_second_is_a_valid_one() -> None:
+    marker = make(Markers(SKELETON), people(1), lifetime=1.9999999999).markers[0]
+    assert (marker.lifetime.sec, marker.lifetime.nanosec) == (2, 0)
+
+
 def test_a_lifetime_of_zero_is_for_ever() -> None:
     marker = make(Markers(SKELETON), people(1), lifetime=0.0).markers[0]
     assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 0)

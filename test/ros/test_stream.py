@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from peer import Peer, image, wait_for
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 from test_images import BAD, BAD_COMPRESSED, JPEG
@@ -196,6 +198,43 @@ def test_with_lookahead_answers_come_one_image_later(rig: Callable[..., Rig], mo
     assert [frame.stamp // SECOND for frame in front.model.windows[-1]] == [2, 3, 4]
 
 
+def test_bad_images_take_nothing_from_the_others(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peer.StandIn.window", 3)
+    monkeypatch.setattr("peer.StandIn.reach", 1)
+    monkeypatch.setattr("peer.StandIn.earlier", 1)
+    front = rig(max_gap=0.0, lookahead=1)
+    for stamp, changes in ((1, {}), (2, {}), (3, {"step": 1}), (4, {"step": 1}), (5, {})):
+        front.images.publish(image(stamp * SECOND, **changes))
+        statistics = front.node.statistics
+        wait_for(lambda: statistics.received == stamp and not front.node._worker.buffer._newest, "the image")  # noqa: B023
+        time.sleep(0.1)
+    wait_for(lambda: len(front.poses) == 2, "the answers")
+    assert [message.header.stamp.sec for message in front.poses] == [1, 2]
+    assert [frame.stamp // SECOND for frame in front.model.windows[-1]] == [1, 2, 5]
+
+
+def test_a_new_max_gap_holds_for_the_next_image(rig: Callable[..., Rig]) -> None:
+    front = rig(max_gap=1.0)
+    assert front.tracks(2 * SECOND) == {1, 2}
+    front.node.set_parameters([Parameter("max_gap", value=5.0)])
+    assert front.tracks(4 * SECOND) == {1, 2}
+
+
+def test_nodes_of_one_process_have_their_own_qos(make_node: Callable[..., Any]) -> None:
+    before, _ = make_node()
+    following = int(before.get_namespace().removeprefix("/node")) + 1
+    make_node(**{f"qos_overrides./node{following}/poses.publisher.reliability": "best_effort"})
+    make_node()
+
+    def reliability(number: int) -> QoSReliabilityPolicy:
+        topic = f"/node{number}/poses"
+        [publisher] = wait_for(lambda: before.get_publishers_info_by_topic(topic), topic)
+        return publisher.qos_profile.reliability
+
+    assert reliability(following) == QoSReliabilityPolicy.BEST_EFFORT
+    assert reliability(following + 1) == QoSReliabilityPolicy.RELIABLE
+
+
 def test_tracks_end_where_time_jumps_and_with_reset(rig: Callable[..., Rig]) -> None:
     front = rig()
     assert front.tracks(10 * SECOND) == front.tracks(10 * SECOND + 1) == {1, 2}
@@ -338,10 +377,9 @@ def test_markers_end_with_the_work(rig: Callable[..., Rig]) -> None:
     def enable(value: bool) -> None:
         assert front.peer.call(SetBool, f"{front.name}/enable", SetBool.Request(data=value)).success
 
-    everybody = {(1, 2), (2, 2)}
-    assert ended(lambda: enable(False), 1) == everybody
+    assert ended(lambda: enable(False), 1) == {(1, 2), (2, 2)}
     enable(True)
-    assert ended(front.node.trigger_deactivate, 2) == everybody
+    assert ended(front.node.trigger_deactivate, 2) == {(3, 2), (4, 2)}, "nobody knows who they are after a pause"
 
 
 def test_images_without_a_stamp_have_that_of_their_arrival(rig: Callable[..., Rig]) -> None:
