@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,11 +44,13 @@ class Job:
 
 @dataclass
 class Summary:
-    """What a run did: files read to their end or not, pictures, people, and what could not be read."""
+    """What a run did: files read to their end, pictures, people, whether it was interrupted before all were, and what
+    could not be read."""
 
     files: int = 0
     frames: int = 0
     persons: int = 0
+    interrupted: bool = False
     problems: list[str] = field(default_factory=list)
 
 
@@ -61,7 +64,7 @@ class Sink(Protocol):
         """The job has no more pictures."""
 
     def finish(self) -> list[Path]:
-        """All jobs are done. Returns what was written."""
+        """Write what is known of the jobs that ended; one that was broken off is left out. Returns what was written."""
 
     def discard(self) -> None:
         """The run broke off: leave nothing unfinished behind."""
@@ -89,7 +92,9 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
             raise FileNotFoundError(f"{text}: no such file or folder")
     if not found:
         raise ValueError("no files were given")
-    names = _distinct("synthetic" if text.startswith("synthetic:") else Path(text).resolve().stem for text, _ in found)
+    names = _distinct(
+        "synthetic" if text.startswith("synthetic:") else Path(os.path.abspath(text)).stem for text, _ in found
+    )
     return [Job(text, name, moving) for (text, moving), name in zip(found, names, strict=True)]
 
 
@@ -116,7 +121,8 @@ def predict(
     opened: Callable[[Job, Source], None] = lambda job, source: None,
     advanced: Callable[[Job], None] = lambda job: None,
 ) -> tuple[Summary, list[Path]]:
-    """Find the people of every job and hand them to the sinks; a job that cannot be read does not stop the others.
+    """Find the people of every job and hand them to the sinks; a job that cannot be read does not stop the others. An
+    interruption (Ctrl-C) ends it with what is known of the files that were finished, if there are any.
 
     Args:
         jobs: from `jobs_of`.
@@ -130,15 +136,20 @@ def predict(
     """
     summary = Summary()
     try:
-        for job in jobs:
-            with _noting(summary.problems):
-                with open_source(job.source) as source:
-                    opened(job, source)
-                    _run(job, source, estimator, sinks, track, summary, advanced)
-                summary.files += 1
-            with _noting(summary.problems):
+        try:
+            for job in jobs:
+                with _noting(summary.problems):
+                    with open_source(job.source) as source:
+                        opened(job, source)
+                        _run(job, source, estimator, sinks, track, summary, advanced)
+                    summary.files += 1
                 for sink in sinks:
-                    sink.end(job)
+                    with _noting(summary.problems):
+                        sink.end(job)
+        except KeyboardInterrupt:
+            if not summary.files:
+                raise
+            summary.interrupted = True
         return summary, [path for sink in sinks for path in sink.finish()]
     except BaseException:
         for sink in sinks:
@@ -184,10 +195,11 @@ def make_sinks(formats: Sequence[str], out: Path, jobs: Sequence[Job]) -> list[S
     """
     if unknown := set(formats) - FORMATS.keys():
         raise ValueError(f"unknown format {', '.join(sorted(unknown))}; known: {', '.join(FORMATS)}")
-    out.mkdir(parents=True, exist_ok=True)
+    inputs = {Path(job.source).resolve(): job.source for job in jobs}
     for job in jobs if "video" in formats else ():
-        if Path(job.source).resolve() == (out / (job.name + job.suffix)).resolve():
-            raise ValueError(f"{out}: would write over the input {job.source}; give another folder")
+        if endangered := inputs.get((out / (job.name + job.suffix)).resolve()):
+            raise ValueError(f"{out}: would write over the input {endangered}; give another folder")
+    out.mkdir(parents=True, exist_ok=True)
     return [FORMATS[name](out, jobs) for name in dict.fromkeys(formats)]
 
 
@@ -211,8 +223,11 @@ class Annotated:
         ok, data = cv2.imencode(job.suffix, image if frame.bgr else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         if not ok:
             raise VideoError(f"{path}: OpenCV cannot write this kind of picture")
-        with _Partial(path) as partial:
-            partial.file.write(data.tobytes())
+        try:
+            with _Partial(path) as partial:
+                partial.file.write(data.tobytes())
+        except OSError as error:
+            raise VideoError(f"{path}: cannot be written: {error.strerror}") from error
         self._written.append(path)
 
     def end(self, job: Job) -> None:
@@ -222,6 +237,7 @@ class Annotated:
             self._written.append(writer.path)
 
     def finish(self) -> list[Path]:
+        self.discard()
         return self._written
 
     def discard(self) -> None:
@@ -239,6 +255,7 @@ class JsonLines:
 
     def __init__(self, out: Path, jobs: Sequence[Job]) -> None:
         self._partial = _Partial(out / "persons.jsonl")
+        self._ended = 0  # bytes, of the jobs that ended
 
     def add(self, job: Job, rate: float, index: int, frame: Frame, persons: Persons) -> None:
         assert frame.image is not None
@@ -255,9 +272,10 @@ class JsonLines:
         self._partial.write(line)
 
     def end(self, job: Job) -> None:
-        pass
+        self._ended = self._partial.file.tell()
 
     def finish(self) -> list[Path]:
+        self._partial.file.truncate(self._ended)
         return [self._partial.finish()]
 
     def discard(self) -> None:
@@ -281,6 +299,7 @@ class CocoResults:
         self._ids = {job.name: i for job, i in zip(jobs, ids, strict=True)} if named else {}
         self._people: list[dict[str, Any]] = []
         self._pictures: list[dict[str, Any]] = []
+        self._ended = (0, 0)  # people and pictures of the jobs that ended
 
     def add(self, job: Job, rate: float, index: int, frame: Frame, persons: Persons) -> None:
         assert frame.image is not None
@@ -301,14 +320,16 @@ class CocoResults:
             )
 
     def end(self, job: Job) -> None:
-        pass
+        self._ended = (len(self._people), len(self._pictures))
 
     def finish(self) -> list[Path]:
-        self._results.write(self._people)
+        people, pictures = self._ended
+        self._results.write(self._people[:people])
         if self._ids:
             self._images.discard()
+            self._images.path.unlink(missing_ok=True)  # of an earlier run, with other numbers
             return [self._results.finish()]
-        self._images.write(self._pictures)
+        self._images.write(self._pictures[:pictures])
         return [self._results.finish(), self._images.finish()]
 
     def discard(self) -> None:
@@ -327,7 +348,7 @@ class _Partial:
     """A file that gets its name when it is complete."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._part = path.with_name(path.name + ".part")
         self.file: IO[bytes] = self._part.open("wb")
 
@@ -337,7 +358,7 @@ class _Partial:
 
     def finish(self) -> Path:
         self.file.close()
-        return self._part.replace(self._path)
+        return self._part.replace(self.path)
 
     def discard(self) -> None:
         self.file.close()

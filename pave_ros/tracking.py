@@ -30,7 +30,16 @@ class _Track:
     box: Floats  # (4,) pixels
     seen: int  # nanoseconds
     velocity: Floats  # (2,) pixels a second
+    step: float = 0.0  # seconds between the last two pictures
     age: int = 0  # pictures since the first
+
+    def moved(self, stamp: int, longest: float) -> Floats:
+        """How far the person should have come by then, (2,) pixels. Nowhere, after a pause of more than `longest`
+        seconds: over that the little that somebody trembles would become meters."""
+        elapsed = (stamp - self.seen) / 1e9
+        if elapsed > max(longest, 2 * self.step):  # The step, for pictures that always come as slowly.
+            return np.zeros(2, np.float32)
+        return (self.velocity * elapsed).astype(np.float32)
 
 
 class Tracker:
@@ -97,7 +106,7 @@ class Tracker:
         """Which person is which track."""
         if not self._tracks or not len(persons):
             return {}
-        moved = np.stack([track.velocity * ((stamp - track.seen) / 1e9) for track in self._tracks]).astype(np.float32)
+        moved = np.stack([track.moved(stamp, self.max_age) for track in self._tracks])
         keypoints = np.stack([track.keypoints for track in self._tracks]) + moved[:, None]
         boxes = np.stack([track.box for track in self._tracks])
         boxes[:, :2] += moved
@@ -116,7 +125,7 @@ def _follow(track: _Track, keypoints: Floats, box: Floats, stamp: int) -> None:
     step = np.median(steps[common], axis=0) if common.any() else _centers(box) - _centers(track.box)
     if elapsed > 0 and np.isfinite(step).all():
         track.velocity = ((1 - SMOOTHING) * track.velocity + SMOOTHING * step / elapsed).astype(np.float32)
-    track.keypoints, track.box, track.seen = keypoints, box, stamp
+    track.keypoints, track.box, track.seen, track.step = keypoints, box, stamp, elapsed
 
 
 def similarity(keypoints_a: Floats, boxes_a: Floats, keypoints_b: Floats, boxes_b: Floats, skeleton: str) -> Doubles:

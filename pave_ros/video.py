@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,9 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
     text = str(source)
     if text == "synthetic" or text.startswith("synthetic:"):
         return _synthetic(text, rate, loop)
-    if text.isdigit() or text.startswith("/dev/video") or "://" in text:
-        return _live(text, rate, loop)
     path = Path(source)
+    if text.startswith("/dev/video") or "://" in text or (text.isdecimal() and not path.exists()):
+        return _live(text, rate, loop)
     if path.is_dir():
         return _pictures(path.name, pictures_in(path), rate, loop)
     if not path.exists():
@@ -130,10 +131,11 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures of a folder in natural order; VideoError when there is none."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
+    named = [p for p in folder.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")]
+    found = [p for p in named if not p.is_dir()]
     if not found:
         raise VideoError(f"{folder}: no pictures in this folder; known are {', '.join(sorted(PICTURE_SUFFIXES))}")
-    return sorted(found, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
+    return sorted(found, key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", p.name)])
 
 
 def read_picture(path: Path, as_stored: bool = False) -> Image:
@@ -143,9 +145,8 @@ def read_picture(path: Path, as_stored: bool = False) -> Image:
         data = path.read_bytes()
     except OSError as error:
         raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
-    # libjpeg fills what is missing with grey and succeeds. The end marker must follow the last start of scan; an
-    # earlier one would belong to a thumbnail.
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    # libjpeg fills what is missing with grey and succeeds.
+    if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _scan(data)) < 0:
         raise VideoError(f"{path}: the JPEG file is cut off after {len(data)} bytes")
     try:
         flags = AS_STORED if as_stored else cv2.IMREAD_COLOR
@@ -155,6 +156,14 @@ def read_picture(path: Path, as_stored: bool = False) -> Image:
     if image is None:
         raise VideoError(f"{path}: {'not a picture that OpenCV can read, or damaged' if data else 'the file is empty'}")
     return np.asarray(image, np.uint8)
+
+
+def _scan(data: bytes) -> int:
+    """Where the first scan of a JPEG begins, beyond the thumbnails, which end as pictures do."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return place
 
 
 def _pictures(name: str, paths: list[Path], rate: float | None, loop: bool) -> Source:
@@ -173,6 +182,7 @@ def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
     """A file, or what lies as one at an address."""
     probe = _capture(path)
     own_rate = _rate(probe)
+    counted = not _is_matroska(path)
     length = int(probe.get(cv2.CAP_PROP_FRAME_COUNT))
     readable, image = probe.read()
     probe.release()
@@ -199,15 +209,23 @@ def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
         finally:
             capture.release()
         # A container's frame count may be off by a few (edit lists, variable rate); a cut off file lacks far more.
-        if length > 0 and min(length - count, length - stamp * own_rate / 1e9) > max(2, 0.05 * length):
+        # Matroska counts none: OpenCV makes one of how long it lasts, and the sound may go on after the pictures.
+        if counted and length > 0 and min(length - count, length - stamp * own_rate / 1e9) > max(2, 0.05 * length):
             raise VideoError(f"{path}: ends after {count} of {length} frames; the file is cut off or damaged")
 
     size = (image.shape[1], image.shape[0])
     return Source(name, size, rate or own_rate, frames, length=length if length > 0 else None, loop=loop)
 
 
+def _is_matroska(path: str) -> bool:
+    if "://" in path:
+        return path.endswith((".mkv", ".webm"))
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x1a\x45\xdf\xa3"
+
+
 def _live(source: str, rate: float | None, loop: bool) -> Source:
-    capture = _capture(int(source) if source.isdigit() else source)
+    capture = _capture(int(source) if source.isdecimal() else source)
     if "://" in source and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # it has an end
         capture.release()
         return _video(source, source, rate, loop)
@@ -231,7 +249,7 @@ def _live(source: str, rate: float | None, loop: bool) -> Source:
                 due = max(due + 1e9 / rate, stamp)  # the mean counts, and nothing is made up for after a pause
             yield Frame(stamp=stamp, payload=source, image=np.asarray(image, np.uint8), bgr=True)
 
-    name = f"/dev/video{source}" if source.isdigit() else source
+    name = f"/dev/video{source}" if source.isdecimal() else source
     return Source(name, (image.shape[1], image.shape[0]), rate or _rate(capture), frames, release=capture.release)
 
 
@@ -282,6 +300,8 @@ def _value(text: str) -> int | float | str:
 
 def _capture(source: int | str) -> cv2.VideoCapture:
     with _silent_opencv():
+        if isinstance(source, str) and "://" not in source:
+            source = os.path.abspath(source)  # FFmpeg takes what stands before a colon for a protocol.
         capture = cv2.VideoCapture(source)
     if capture.isOpened():
         return capture
@@ -318,6 +338,9 @@ def _silent_opencv() -> Iterator[None]:
         log.setLogLevel(level)
 
 
+_UNFINISHED = numbers()  # in the names of files that are not complete
+
+
 class VideoWriter:
     """Writes an MP4 file, which appears under its name only when it is complete.
 
@@ -344,7 +367,8 @@ class VideoWriter:
         self.count = 0
         self._size = (0, 0)
         self._writer: cv2.VideoWriter | None = None
-        self._part = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part.mp4")
+        # Not named after the file, whose name may be as long as names can be.
+        self._part = self.path.with_name(f".{os.getpid()}.{next(_UNFINISHED)}.part.mp4")
 
     def write(self, image: Image, bgr: bool = False) -> None:
         """Append one (H, W, 3) uint8 picture, RGB unless `bgr`."""
@@ -371,7 +395,7 @@ class VideoWriter:
             raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
         with _silent_opencv():
             for codec in CODECS:
-                writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
+                writer = cv2.VideoWriter(os.path.abspath(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
                 if writer.isOpened():
                     self._writer, self._size, self.codec = writer, size, codec
                     return
@@ -386,7 +410,7 @@ class VideoWriter:
         self._writer = None
         # OpenCV reports no failed write, not even a full disk; a file without its end has no index and does not open.
         with _silent_opencv():
-            check = cv2.VideoCapture(str(self._part))
+            check = cv2.VideoCapture(os.path.abspath(self._part))
         written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
         if written < self.count:  # More than that, where Ctrl-C came between writing the last one and counting it.

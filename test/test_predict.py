@@ -206,6 +206,52 @@ def test_inputs_are_never_written_over(tmp_path: Path) -> None:
     make_sinks(["jsonl"], tmp_path, jobs_of([str(path)]))[0].discard()
 
 
+def test_other_inputs_are_not_written_over_either(tmp_path: Path) -> None:
+    paths = [str(save(tmp_path / folder / "a.png", 40, 20)) for folder in ("x", "y")]
+    with pytest.raises(ValueError, match="would write over the input .*y/a.png"):
+        make_sinks(["video"], tmp_path / "y", jobs_of(paths))
+
+
+def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
+    class Interrupted(Truth):
+        def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+            if len(self.windows) == 4:
+                raise KeyboardInterrupt
+            return super().estimate(frames, index)
+
+    inputs = [save(tmp_path / f"{name}.png", 40, 20) for name in "ab"] + [save_video(tmp_path / "clip.mp4")]
+    summary, written = run(inputs, tmp_path / "out", estimator=Interrupted())
+    assert summary.interrupted and summary.files == 2
+    assert written == ["a.png", "b.png", "persons.jsonl", "coco.json", "coco_images.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(written)
+    lines = [json.loads(line) for line in (tmp_path / "out/persons.jsonl").read_text().splitlines()]
+    assert [Path(line["file"]).name for line in lines] == ["a.png", "b.png"]
+    assert {row["image_id"] for row in json.loads((tmp_path / "out/coco.json").read_text())} == {1, 2}
+
+
+def test_numbers_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
+    run([save(tmp_path / "a.png", 40, 20)], tmp_path / "out", "coco")
+    assert run([save(tmp_path / "17.png", 40, 20)], tmp_path / "out", "coco")[1] == ["coco.json"]
+    assert not (tmp_path / "out/coco_images.json").exists()
+
+
+def test_a_name_that_is_too_long_does_not_stop_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    save(folder / f"{'a' * 250}.png", 40, 20)
+    save(folder / "b.png", 40, 20)
+    summary, written = run([folder], tmp_path / "out", "video", "jsonl")
+    assert written == ["b.png", "persons.jsonl"]
+    assert len(summary.problems) == 1 and "File name too long" in summary.problems[0]
+    video = save_video(tmp_path / f"{'v' * 250}.mp4")
+    assert run([video], tmp_path / "videos", "video")[1] == [video.name]
+
+
+def test_links_have_names_of_their_own(tmp_path: Path) -> None:
+    save(tmp_path / "store/8f3ac.png", 40, 20)
+    (tmp_path / "7.png").symlink_to(tmp_path / "store/8f3ac.png")
+    assert run([tmp_path / "7.png"], tmp_path / "out", "video")[1] == ["7.png"]
+
+
 def test_breaking_off_leaves_nothing(tmp_path: Path) -> None:
     class Broken(Truth):
         def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:

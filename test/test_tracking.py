@@ -61,6 +61,16 @@ def test_whoever_was_in_the_last_picture_keeps_the_number_however_slow_the_pictu
     assert tracker.update(people((100, 100)), round(5 * 5e9)).track_ids.tolist() == [2]
 
 
+@pytest.mark.parametrize("pause", [2, 10, 60])
+@pytest.mark.parametrize("speed", [0.0, 60.0])
+def test_who_stays_where_they_were_over_a_pause_keeps_the_number(pause: int, speed: float) -> None:
+    for seed in range(10):
+        tracker = Tracker()
+        for i in range(31):
+            now = tracker.update(people((i / 30 * speed, 0), noise=1.5, seed=100 * seed + i), i * SECOND // 30)
+        assert tracker.update(people((speed, 0)), (1 + pause) * SECOND).track_ids.tolist() == now.track_ids.tolist()
+
+
 def test_numbers_are_never_used_twice_not_even_after_going_back_in_time() -> None:
     tracker = Tracker()
     assert tracker.update(people((0, 0)), 5 * SECOND).track_ids.tolist() == [1]

@@ -17,7 +17,7 @@ import pytest
 
 from pave_ros import video
 from pave_ros.frames import Frame
-from pave_ros.video import VideoError, VideoWriter, open_source
+from pave_ros.video import VideoError, VideoWriter, open_source, pictures_in, read_picture
 
 
 def picture(i: int, width: int = 96, height: int = 64) -> np.ndarray:
@@ -104,6 +104,52 @@ def test_video_whose_pictures_are_damaged_says_where_it_ends(tmp_path: Path) -> 
         for _ in source:
             seen += 1
     assert 0 < seen < 40
+
+
+def test_matroska_that_lasts_longer_than_its_pictures_is_whole(tmp_path: Path) -> None:
+    """The sound goes on; OpenCV makes a number of frames of it."""
+    path = tmp_path / "a.mkv"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (96, 64))
+    for i in range(30):
+        writer.write(picture(i))
+    writer.release()
+    data = path.read_bytes()
+    duration = data.index(b"\x44\x89\x88") + 3
+    path.write_bytes(data[:duration] + struct.pack(">d", 2000.0) + data[duration + 8 :])
+    source = open_source(path)
+    assert source.length == 60 and len(list(source)) == 30
+
+
+@pytest.mark.parametrize("tail", [b"\xff\xda" + bytes(100), b"ftyp\xff\xd8\xff\xda\x00\x08"])
+def test_picture_with_something_behind_it(tmp_path: Path, tail: bytes) -> None:
+    """As phones keep a short video behind a picture."""
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), picture(1))
+    whole = path.read_bytes()
+    path.write_bytes(whole + tail)
+    assert np.array_equal(read_picture(path), cv2.imread(str(path)))
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(VideoError, match="cut off"):
+        read_picture(path)
+
+
+def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_video(tmp_path / "video.mp4", frames=3)
+    for name in ("T10:30.mp4", "12"):  # an address, a webcam
+        Path(name).write_bytes((tmp_path / "video.mp4").read_bytes())
+        assert len(list(open_source(name))) == 3
+    with VideoWriter("T11:30.mp4", 10) as writer:
+        writer.write(picture(1))
+    assert Path("T11:30.mp4").exists()
+    with pytest.raises(FileNotFoundError, match="²"):
+        open_source("²")
+
+
+def test_folders_are_no_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").mkdir()
+    cv2.imwrite(str(tmp_path / "²5.jpg"), picture(1))
+    assert [path.name for path in pictures_in(tmp_path)] == ["²5.jpg"]
 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x.jpg", "x.png"])

@@ -39,6 +39,6 @@ def parse_size(text: str) -> tuple[int, int] | None:
     if not text:
         return None
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"{text!r} is neither HEIGHTxWIDTH nor one number", param_hint="--input-size")
     return int(parts[0]), int(parts[-1])

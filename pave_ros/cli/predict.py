@@ -90,6 +90,9 @@ def predict(
     _predict(jobs, estimator, make_sinks(names, output, jobs), track)
 
 
+INTERRUPTED = 130  # exit code, as a shell has it
+
+
 def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: bool) -> None:
     """Run with a progress bar, then say what was done; exit code 1 when a file failed."""
     from time import monotonic
@@ -98,18 +101,20 @@ def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: boo
     from pave_ros.video import Source
 
     start = monotonic()
+    numbers = {job.name: number for number, job in enumerate(jobs)}
     with progress_bars() as progress:
         whole = progress.add_task("files", total=len(jobs))
         video = progress.add_task("", visible=False)
 
         def opened(job: Job, source: Source) -> None:
-            progress.update(whole, completed=jobs.index(job))
+            progress.update(whole, completed=numbers[job.name])
             progress.reset(video, description=source.name, total=source.length, visible=job.moving)
 
         summary, written = run(
             jobs, estimator, sinks, track=track, opened=opened, advanced=lambda job: progress.advance(video)
         )
-        progress.update(whole, completed=len(jobs))
+        if not summary.interrupted:
+            progress.update(whole, completed=len(jobs))
         progress.update(video, visible=False)
     seconds = monotonic() - start
     err.print(
@@ -120,5 +125,8 @@ def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: boo
         print(path)
     for problem in summary.problems:
         print_error(problem)
+    if summary.interrupted:
+        print_error("interrupted: the results are those of the files that were finished before")
+        raise typer.Exit(INTERRUPTED)
     if summary.problems:
         raise typer.Exit(1)

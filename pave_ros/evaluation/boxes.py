@@ -39,11 +39,13 @@ def boxes_in(path: Path, dataset: Dataset) -> BoxesOf:
     Raises:
         DatasetError: the file does not fit.
     """
-    known = {sample.id for sample in dataset}
-    found: dict[Any, list[list[float]]] = defaultdict(list)
     content = read_json(path)
     with broken_entries(path):
-        for entry in content["annotations"] if isinstance(content, dict) else content:
+        entries = list(content["annotations"] if isinstance(content, dict) else content)
+    known = {sample.id for sample in dataset}
+    found: dict[Any, list[list[float]]] = defaultdict(list)
+    with broken_entries(path):
+        for entry in entries:
             picture = _picture(entry, known)
             if picture is not None and entry.get("category_id", PERSON) == PERSON:
                 found[picture].append([*entry["bbox"], entry.get("score", 1.0)])
