@@ -138,6 +138,7 @@ def test_what_batch_normalisation_has_counted_may_be_missing_or_too_much(publish
 
 @pytest.mark.parametrize("key", [
     "decoder.layers.0.attentions.1.pre_sampling_offsets.weight", "refine_decoder.layers.1.norms.0.weight",
+    "encoder.layers.5.norms.0.weight",
 ])  # fmt: skip
 def test_what_tells_the_size_of_a_network_may_be_missing_too(key: str, tmp_path: Path) -> None:
     """It is named all the same."""

@@ -133,3 +133,11 @@ def test_a_pytorch_that_is_too_old_is_named(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, *request], capture_output=True, text=True)
     assert done.returncode == 1
     assert "PyTorch 2.5.1+cu124 is too old" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["pavenet_r50", "poet_r50", "querypose_r50", "detrpose_n"])
+def test_frozen_normalisation_shuts_nothing(name: str) -> None:
+    """timm begins residual branches at zero, where frozen ones would stay."""
+    state = models.create(name).state_dict()
+    gains = [key for key in state if key.startswith("backbone.") and key.endswith("bn3.weight")]
+    assert not [key for key in gains if not state[key].any()]

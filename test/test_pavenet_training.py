@@ -98,6 +98,27 @@ def test_matching_weighs_class_distance_and_oks() -> None:
     assert sure[0] < sure[1]
 
 
+def test_classes_count_over_the_people_who_found_a_query() -> None:
+    """Two pictures with three people and one, of whom two queries can be one each."""
+    crowd, alone = target([[[0.5, 0.5]] * 17] * 3, [[1] * 17] * 3), target([[[0.5, 0.5]] * 17], [[1] * 17])
+    prediction = Prediction(torch.zeros(2, 2, 1), torch.full((2, 2, 17, 2), 0.5), None)
+    matches = [(torch.tensor([0, 1]), torch.tensor([0, 2])), (torch.tensor([0]), torch.tensor([0]))]
+    loss = objective.class_loss(prediction, [crowd, alone], matches)
+    person, nobody = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)
+    assert float(loss) == pytest.approx((3 * person + nobody) / 3)
+
+
+def test_spots_of_a_picture_that_does_not_fill_its_last_cells() -> None:
+    """100 pixels are 12.5 cells of a map of 13: pixel 95 lies in cell 11."""
+    people = target([[[0.95, 70 / 84]] + [[0.0, 0.0]] * 16], [[1] + [0] * 16])
+    truth = truth_of(people, size=(100, 84))
+    logits = torch.full((1, 17, 11, 13), -20.0)
+    logits[0, 0, 8, 11] = 20.0
+    right = petr.heatmap_loss(logits, truth)
+    logits[0, 0, 8, 11], logits[0, 0, 9, 12] = -20.0, 20.0
+    assert right < 1 < petr.heatmap_loss(logits, truth)
+
+
 def test_weights_of_the_losses_can_be_given() -> None:
     model = objective.TrainingForward(tiny())
     truth, clips = [target([[[0.3, 0.4]] * 17], [[1] * 17])], torch.rand(1, 3, 3, 64, 64)
@@ -161,14 +182,16 @@ def test_petr_draws_spots_as_large_as_people() -> None:
     """A box of 16x16 cells may move by a cell and overlap its own by 0.9, one of 4x4 by none."""
     places = [[[0.26, 0.51]] + [[0.0, 0.0]] * 16]
     large = target(places, [[1] + [0] * 16])
-    spots = petr.spots_of(large, 32, 32)
+    spots = petr.spots_of(large, torch.tensor([32, 32]), 32, 32)
     side, corner = math.exp(-1 / (2 * 0.5**2)), math.exp(-2 / (2 * 0.5**2))
     expected = torch.tensor([[corner, side, corner], [side, 1, side], [corner, side, corner]])
     torch.testing.assert_close(spots[0, 15:18, 7:10], expected)
     assert torch.count_nonzero(spots) == 9
-    small = petr.spots_of(Target(**{**vars(large), "boxes": torch.tensor([[0.0, 0.0, 0.125, 0.125]])}), 32, 32)
+    small = petr.spots_of(
+        Target(**{**vars(large), "boxes": torch.tensor([[0.0, 0.0, 0.125, 0.125]])}), torch.tensor([32, 32]), 32, 32
+    )
     assert torch.count_nonzero(small) == 1 and small[0, 16, 8] == 1
-    assert not petr.spots_of(target([[[0.0, 0.0]] * 17], [[0] * 17]), 4, 4).any()
+    assert not petr.spots_of(target([[[0.0, 0.0]] * 17], [[0] * 17]), torch.tensor([4, 4]), 4, 4).any()
 
 
 def test_every_part_of_petr_is_supervised_and_learns() -> None:

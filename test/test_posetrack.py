@@ -70,6 +70,31 @@ def write_2018(root: Path, folder: str, content: dict[str, Any]) -> Path:
     return path
 
 
+def test_pictures_between_those_that_are_listed_are_there_too(root: Path) -> None:
+    content = frames_2018(is_labeled=True)
+    content["images"] = [content["images"][2], content["images"][0]]
+    write_2018(root, "annotations", content)
+    dataset = open_dataset("posetrack18", root, "val")
+    assert [(s.frame, s.labelled) for s in dataset] == [(0, True), (1, False), (2, True)]
+    assert [s.frame for s in dataset.clip(2, (-1, 0, 1))] == [1, 2, 2]
+    assert dataset[1].image().shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_files_without_the_ears(root: Path, named: bool) -> None:
+    """As those that PAVE-Net evaluates PoseTrack 2017 with."""
+    content = frames_2018()
+    names = [name for name in SKELETON.keypoints if "ear" not in name]
+    content["categories"] = [{"name": "person", "keypoints": names}] if named else []
+    for annotation in content["annotations"]:
+        points = annotation["keypoints"]
+        annotation["keypoints"] = points[:9] + points[15:]
+    write_2018(root, "annotations", content)
+    labels = open_dataset("posetrack17", root, "val")[1].labels
+    assert labels.skeleton == "posetrack15" and labels.keypoints.shape == (1, 15, 3)
+    assert labels.keypoints[0, 4].tolist() == [7, 8, 2], "the right shoulder"
+
+
 @pytest.mark.parametrize(("year", "folder"), [("18", "annotations"), ("21", "posetrack_data")])
 def test_2018_and_2021(root: Path, year: str, folder: str) -> None:
     write_2018(root, folder, frames_2018())

@@ -140,24 +140,25 @@ def orders(model: PoseModel) -> dict[str, Tensor]:
 
 
 def options(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Numbers of frames, layers and queries."""
+    """Numbers of frames, layers and queries, as far as the tensors are there that tell them."""
     # By the largest numbers, so that a tensor that is missing is named as such.
-    attention = re.compile(re.escape(f"{_TRANSFORMER}decoder.layers.0.attentions.1.") + "((?:pre_)*)sampling_offsets")
-    reach = [match[1].count("pre_") for key in state if (match := attention.match(key))]
+    layer = re.escape(f"{_TRANSFORMER}decoder.layers.") + r"\d+\.attentions\.1\."
+    attention = re.compile(layer + "((?:pre_|next_)*)sampling_offsets")
+    reach = [match[1].count("_") for key in state if (match := attention.match(key))]
 
     def layers(decoder: str) -> int:
         layer = re.compile(re.escape(f"{_TRANSFORMER}{decoder}.layers.") + r"(\d+)\.")
         return 1 + max((int(match[1]) for key in state if (match := layer.match(key))), default=-1)
 
     queries = state.get(f"{_HEAD}query_embedding.weight")
-    if not reach or not layers("refine_decoder") or queries is None or not queries.dim():
-        return {}  # It is no checkpoint of this system; what is missing is said where it is loaded.
-    return {
-        "frames": 1 + 2 * max(reach),
+    told = {
+        "frames": 1 + 2 * max(reach) if reach else 0,
+        "encoder_layers": layers("encoder"),
         "pose_layers": layers("decoder"),
         "joint_layers": layers("refine_decoder"),
-        "queries": len(queries),
+        "queries": len(queries) if queries is not None and queries.dim() else 0,
     }
+    return {name: number for name, number in told.items() if number}
 
 
 LAYOUT = Layout(

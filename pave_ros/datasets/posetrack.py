@@ -6,6 +6,7 @@ with additions (17 keypoints, of which the ears were never annotated).
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -73,19 +74,31 @@ def _samples(path: Path, skeleton: str) -> list[Sample]:
     with broken_entries(path):
         if isinstance(content, dict) and "annolist" in content:
             return _samples_2017(_plain(content["annolist"]), path, skeleton)
-        return _samples_2018(checked(content, path, "posetrack17"), path, skeleton)
+        layout = _layout_2018(content)
+        return _samples_2018(checked(content, path, layout), path, layout, skeleton)
 
 
-def _samples_2018(content: Json, path: Path, skeleton: str) -> list[Sample]:
+def _layout_2018(content: Any) -> str:
+    """The layout of a file in COCO's format: with 15 keypoints where somebody has left out the ears."""
+    if isinstance(content, dict):
+        lists = [category.get("keypoints") for category in content.get("categories", [])]
+        lists += [(annotation.get("keypoints") or ())[::3] for annotation in content.get("annotations", [])]
+        if len(next(filter(None, lists), ())) == len(skeletons.get("posetrack15")):
+            return "posetrack15"
+    return "posetrack17"
+
+
+def _samples_2018(content: Json, path: Path, layout: str, skeleton: str) -> list[Sample]:
     people = people_of(content, path)
     videos: dict[str, list[Json]] = defaultdict(list)
     for image in content["images"]:
-        videos[str(image.get("vid_id", path.stem))].append(image)
+        videos[str(image.get("vid_id", Path(image["file_name"]).parent.name))].append(image)
+    everything = {str(image["file_name"]) for image in content["images"]}
     samples = []
     for video, images in videos.items():
         root = _root_of(path, images[0]["file_name"])
         size = _size(root, images[0])
-        for number, image in enumerate(images):
+        for number, image in _in_time(images, root, everything):
             annotations = [dict(a, keypoints=_visibility_2018(a.get("keypoints"))) for a in people[image["id"]]]
             ignore = _polygons(image.get("ignore_regions_x"), image.get("ignore_regions_y"))
             samples.append(
@@ -93,7 +106,7 @@ def _samples_2018(content: Json, path: Path, skeleton: str) -> list[Sample]:
                     id=image["id"],
                     width=size[0],
                     height=size[1],
-                    labels=labels_of(annotations, "posetrack17", ignore).to(skeleton),
+                    labels=labels_of(annotations, layout, ignore).to(skeleton),
                     read=partial(read_rgb, root / image["file_name"]),
                     video=video,
                     frame=number,
@@ -101,6 +114,27 @@ def _samples_2018(content: Json, path: Path, skeleton: str) -> list[Sample]:
                 )
             )
     return samples
+
+
+def _in_time(images: list[Json], root: Path, everything: set[str]) -> list[tuple[int, Json]]:
+    """The pictures of a video with their numbers, and those beside them that are not listed in `everything`: some files
+    list none but the annotated ones, where models want their neighbours."""
+    folders = {Path(image["file_name"]).parent for image in images}
+    listed = {number: image for image in images if (number := _number(Path(image["file_name"]))) is not None}
+    if len(listed) < len(images) or len(folders) > 1:
+        return list(enumerate(images))
+    for path in sorted((root / folders.pop()).glob(f"*{Path(images[0]['file_name']).suffix}")):
+        name, number = str(path.relative_to(root)), _number(path)
+        if number is not None and name not in everything:
+            listed.setdefault(number, {"id": name, "file_name": name, "is_labeled": False})
+    first = min(listed)
+    return [(number - first, listed[number]) for number in sorted(listed)]
+
+
+def _number(path: Path) -> int | None:
+    """Of a frame: what the name of its file ends with."""
+    match = re.search(r"(\d+)$", path.stem)
+    return int(match[1]) if match else None
 
 
 def _size(root: Path, image: Json) -> tuple[int, int]:

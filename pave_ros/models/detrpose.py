@@ -15,11 +15,11 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pave_ros import skeletons
+from pave_ros.models import backbones
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.deformable import Maps, map_units, sampling_locations
 from pave_ros.models.folding import fold_affine
@@ -122,7 +122,7 @@ class DETRPose(PoseModel):
         self.backbone_name = variant.backbone
         joints = len(skeletons.get(info.skeleton))
         backbone: Any = timm.create_model(variant.backbone, features_only=True, out_indices=variant.levels)
-        self.backbone: nn.Module = freeze_batch_norm_2d(backbone)  # Frozen in training too, as published.
+        self.backbone: nn.Module = backbones.frozen(backbone)  # Frozen in training too, as published.
         self.strides: tuple[int, ...] = tuple(backbone.feature_info.reduction())
         self.encoder = HybridEncoder(
             backbone.feature_info.channels(),

@@ -13,11 +13,10 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from pave_ros import skeletons
-from pave_ros.models import mobilenet
+from pave_ros.models import backbones, mobilenet
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.deformable import map_units
 from pave_ros.models.flow import RealNVP
@@ -139,6 +138,7 @@ def build(
     variant: str,
     skeleton: str = "",
     frames: int | None = None,
+    encoder_layers: int | None = None,
     pose_layers: int | None = None,
     joint_layers: int | None = None,
     queries: int | None = None,
@@ -146,6 +146,7 @@ def build(
     """The network of one variant with untrained weights; what is given takes the place of the variant's own."""
     given: dict[str, Any] = {
         "frames": frames,
+        "encoder_layers": encoder_layers,
         "pose_layers": pose_layers,
         "joint_layers": joint_layers,
         "queries": queries,
@@ -392,4 +393,4 @@ def _backbone(variant: Variant) -> tuple[nn.Module, tuple[int, ...]]:
     backbone: Any = timm.create_model(
         variant.backbone, features_only=True, out_indices=variant.levels, **variant.options
     )
-    return freeze_batch_norm_2d(backbone), tuple(backbone.feature_info.channels())
+    return backbones.frozen(backbone), tuple(backbone.feature_info.channels())

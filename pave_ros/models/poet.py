@@ -13,11 +13,11 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pave_ros import skeletons
+from pave_ros.models import backbones
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import MLP, Attention, EncoderLayer, cell_encoding
@@ -72,7 +72,7 @@ class POET(PoseModel):
         backbone: Any = timm.create_model(
             variant.backbone, features_only=True, out_indices=(4,), output_stride=variant.stride
         )
-        self.backbone: nn.Module = freeze_batch_norm_2d(backbone)
+        self.backbone: nn.Module = backbones.frozen(backbone)
         for part in (self.backbone.conv1, self.backbone.layer1):  # As published, these stay as they are pretrained.
             part.requires_grad_(False)
         self.project = nn.Conv2d(backbone.feature_info.channels()[-1], HIDDEN, 1)

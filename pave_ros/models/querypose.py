@@ -15,12 +15,12 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from pave_ros import skeletons
+from pave_ros.models import backbones
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
@@ -188,7 +188,7 @@ def make_backbone(name: str) -> tuple[nn.Module, Sequence[int]]:
     backbone: Any = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4), **options)
     channels: list[int] = backbone.feature_info.channels()
     # Of the published backbones only the ResNet keeps its normalisation frozen, in training too.
-    return freeze_batch_norm_2d(backbone) if name.startswith("resnet") else backbone, channels
+    return backbones.frozen(backbone) if name.startswith("resnet") else backbone, channels
 
 
 def body_parts(skeleton: str) -> tuple[tuple[int, ...], ...]:

@@ -147,7 +147,8 @@ def cost(logits: Tensor, poses: Tensor, target: Target, truth: Truth, weights: W
 
 
 def class_loss(prediction: Prediction, targets: Sequence[Target], matches: Matches) -> Tensor:
-    """Focal loss over the number of people. Queries that are nobody count nothing where nobody was annotated."""
+    """Focal loss over the number of people who were matched. Queries that are nobody count nothing where nobody was
+    annotated."""
     assert prediction.logits is not None
     logits = prediction.logits.float().squeeze(-1)
     total = logits.sum() * 0.0
@@ -156,7 +157,7 @@ def class_loss(prediction: Prediction, targets: Sequence[Target], matches: Match
         person[queries] = True
         counts = person | ~inside(poses.mean(1), target.ignored)
         total = total + focal_loss(own[counts], person[counts])
-    return total / mean_over_processes(sum(map(len, targets)), logits.device)
+    return total / mean_over_processes(sum(len(queries) for queries, _ in matches), logits.device)
 
 
 def keypoint_loss(prediction: Prediction, truth: Truth, matches: Matches, flow: RealNVP) -> Tensor:

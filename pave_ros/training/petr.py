@@ -16,6 +16,7 @@ from pave_ros.training.truth import Truth
 
 OVERLAP = 0.9  # A box moved by the radius of a spot still overlaps its person's so much.
 LARGEST = 3  # radius, in cells
+STRIDE = 8  # pixels of a cell
 
 
 def placing_losses(poses: Tensor, truth: Truth, matches: Matches) -> tuple[Tensor, Tensor]:
@@ -33,16 +34,17 @@ def placing_losses(poses: Tensor, truth: Truth, matches: Matches) -> tuple[Tenso
 def heatmap_loss(logits: Tensor, truth: Truth) -> Tensor:
     """Focal loss of heatmaps (B, K, H, W) before the sigmoid; where nobody was annotated, nothing is to be learned."""
     height, width = logits.shape[-2:]
-    spots = torch.stack([spots_of(target, height, width) for target in truth.targets])
-    centres = cell_centres([(height, width)], logits.device)
+    # The last cells of a row and of a column may reach beyond the picture.
+    size = logits.new_tensor(truth.size) / STRIDE
+    spots = torch.stack([spots_of(target, size, height, width) for target in truth.targets])
+    centres = cell_centres([(height, width)], logits.device) * logits.new_tensor((width, height)) / size
     known = torch.stack([~inside(centres, target.ignored).view(1, height, width) for target in truth.targets])
     return spot_loss(logits.float(), spots, known)
 
 
-def spots_of(target: Target, height: int, width: int) -> Tensor:
+def spots_of(target: Target, size: Tensor, height: int, width: int) -> Tensor:
     """(K, height, width) what heatmaps of a picture are to show: 1 in the cell of each labelled joint, falling off
-    around it, as far as suits the size of the person's box."""
-    size = target.keypoints.new_tensor([width, height])
+    around it, as far as suits the size of the person's box. The `size` of the picture (width, height) is in cells."""
     radius = _radius(target.boxes[:, 2:] * size)[:, None]
     cells = (target.keypoints * size).floor()
     x = torch.arange(width, device=cells.device) - cells[..., 0, None]  # (M, K, width)
