@@ -215,6 +215,16 @@ def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert call("export", "detrpose_n", "--weights", "nowhere.pth").returncode == 1
 
 
+def test_evaluate_does_not_write_over_what_it_reads(call: Call, tmp_path: Path) -> None:
+    results = tmp_path / "r.json"
+    results.write_text("[]")
+    given = ["evaluate", "--dataset", "coco", "--root", str(tmp_path), "--results", str(results)]
+    refused = call(*given, "-o", str(results))
+    assert refused.returncode == 2 and "would write over" in refused.stderr
+    assert results.read_text() == "[]"
+    assert call(*given, "-o", str(tmp_path)).returncode == 2
+
+
 def test_camera_and_node_get_options_and_ros_arguments(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -261,6 +261,19 @@ def test_jhmdb_frames_come_from_the_videos_where_there_are_no_pictures(jhmdb: Pa
     assert len(open_dataset("jhmdb", jhmdb, "all")) == 6
 
 
+def test_jhmdb_with_fewer_masks_than_joints_and_joints_of_another_shape(jhmdb: Path) -> None:
+    masks = np.zeros((240, 320, 2), np.uint8)
+    masks[10:30, 5:45, 0] = 1
+    savemat(jhmdb / "puppet_mask/run/one/puppet_mask.mat", {"part_mask": masks})
+    assert [s.labels.areas[0] for s in open_dataset("jhmdb", jhmdb, "train")][0] == 800
+    savemat(jhmdb / "joint_positions/run/one/joint_positions.mat", {"pos_img": np.ones((2, 14, 3))})
+    with pytest.raises(DatasetError, match=r"joint_positions.mat: .*\(2, 14, 3\), not \(2, 15, frames\)"):
+        open_dataset("jhmdb", jhmdb, "train")
+    (jhmdb / "joint_positions/run/one/joint_positions.mat").unlink()
+    with pytest.raises(DatasetError, match="joint_positions.mat: cannot be read: No such file"):
+        open_dataset("jhmdb", jhmdb, "train")
+
+
 def test_jhmdb_says_what_is_missing(jhmdb: Path) -> None:
     with pytest.raises(DatasetError, match="no split 'dev'; it has train, test"):
         open_dataset("jhmdb", jhmdb, "dev")
@@ -303,6 +316,12 @@ def test_jhmdb_in_cocos_format(tmp_path: Path) -> None:
     sample = open_dataset("jhmdb", tmp_path / "sub1.json")[0]
     assert (sample.video, sample.frame) == ("clip", 1)
     assert sample.labels.keypoints[0, 1].tolist() == [1, 2, 2], "counted from zero"
+    box = content["annotations"][0]["bbox"]
+    assert sample.labels.boxes[0].tolist() == [box[0] - 1, box[1] - 1, *box[2:]]
+    content["annotations"][0]["keypoints"][3:6] = [-12, 400, 2]
+    write_json(tmp_path / "sub1.json", content)
+    outside = open_dataset("jhmdb", tmp_path / "sub1.json")[0]
+    assert outside.labels.keypoints[0, 1].tolist() == [0, 0, 0]
     assert sample.image().shape == (HEIGHT, WIDTH, 3)
 
 

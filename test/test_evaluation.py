@@ -31,6 +31,7 @@ from pave_ros.evaluation.score import METRICS, score
 from pave_ros.evaluation.similarity import oks, partners
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
+from pave_ros.training.augmentation import joined
 
 
 def people(count: int, skeleton: str, spacing: float = 200.0) -> np.ndarray[Any, Any]:
@@ -92,6 +93,20 @@ def test_crowds_and_people_without_keypoints_count_neither_way() -> None:
     everybody = found(people(3, "coco17"), [0.5, 0.9, 0.8], "coco17")
     result = coco_ap([sample(1, labels)], [everybody])
     assert (result.values["AP"], result.persons) == (pytest.approx(1), 1)
+
+
+def test_whom_a_file_does_not_count_counts_neither_way(tmp_path: Path) -> None:
+    """CrowdPose gives people of whom nothing is visible hidden keypoints and none to count."""
+    annotations, _ = coco_files(tmp_path)
+    content = json.loads(annotations.read_text())
+    counted = [a for a in content["annotations"] if not a.get("iscrowd") and a["num_keypoints"]]
+    counted[0]["num_keypoints"] = 0
+    annotations.write_text(json.dumps(content))
+    samples = list(open_dataset("coco", tmp_path))
+    nobody = [found(people(0, "coco17"), [], "coco17")] * len(samples)
+    assert coco_ap(samples, nobody).persons == len(counted) - 1
+    both = next(s.labels for s in samples if s.id == counted[0]["image_id"])
+    assert both[both.counted].counted.all() and joined([both, both]).counted.sum() >= both.counted.sum()
 
 
 def test_nothing_found_and_nothing_to_find() -> None:
@@ -425,6 +440,10 @@ def test_results_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     write(path, [{"image_id": 123456, "keypoints": [0] * 51, "score": 1}])
     with pytest.raises(DatasetError, match="not one of its image_ids is in coco"):
         from_results(dataset, part_of(dataset), path)
+    last = {"image_id": dataset[len(dataset) - 1].id, "keypoints": [1] * 51, "score": 1}
+    write(path, [last, dict(last, category_id=2)])
+    assert [len(p) for p in from_results(dataset, [0], path).predictions] == [0], "of another picture than asked for"
+    assert [len(p) for p in from_results(dataset, [len(dataset) - 1], path).predictions] == [1], "a dog is no person"
     write(path, [{"image_id": dataset[0].id, "keypoints": [0] * 50, "score": 1}])
     with pytest.raises(DatasetError, match="other.json: an entry is broken"):
         from_results(dataset, part_of(dataset), path)

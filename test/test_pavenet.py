@@ -141,9 +141,11 @@ def test_gathering_rows_is_deformable_attention() -> None:
 @pytest.mark.parametrize("variant", ["petr_r50", "swin_l"])
 def test_published_layout_there_and_back(variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(pavenet.SWIN, "swin_l", (32, (1, 1, 2, 1), (1, 2, 4, 8)))
-    row = replace(pavenet.VARIANTS[variant], encoder_layers=1, hidden=64, inner=96)
+    row = replace(pavenet.VARIANTS[variant], hidden=64, inner=96)
     monkeypatch.setitem(pavenet.VARIANTS, variant, row)
-    options = {"pose_layers": 2, "joint_layers": 1, "queries": 30} | ({} if row.petr else {"frames": 5})
+    options = {"encoder_layers": 1, "pose_layers": 2, "joint_layers": 1, "queries": 30} | (
+        {} if row.petr else {"frames": 5}
+    )
     model = models.create("pavenet", variant, skeleton="posetrack15", **options)
     loading.save(model, tmp_path / "saved.pth")
     published = torch.load(tmp_path / "saved.pth", weights_only=True)["state_dict"]

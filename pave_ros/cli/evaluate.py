@@ -32,9 +32,10 @@ def evaluate(
     results: Annotated[Path | None, typer.Option(help="Score this results file in COCO's format instead of a model.",
                                                  exists=True, dir_okay=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="So many pictures at most, evenly spread.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the numbers to this JSON file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the numbers to this JSON file.",
+                                                dir_okay=False)] = None,
     worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst pictures, with --pictures.")] = 0,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.", file_okay=False)] = None,
     boxes: Annotated[str, typer.Option(help="Of top-down models: where the people are; detector, ground-truth, or a "
                                             "detections file in COCO's format.")] = "detector",
     detector: options.Detector = "auto",
@@ -53,6 +54,8 @@ def evaluate(
     """Score a model, or a results file, on a data set, in the numbers of the papers."""
     if bool(worst) != (pictures is not None):
         raise typer.BadParameter("--worst says how many and --pictures where to; give both", param_hint="--worst")
+    if output is not None and output.resolve() in {path.resolve() for path in (root, results, Path(boxes)) if path}:
+        raise typer.BadParameter(f"would write over {output}, which is read here", param_hint="--output")
     from pave_ros.datasets import open_dataset
     from pave_ros.evaluation import evaluate as evaluation
     from pave_ros.evaluation.score import score

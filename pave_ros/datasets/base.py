@@ -51,6 +51,7 @@ class Labels:
         head_boxes: (M, 4) float32 like `boxes`, NaN where not annotated.
         ignore: polygons (P, 2) float32 of x, y inside which people are not annotated.
         complete: False when people other than the annotated ones may be in the picture.
+        uncounted: (M,) bool, whom the data set does not count when it evaluates, labelled or not; None for nobody.
     """
 
     keypoints: Floats
@@ -62,6 +63,7 @@ class Labels:
     head_boxes: Floats
     ignore: tuple[Floats, ...] = ()
     complete: bool = True
+    uncounted: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def from_keypoints(
@@ -102,10 +104,17 @@ class Labels:
     def __len__(self) -> int:
         return len(self.keypoints)
 
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """(M,) whom an evaluation counts: who has a labelled keypoint, if the data set says nothing else."""
+        labelled: npt.NDArray[np.bool_] = np.any(self.keypoints[..., 2] > 0, axis=1)
+        return labelled if self.uncounted is None else labelled & ~self.uncounted
+
     def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer] | slice) -> Labels:
         """The chosen people, as `Labels`; the index is a mask, an integer array or a slice."""
         names = ("keypoints", "boxes", "areas", "track_ids", "crowd", "head_boxes")
-        return replace(self, **{name: getattr(self, name)[index] for name in names})
+        uncounted = None if self.uncounted is None else self.uncounted[index]
+        return replace(self, uncounted=uncounted, **{name: getattr(self, name)[index] for name in names})
 
     def to(self, skeleton: str) -> Labels:
         """The same people in another layout; keypoints that this one lacks are not labelled."""

@@ -49,7 +49,8 @@ def read_json(path: Path) -> Any:
 def read_mat(path: Path) -> dict[str, Any]:
     """The variables of a MATLAB file, structures as objects; DatasetError when it is missing or broken."""
     try:
-        return dict(loadmat(path, squeeze_me=True, struct_as_record=False))
+        with path.open("rb") as file:  # Of one that is missing scipy says something else.
+            return dict(loadmat(file, squeeze_me=True, struct_as_record=False))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # scipy raises whatever the damage leads to
@@ -63,7 +64,7 @@ def broken_entries(path: Path) -> Iterator[None]:
         yield
     except DatasetError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DatasetError(f"{path}: an entry is broken ({type(error).__name__}: {error}); {_AGAIN}") from error
 
 

@@ -54,7 +54,10 @@ def _published(root: Path, split: str) -> list[Sample]:
         path = joints / video / "joint_positions.mat"
         with broken_entries(path):
             # (2, 15, T) in MATLAB's pixels, which count from one
-            keypoints = np.moveaxis(np.atleast_3d(read_mat(path)["pos_img"]), (0, 1, 2), (2, 1, 0)) - 1.0
+            places = np.atleast_3d(read_mat(path)["pos_img"])
+            if places.shape[:2] != (2, 15):
+                raise ValueError(f"pos_img is {places.shape}, not (2, 15, frames)")
+            keypoints = np.moveaxis(places, (0, 1, 2), (2, 1, 0)) - 1.0
         boxes, areas = _of_masks(root / "puppet_mask" / video / "puppet_mask.mat", len(keypoints))
         folder = first_existing(root, [f"Rename_Images/{video}", f"ReCompress_Videos/{video}.avi"], SOURCE)
         samples += _samples(video, folder, keypoints, boxes, areas)
@@ -73,7 +76,8 @@ def _videos_of(root: Path, joints: Path, split: str) -> list[str]:
     found = []
     for path in sorted(folder.glob(f"*_test_split{number or first}.txt")):
         action = path.name.partition("_test_split")[0]
-        lines = [line.split() for line in path.read_text().splitlines()]
+        with broken_entries(path):
+            lines = [line.split() for line in path.read_text().splitlines()]
         found += [f"{action}/{line[0].removesuffix('.avi')}" for line in lines if line[1:] == [mark]]
     if not found:
         missing = f"*_test_split{number or first}.txt"
@@ -87,13 +91,13 @@ def _of_masks(path: Path, count: int) -> tuple[Floats | None, Floats | None]:
         return None, None
     with broken_entries(path):
         masks = np.atleast_3d(read_mat(path)["part_mask"]) > 0
-    boxes = np.full((count, 4), np.nan, np.float32)
+    boxes, areas = np.full((count, 4), np.nan, np.float32), np.full(count, np.nan, np.float32)
     for i in range(min(count, masks.shape[2])):
         ys, xs = np.nonzero(masks[..., i])
         if len(xs):
             boxes[i] = xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1
-    areas = masks.sum(axis=(0, 1), dtype=np.float32)
-    return boxes, np.where(areas[:count] > 0, areas[:count], np.nan).astype(np.float32)
+            areas[i] = len(xs)
+    return boxes, areas
 
 
 def _from_clips(root: Path, split: str) -> list[Sample]:
@@ -153,6 +157,9 @@ def _sample(image: Json, people: list[Json], read: Any) -> Sample:
 
 
 def _from_zero(person: Json) -> Json:
-    """An annotation with its keypoints counted from zero; the JSON files made of JHMDB keep MATLAB's count."""
-    points = np.array(person["keypoints"], np.float32).reshape(-1, 3)
-    return dict(person, keypoints=(points - (1, 1, 0)).tolist())
+    """An annotation with its places counted from zero, as JSON files made of JHMDB keep MATLAB's count, and without
+    keypoints outside of the picture."""
+    points = np.array(person["keypoints"], np.float32).reshape(-1, 3) - (1, 1, 0)
+    points[((points[:, :2] < 0) | (points[:, :2] >= SIZE)).any(axis=1), 2] = 0
+    x, y, *size = person.get("bbox") or [np.nan] * 4
+    return dict(person, keypoints=points.tolist(), bbox=[x - 1, y - 1, *size])

@@ -94,7 +94,7 @@ def crowdpose_ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> R
 
 
 def _result(metric: str, values: dict[str, float], samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:
-    persons = sum(int((~s.labels.crowd & (s.labels.keypoints[..., 2] > 0).any(axis=1)).sum()) for s in samples)
+    persons = sum(int((~s.labels.crowd & s.labels.counted).sum()) for s in samples)
     return Result(metric, values, len(samples), persons, note_missing(predictions))
 
 
@@ -129,12 +129,13 @@ def _picture_ids(samples: Sequence[Sample]) -> list[int]:
 def _annotations(picture: int, sample: Sample, areas_of_boxes: bool) -> list[dict[str, Any]]:
     labels = sample.labels
     areas = BODY_SHARE * labels.boxes[:, 2] * labels.boxes[:, 3] if areas_of_boxes else labels.areas
+    counted = labels.counted
     return [
         {
             "image_id": picture,
             "category_id": 1,
             "keypoints": labels.keypoints[i].ravel().tolist(),
-            "num_keypoints": int((labels.keypoints[i, :, 2] > 0).sum()),
+            "num_keypoints": int((labels.keypoints[i, :, 2] > 0).sum()) if counted[i] else 0,
             "bbox": labels.boxes[i].tolist(),
             "area": float(areas[i]),
             "iscrowd": int(labels.crowd[i]),

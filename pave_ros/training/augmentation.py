@@ -270,6 +270,7 @@ def joined(labels: Sequence[Labels]) -> Labels:
         **people,
         ignore=tuple(polygon for one in labels for polygon in one.ignore),
         complete=all(one.complete for one in labels),
+        uncounted=None,
     )
 
 
