@@ -17,6 +17,5 @@ def frozen(backbone: nn.Module) -> nn.Module:
     for module in made.modules():
         if isinstance(module, (FrozenBatchNorm2d, FrozenBatchNormAct2d)):
             gain: Tensor = module.get_buffer("weight")
-            if not gain.any():
-                gain.fill_(1)
+            gain.masked_fill_(gain == 0, 1)
     return made
