@@ -25,8 +25,11 @@ from pave_ros.models.vitpose import Variant, ViTPose, crop_info
 from pave_ros.persons import Boxes
 from pave_ros.topdown.crops import crop_boxes
 from pave_ros.topdown.crops import matrix as matrix_of
+from pave_ros.topdown.heatmaps import keypoints_in
 from pave_ros.topdown.stages import TopDown
+from pave_ros.topdown.styles import STYLES
 from pave_ros.training import tarvitpose as training
+from pave_ros.training import vitpose as vitpose_training
 from pave_ros.training.augmentation import View
 from pave_ros.training.clips import ClipSettings
 from pave_ros.training.config import TrainingConfig
@@ -200,9 +203,24 @@ def test_the_loss_by_hand() -> None:
     assert float(loss) == pytest.approx((2.25 / 4 + 0) / 2)
 
 
+def test_targets_of_vitpose_are_where_it_is_decoded() -> None:
+    """Heatmaps as trained, read as they are at run time, give the joints back."""
+    objective = vitpose_training.criterion("coco17", size=(256, 192))
+    objective.augmentation = NONE
+    box = np.array([300.0, 100.0, 192.0, 320.0], np.float32)
+    crop, _ = objective._place(box, np.zeros((0, 2)), np.zeros(0, bool), np.random.default_rng(0))
+    joints = np.stack((np.linspace(310, 480, 17), np.linspace(110, 410, 17)), 1)
+    points = torch.tensor(joints @ crop[:, :2].T + crop[:, 2])[None]
+    maps, inside = training.gaussians(points, objective.size, objective.udp, objective.sigma)
+    assert inside.all()
+    place = crop_boxes(box[None], (192, 256))
+    found = keypoints_in(maps.numpy().astype(np.float32), place, STYLES["vitpose"], "dark", [0.05] * 17)
+    np.testing.assert_allclose(found[0, :, :2], joints, atol=0.05)
+
+
 def test_targets_by_hand() -> None:
     points = torch.tensor([[[10.0, 21.9], [-0.1, 5.0], [47.0, 63.0]]])
-    maps, inside = training.gaussians(points, (16, 12))
+    maps, inside = training.gaussians(points, (64, 48))
     assert inside.tolist() == [[True, False, True]]
     # 10 / 4 + 0.5 = 3.0 and 21.9 / 4 + 0.5 = 5.975, so the cell is (3, 5).
     assert float(maps[0, 0, 5, 3]) == 1.0

@@ -96,6 +96,18 @@ def test_a_spot_is_found_where_it_is(decoding: str, flip: bool) -> None:
         np.testing.assert_allclose(persons.boxes[0], [220, 120, 150, 180])
 
 
+@pytest.mark.parametrize(("system", "pixel", "cell"), [("tarvitpose", 40, 10), ("vitpose", 0, 0)])
+def test_mirrored_crops_have_joints_in_the_same_cell(system: str, pixel: int, cell: int) -> None:
+    """Pixel x is cell x / 4, or with UDP the ends are each other's."""
+    top_down = TopDown(Brightness(replace(INFO, system=system)), None)
+    inputs = np.zeros((1, 3, 384, 288), np.float32)
+    inputs[..., pixel] = 1
+    there = int(top_down._mirrored(inputs)[0, 0, 0].argmax())
+    heatmaps = np.zeros((1, 17, 96, 72), np.float32)
+    heatmaps[..., round(there * 71 / 287) if system == "vitpose" else there // 4] = 1
+    assert int(top_down._turned(heatmaps)[0, 0, 0].argmax()) == cell
+
+
 def test_the_warm_up_looks_at_every_number_that_the_engine_prepares_for() -> None:
     looked: list[Image] = []
 

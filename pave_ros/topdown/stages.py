@@ -249,9 +249,17 @@ class TopDown:
             return []
         assert frame.image is not None
         inputs = crop_inputs(frame.image, boxes, self._engine.info, frame.bgr)
-        steps = (1, -1) if self.options.flip_test else (-1,) if mirrored else (1,)
-        encoded = [self._in_parts(np.ascontiguousarray(inputs[..., ::step])) for step in steps]
+        views = (False, True) if self.options.flip_test else (mirrored,)
+        encoded = [self._in_parts(self._mirrored(inputs) if view else inputs) for view in views]
         return list(zip(*encoded, strict=True))
+
+    def _mirrored(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Crops (N, 3, H, W) in a mirror. Without UDP pixel x of the crop is cell x / 4 of the heatmaps, so the mirror
+        stands at pixel W / 2, which is a cell too; the first column is lost."""
+        turned = inputs[..., ::-1]
+        if not self._style.udp:
+            turned = np.concatenate((turned[..., :1], turned[..., :-1]), -1)
+        return np.ascontiguousarray(turned)
 
     def _in_parts(self, inputs: np.ndarray[Any, np.dtype[np.float32]]) -> list[Any]:
         parts = [inputs[i : i + TOGETHER] for i in range(0, len(inputs), TOGETHER)]
@@ -281,8 +289,11 @@ class TopDown:
         return self._turned(first) if mirrored else first
 
     def _turned(self, heatmaps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Heatmaps (N, K, h, w) of mirrored crops as those of the crops."""
-        return np.ascontiguousarray(heatmaps[..., ::-1][:, self._mirror])
+        """Heatmaps (N, K, h, w) of mirrored crops, see `_mirrored`, as those of the crops."""
+        turned = heatmaps[..., ::-1][:, self._mirror]
+        if not self._style.udp:
+            turned = np.concatenate((turned[..., :1], turned[..., :-1]), -1)
+        return np.ascontiguousarray(turned)
 
     def _decode(self, window: Sequence[list[Any]]) -> np.ndarray[Any, Any]:
         engine, count = self._engine, len(window[0])

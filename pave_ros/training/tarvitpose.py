@@ -70,16 +70,24 @@ def criterion(skeleton: str, people: int = 16, size: tuple[int, int] = (384, 288
 class HeatmapCriterion:
     """Losses of a batch.
 
-    Args: as of `criterion`, and how the crops are varied.
+    Args: as of `criterion`, how the crops are varied, the way of counting coordinates (`pave_ros.topdown.styles`), and
+        the deviation of the spots in pixels of the heatmap.
     """
 
     def __init__(
-        self, skeleton: str, people: int, size: tuple[int, int], augmentation: Augmentation | None = None
+        self,
+        skeleton: str,
+        people: int,
+        size: tuple[int, int],
+        augmentation: Augmentation | None = None,
+        udp: bool = False,
+        sigma: float = SIGMA,
     ) -> None:
         layout = skeletons.get(skeleton)
         parts = [name.removeprefix("left_").removeprefix("right_") for name in layout.keypoints]
-        self.people, self.size = people, tuple(size)
+        self.people, self.size = people, (size[0], size[1])
         self.augmentation = augmentation or Augmentation()
+        self.udp, self.sigma = udp, sigma
         self.weights = torch.tensor([JOINT_WEIGHTS.get(part, 1.0) for part in parts])
         self.mirror = torch.tensor(layout.mirror)
         self.upper = np.array([part in UPPER for part in parts])
@@ -100,7 +108,7 @@ class HeatmapCriterion:
         if not len(cut):  # Every process has to take part in every step.
             cut, points = clips.new_zeros(1, clips.shape[1], 3, *self.size), clips.new_zeros(1, len(self.weights), 2)
             labelled = torch.zeros(1, len(self.weights), dtype=torch.bool, device=images.device)
-        truth, inside = gaussians(points, (self.size[0] // STRIDE, self.size[1] // STRIDE))
+        truth, inside = gaussians(points, self.size, self.udp, self.sigma)
         weights = (labelled & inside) * self.weights.to(images.device)
         return {"heatmaps": heatmap_loss(model(cut).float(), truth, weights)}
 
@@ -153,7 +161,7 @@ class HeatmapCriterion:
         crop[2:] *= np.clip(1 + varied.scale * rng.standard_normal(), 1 - varied.scale, 1 + varied.scale)
         turn = float(np.clip(varied.rotation * rng.standard_normal(), -2 * varied.rotation, 2 * varied.rotation))
         turned = rng.random() < varied.rotated
-        return matrix(crop, size, rotation=turn if turned else 0.0), rng.random() < varied.mirrored
+        return matrix(crop, size, self.udp, turn if turned else 0.0), rng.random() < varied.mirrored
 
 
 def half_body(points: Array, upper: Array, size: tuple[int, int], take_upper: bool) -> Array:
@@ -189,24 +197,28 @@ def sampled(clip: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     )
 
 
-def gaussians(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The published targets: Gaussians around the nearest cell of the heatmap, cut off at three deviations.
+def gaussians(points: Tensor, size: tuple[int, int], udp: bool = False, sigma: float = SIGMA) -> tuple[Tensor, Tensor]:
+    """The published targets: Gaussians around the nearest cell of the heatmap, or with `udp` around the place itself,
+    cut off at three deviations.
 
     Args:
         points: (N, K, 2) in pixels of the crop.
-        size: (height, width) of the heatmaps.
+        size: (height, width) of the crop.
+        udp: the way of counting coordinates.
+        sigma: deviation in pixels of the heatmap.
 
     Returns:
-        (N, K, *size), and (N, K) whether the point lies in the crop.
+        (N, K, height / 4, width / 4), and (N, K) whether the point lies in the crop.
     """
-    height, width = size
-    limits = points.new_tensor([width * STRIDE, height * STRIDE])
-    inside = ((points >= 0) & (points <= limits)).all(-1)
-    centres = torch.floor(points / STRIDE + 0.5)
+    height, width = size[0] // STRIDE, size[1] // STRIDE
+    ends = points.new_tensor([size[1], size[0]])
+    inside = ((points >= 0) & (points <= ends)).all(-1)
+    cells = points.new_tensor([width, height])
+    centres = points * (cells - 1) / (ends - 1) if udp else torch.floor(points / STRIDE + 0.5)
     x = torch.arange(width, device=points.device) - centres[..., :1]  # (N, K, w)
     y = torch.arange(height, device=points.device) - centres[..., 1:]
-    near = (x.abs() <= 3 * SIGMA)[:, :, None] & (y.abs() <= 3 * SIGMA)[..., None]
-    maps = torch.exp(-(x.square()[:, :, None] + y.square()[..., None]) / (2 * SIGMA**2))
+    near = (x.abs() <= 3 * sigma)[:, :, None] & (y.abs() <= 3 * sigma)[..., None]
+    maps = torch.exp(-(x.square()[:, :, None] + y.square()[..., None]) / (2 * sigma**2))
     return torch.where(near & inside[..., None, None], maps, torch.zeros_like(maps)), inside
 
 

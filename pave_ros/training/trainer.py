@@ -120,7 +120,8 @@ class Trainer:
             _keep_memory()
         torch.manual_seed(config.seed)
         module = import_module(f"pave_ros.training.{models.split_name(config.model)[0]}")
-        # Some systems start from more than a classifier's backbone.
+        # Some systems are published with a start of their own, and some from more than a classifier's backbone.
+        self._initialise: Callable[[PoseModel], None] = getattr(module, "initialise", lambda model: None)
         self.model = self._initial_model(getattr(module, "load_backbone", load_backbone)).to(self.process.device)
         self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
         with _options_of("objective_options"):
@@ -142,6 +143,7 @@ class Trainer:
         config = self.config
         with _options_of("model_options"):
             model = models.create(config.model, skeleton=config.skeleton, **config.model_options)
+        self._initialise(model)
         fresh = {key: value.clone() for key, value in model.state_dict().items()}
         if config.backbone is not None:
             load_backbone(model, config.backbone)
