@@ -32,6 +32,10 @@ _ALIASES = (
 _SAME = {name: other for a, b in _ALIASES for name, other in ((a, b), (b, a))}
 
 
+# The fields of `Labels` that have a row for each person.
+PER_PERSON = ("keypoints", "boxes", "areas", "track_ids", "crowd", "head_boxes")
+
+
 class DatasetError(ValueError):
     """A data set that is not there, or is broken; the message names the file and says where to get it."""
 
@@ -112,9 +116,8 @@ class Labels:
 
     def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer] | slice) -> Labels:
         """The chosen people, as `Labels`; the index is a mask, an integer array or a slice."""
-        names = ("keypoints", "boxes", "areas", "track_ids", "crowd", "head_boxes")
         uncounted = None if self.uncounted is None else self.uncounted[index]
-        return replace(self, uncounted=uncounted, **{name: getattr(self, name)[index] for name in names})
+        return replace(self, uncounted=uncounted, **{name: getattr(self, name)[index] for name in PER_PERSON})
 
     def to(self, skeleton: str) -> Labels:
         """The same people in another layout; keypoints that this one lacks are not labelled."""

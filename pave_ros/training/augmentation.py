@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import Labels
+from pave_ros.datasets.base import PER_PERSON, Labels
 from pave_ros.frames import Image
 from pave_ros.persons import Floats
 
@@ -263,8 +263,7 @@ def _shifted(labels: Labels, x: float, y: float) -> Labels:
 
 def joined(labels: Sequence[Labels]) -> Labels:
     """The people and ignored regions of several labels of one picture; complete when all are."""
-    names = ("keypoints", "boxes", "areas", "track_ids", "crowd", "head_boxes")
-    people: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in labels]) for name in names}
+    people: dict[str, Any] = {name: np.concatenate([getattr(one, name) for one in labels]) for name in PER_PERSON}
     return replace(
         labels[0],
         **people,

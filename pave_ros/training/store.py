@@ -8,7 +8,7 @@ JPEG, one after the other in ``<name>.bin`` (mapped into memory, shared by all w
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pave_ros.datasets.base import Labels
+from pave_ros.datasets.base import PER_PERSON, Labels
 from pave_ros.frames import Image
 
 JPEG_QUALITY = 95
-_PER_PERSON = tuple(f.name for f in fields(Labels) if f.name not in ("skeleton", "ignore", "complete"))
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,7 @@ def pack_labels(labels: Sequence[Labels]) -> dict[str, Any]:
         "complete": np.array([label.complete for label in labels], bool),
         "skeleton": np.array(layouts.pop() if layouts else ""),
     }
-    for name in _PER_PERSON:
+    for name in PER_PERSON:
         parts = [getattr(label, name) for label in labels]
         arrays[name] = np.concatenate(parts) if parts else np.zeros(0)
     return arrays
@@ -181,7 +180,7 @@ def unpack_labels(arrays: dict[str, Any]) -> list[Labels]:
     people = np.concatenate([[0], np.cumsum(arrays["people"])])
     regions = np.concatenate([[0], np.cumsum(arrays["regions"])])
     polygons = np.split(arrays["polygons"], np.cumsum(arrays["corners"])[:-1]) if len(arrays["corners"]) else []
-    everyone = Labels(**{name: arrays[name] for name in _PER_PERSON}, skeleton=str(arrays["skeleton"]))
+    everyone = Labels(**{name: arrays[name] for name in PER_PERSON}, skeleton=str(arrays["skeleton"]))
     return [
         replace(
             everyone[slice(people[i], people[i + 1])],
