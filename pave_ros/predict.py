@@ -19,7 +19,7 @@ from pave_ros.estimator import Estimator
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.tracking import Tracker
-from pave_ros.video import PICTURE_SUFFIXES, Source, VideoError, VideoWriter, open_source, pictures_in
+from pave_ros.video import PICTURE_SUFFIXES, Source, VideoError, VideoWriter, is_synthetic, open_source, pictures_in
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
     found: list[tuple[str, bool]] = []
     for text in inputs:
         path = Path(text)
-        if text.partition(":")[0] == "synthetic":
+        if is_synthetic(text):
             if "frames=" not in text:
                 raise ValueError(f"{text} has no end; say how many frames: synthetic:frames=100")
             found.append((text, True))
@@ -92,9 +92,7 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
             raise FileNotFoundError(f"{text}: no such file or folder")
     if not found:
         raise ValueError("no files were given")
-    names = _distinct(
-        "synthetic" if text.startswith("synthetic:") else Path(os.path.abspath(text)).stem for text, _ in found
-    )
+    names = _distinct("synthetic" if is_synthetic(text) else Path(os.path.abspath(text)).stem for text, _ in found)
     return [Job(text, name, moving) for (text, moving), name in zip(found, names, strict=True)]
 
 
@@ -138,14 +136,7 @@ def predict(
     try:
         try:
             for job in jobs:
-                with _noting(summary.problems):
-                    with open_source(job.source) as source:
-                        opened(job, source)
-                        _run(job, source, estimator, sinks, track, summary, advanced)
-                    summary.files += 1
-                for sink in sinks:
-                    with _noting(summary.problems):
-                        sink.end(job)
+                _run(job, estimator, sinks, track, summary, opened, advanced)
         except KeyboardInterrupt:
             if not summary.files:
                 raise
@@ -168,22 +159,28 @@ def _noting(problems: list[str]) -> Iterator[None]:
 
 def _run(
     job: Job,
-    source: Source,
     estimator: Estimator,
     sinks: Sequence[Sink],
     track: bool,
     summary: Summary,
+    opened: Callable[[Job, Source], None],
     advanced: Callable[[Job], None],
 ) -> None:
     tracker = Tracker() if track and job.moving else None
-    for index, (frame, persons) in enumerate(estimator.video(source)):
-        if tracker is not None:
-            persons = tracker.update(persons, frame.stamp)
-        for sink in sinks:
-            sink.add(job, source.rate, index, frame, persons)
-        summary.frames += 1
-        summary.persons += len(persons)
-        advanced(job)
+    with _noting(summary.problems), open_source(job.source) as source:
+        opened(job, source)
+        for index, (frame, persons) in enumerate(estimator.video(source)):
+            if tracker is not None:
+                persons = tracker.update(persons, frame.stamp)
+            for sink in sinks:
+                sink.add(job, source.rate, index, frame, persons)
+            summary.frames += 1
+            summary.persons += len(persons)
+            advanced(job)
+        summary.files += 1
+    for sink in sinks:
+        with _noting(summary.problems):
+            sink.end(job)
 
 
 def make_sinks(formats: Sequence[str], out: Path, jobs: Sequence[Job]) -> list[Sink]:

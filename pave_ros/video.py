@@ -115,7 +115,7 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
     if rate is not None and not (np.isfinite(rate) and rate > 0):
         raise ValueError(f"the rate must be a positive number of pictures a second, not {rate}")
     text = str(source)
-    if text == "synthetic" or text.startswith("synthetic:"):
+    if is_synthetic(text):
         return _synthetic(text, rate, loop)
     path = Path(source)
     if text.startswith("/dev/video") or "://" in text or (text.isdecimal() and not path.exists()):
@@ -127,6 +127,11 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
     if path.suffix.lower() in PICTURE_SUFFIXES:
         return _pictures(path.name, [path], rate, loop)
     return _video(str(path), path.name, rate, loop)
+
+
+def is_synthetic(source: str) -> bool:
+    """Whether a source is the synthetic scene, with or without options."""
+    return source.partition(":")[0] == "synthetic"
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -368,7 +373,8 @@ class VideoWriter:
         self._size = (0, 0)
         self._writer: cv2.VideoWriter | None = None
         # Not named after the file, whose name may be as long as names can be.
-        self._part = self.path.with_name(f".{os.getpid()}.{next(_UNFINISHED)}.part.mp4")
+        # Absolute, for FFmpeg takes what stands before a colon for a protocol.
+        self._part = self.path.absolute().with_name(f".{os.getpid()}.{next(_UNFINISHED)}.part.mp4")
 
     def write(self, image: Image, bgr: bool = False) -> None:
         """Append one (H, W, 3) uint8 picture, RGB unless `bgr`."""
@@ -395,7 +401,7 @@ class VideoWriter:
             raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
         with _silent_opencv():
             for codec in CODECS:
-                writer = cv2.VideoWriter(os.path.abspath(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
+                writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
                 if writer.isOpened():
                     self._writer, self._size, self.codec = writer, size, codec
                     return
@@ -410,7 +416,7 @@ class VideoWriter:
         self._writer = None
         # OpenCV reports no failed write, not even a full disk; a file without its end has no index and does not open.
         with _silent_opencv():
-            check = cv2.VideoCapture(os.path.abspath(self._part))
+            check = cv2.VideoCapture(str(self._part))
         written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
         if written < self.count:  # More than that, where Ctrl-C came between writing the last one and counting it.

@@ -47,6 +47,19 @@ def picture(x: int, y: int, width: int = 160, height: int = 120) -> np.ndarray:
     return image
 
 
+class Interrupted(Truth):
+    """Ctrl-C after so many pictures."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self.after = after
+
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        if len(self.windows) == self.after:
+            raise KeyboardInterrupt
+        return super().estimate(frames, index)
+
+
 def save(path: Path, x: int, y: int, **size: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), picture(x, y, **size))
@@ -213,14 +226,8 @@ def test_other_inputs_are_not_written_over_either(tmp_path: Path) -> None:
 
 
 def test_an_interruption_keeps_what_was_finished(tmp_path: Path) -> None:
-    class Interrupted(Truth):
-        def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
-            if len(self.windows) == 4:
-                raise KeyboardInterrupt
-            return super().estimate(frames, index)
-
     inputs = [save(tmp_path / f"{name}.png", 40, 20) for name in "ab"] + [save_video(tmp_path / "clip.mp4")]
-    summary, written = run(inputs, tmp_path / "out", estimator=Interrupted())
+    summary, written = run(inputs, tmp_path / "out", estimator=Interrupted(after=4))
     assert summary.interrupted and summary.files == 2
     assert written == ["a.png", "b.png", "persons.jsonl", "coco.json", "coco_images.json"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(written)
@@ -253,14 +260,8 @@ def test_links_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 def test_breaking_off_leaves_nothing(tmp_path: Path) -> None:
-    class Broken(Truth):
-        def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
-            if len(self.windows) == 3:
-                raise KeyboardInterrupt
-            return super().estimate(frames, index)
-
     with pytest.raises(KeyboardInterrupt):
-        run([save_video(tmp_path / "clip.mp4")], tmp_path / "out", estimator=Broken())
+        run([save_video(tmp_path / "clip.mp4")], tmp_path / "out", estimator=Interrupted(after=3))
     assert list((tmp_path / "out").iterdir()) == []
 
 

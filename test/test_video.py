@@ -34,6 +34,15 @@ def make_video(path: Path, frames: int = 12, rate: float = 25.0, width: int = 96
     return path
 
 
+def make_mjpg(path: Path, frames: int, rate: float) -> Path:
+    """A video in a container that `VideoWriter` does not write."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (96, 64))
+    for i in range(frames):
+        writer.write(picture(i))
+    writer.release()
+    return path
+
+
 def number(image: np.ndarray) -> int:
     return round((float(image[-8:, -8:].mean()) - 20) / 8)
 
@@ -92,11 +101,7 @@ def test_cut_off_video(tmp_path: Path) -> None:
 
 
 def test_video_whose_pictures_are_damaged_says_where_it_ends(tmp_path: Path) -> None:
-    path = tmp_path / "a.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (96, 64))
-    for i in range(40):
-        writer.write(picture(i))
-    writer.release()
+    path = make_mjpg(tmp_path / "a.avi", frames=40, rate=25.0)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     source, seen = open_source(path), 0
@@ -108,11 +113,7 @@ def test_video_whose_pictures_are_damaged_says_where_it_ends(tmp_path: Path) -> 
 
 def test_matroska_that_lasts_longer_than_its_pictures_is_whole(tmp_path: Path) -> None:
     """The sound goes on; OpenCV makes a number of frames of it."""
-    path = tmp_path / "a.mkv"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30.0, (96, 64))
-    for i in range(30):
-        writer.write(picture(i))
-    writer.release()
+    path = make_mjpg(tmp_path / "a.mkv", frames=30, rate=30.0)
     data = path.read_bytes()
     duration = data.index(b"\x44\x89\x88") + 3
     path.write_bytes(data[:duration] + struct.pack(">d", 2000.0) + data[duration + 8 :])

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pave_ros.predict import Job
 
 
+INTERRUPTED = 130  # exit code, as a shell has it
+
+
 class Format(str, Enum):
     """Kinds of results, the keys of `pave_ros.predict.FORMATS`."""
 
@@ -88,9 +91,6 @@ def predict(
     introduce(estimator)
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
     _predict(jobs, estimator, make_sinks(names, output, jobs), track)
-
-
-INTERRUPTED = 130  # exit code, as a shell has it
 
 
 def _predict(jobs: list[Job], estimator: Estimator, sinks: list[Any], track: bool) -> None:

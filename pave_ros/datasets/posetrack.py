@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,9 @@ def _samples(path: Path, skeleton: str) -> list[Sample]:
 def _layout_2018(content: Any) -> str:
     """The layout of a file in COCO's format: with 15 keypoints where somebody has left out the ears."""
     if isinstance(content, dict):
-        lists = [category.get("keypoints") for category in content.get("categories", [])]
-        lists += [(annotation.get("keypoints") or ())[::3] for annotation in content.get("annotations", [])]
-        if len(next(filter(None, lists), ())) == len(skeletons.get("posetrack15")):
+        names = (category.get("keypoints") for category in content.get("categories", []))
+        xs = ((annotation.get("keypoints") or ())[::3] for annotation in content.get("annotations", []))
+        if len(next(filter(None, chain(names, xs)), ())) == len(skeletons.get("posetrack15")):
             return "posetrack15"
     return "posetrack17"
 

@@ -72,9 +72,7 @@ class POET(PoseModel):
         backbone: Any = timm.create_model(
             variant.backbone, features_only=True, out_indices=(4,), output_stride=variant.stride
         )
-        self.backbone: nn.Module = backbones.frozen(backbone)
-        for part in (self.backbone.conv1, self.backbone.layer1):  # As published, these stay as they are pretrained.
-            part.requires_grad_(False)
+        self.backbone: nn.Module = backbones.frozen(backbone, backbones.STEM)
         self.project = nn.Conv2d(backbone.feature_info.channels()[-1], HIDDEN, 1)
         self.encoder = nn.ModuleList(EncoderLayer(HIDDEN, HEADS, FFN, dropout=DROPOUT) for _ in range(DEPTH))
         self.decoder = nn.ModuleList(DecoderLayer() for _ in range(DEPTH))

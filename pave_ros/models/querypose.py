@@ -187,12 +187,8 @@ def make_backbone(name: str) -> tuple[nn.Module, Sequence[int]]:
     options: dict[str, Any] = {"feature_location": ""} if name.startswith("hrnet") else {}
     backbone: Any = timm.create_model(name, features_only=True, out_indices=(1, 2, 3, 4), **options)
     channels: list[int] = backbone.feature_info.channels()
-    if not name.startswith("resnet"):
-        return backbone, channels
     # Of the published backbones only the ResNet keeps its normalisation frozen, in training too, and its first stages.
-    for part in (backbone.conv1, backbone.layer1):
-        part.requires_grad_(False)
-    return backbones.frozen(backbone), channels
+    return backbones.frozen(backbone, backbones.STEM) if name.startswith("resnet") else backbone, channels
 
 
 def body_parts(skeleton: str) -> tuple[tuple[int, ...], ...]:

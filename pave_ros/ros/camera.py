@@ -33,7 +33,7 @@ from pave_ros.ros import images, messages
 from pave_ros.ros.parameters import declare
 from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import image_topic
-from pave_ros.video import Source, VideoError, open_source
+from pave_ros.video import Source, VideoError, is_synthetic, open_source
 
 # Name, default and description of every parameter; all are read once, at the start.
 PARAMETERS: tuple[tuple[str, Any, str], ...] = (
@@ -124,7 +124,7 @@ class CameraNode(Node):
         }
         self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos())
         self._truth_publisher = None
-        if values["source"].partition(":")[0] == "synthetic":
+        if is_synthetic(values["source"]):
             self._truth_publisher = self.create_publisher(Poses, "ground_truth", 5)
 
     def stop(self) -> bool:

@@ -42,7 +42,7 @@ from pave_ros.ros.images import Picture
 from pave_ros.ros.node import LATCHED
 from pave_ros.ros.process import interruptible
 from pave_ros.ros.subscriber import profiles_file
-from pave_ros.video import VideoWriter, open_source
+from pave_ros.video import VideoWriter, is_synthetic, open_source
 
 UNTRAINED_SIZE = 256  # pixels; small, so that the way of the data is seen live on a CPU
 LOADING, FIRST_RESULT = 180.0, 60.0  # seconds to wait for the model, and then for a first result
@@ -85,7 +85,7 @@ def run(
     with open_source(source, rate or None) as opened:
         name, size, rate = opened.name, (opened.width, opened.height), opened.rate
     output.mkdir(parents=True, exist_ok=True)
-    synthetic = source.partition(":")[0] == "synthetic"
+    synthetic = is_synthetic(source)
     if weights == RANDOM and input_size is None:
         input_size = (UNTRAINED_SIZE, UNTRAINED_SIZE)
     set_environment()

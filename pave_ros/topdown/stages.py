@@ -253,10 +253,10 @@ class TopDown:
         encoded = [self._in_parts(self._mirrored(inputs) if view else inputs) for view in views]
         return list(zip(*encoded, strict=True))
 
-    def _mirrored(self, inputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Crops (N, 3, H, W) in a mirror. Without UDP pixel x of the crop is cell x / 4 of the heatmaps, so the mirror
-        stands at pixel W / 2, which is a cell too; the first column is lost."""
-        turned = inputs[..., ::-1]
+    def _mirrored(self, maps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Crops (N, 3, H, W), or heatmaps of such, in a mirror. Without UDP pixel x of the crop is cell x / 4 of the
+        heatmaps, so the mirror stands at pixel W / 2, which is a cell too; the first column is lost."""
+        turned = maps[..., ::-1]
         if not self._style.udp:
             turned = np.concatenate((turned[..., :1], turned[..., :-1]), -1)
         return np.ascontiguousarray(turned)
@@ -289,11 +289,8 @@ class TopDown:
         return self._turned(first) if mirrored else first
 
     def _turned(self, heatmaps: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Heatmaps (N, K, h, w) of mirrored crops, see `_mirrored`, as those of the crops."""
-        turned = heatmaps[..., ::-1][:, self._mirror]
-        if not self._style.udp:
-            turned = np.concatenate((turned[..., :1], turned[..., :-1]), -1)
-        return np.ascontiguousarray(turned)
+        """Heatmaps (N, K, h, w) of mirrored crops as those of the crops."""
+        return self._mirrored(heatmaps[:, self._mirror])
 
     def _decode(self, window: Sequence[list[Any]]) -> np.ndarray[Any, Any]:
         engine, count = self._engine, len(window[0])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, cast
 
 import cv2
@@ -120,9 +121,7 @@ class Trainer:
             _keep_memory()
         torch.manual_seed(config.seed)
         module = import_module(f"pave_ros.training.{models.split_name(config.model)[0]}")
-        # Some systems are published with a start of their own, and some from more than a classifier's backbone.
-        self._initialise: Callable[[PoseModel], None] = getattr(module, "initialise", lambda model: None)
-        self.model = self._initial_model(getattr(module, "load_backbone", load_backbone)).to(self.process.device)
+        self.model = self._initial_model(module).to(self.process.device)
         self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
         with _options_of("objective_options"):
             self._criterion = module.criterion(config.skeleton, **config.objective_options)
@@ -139,14 +138,15 @@ class Trainer:
 
     # --- what is trained ------------------------------------------------------------------------------------------
 
-    def _initial_model(self, load_backbone: Callable[[PoseModel, Path], None]) -> PoseModel:
+    def _initial_model(self, system: ModuleType) -> PoseModel:
         config = self.config
         with _options_of("model_options"):
             model = models.create(config.model, skeleton=config.skeleton, **config.model_options)
-        self._initialise(model)
+        if hasattr(system, "initialise"):  # Some are published with a start of their own,
+            system.initialise(model)
         fresh = {key: value.clone() for key, value in model.state_dict().items()}
-        if config.backbone is not None:
-            load_backbone(model, config.backbone)
+        if config.backbone is not None:  # and some start from more than a classifier's backbone.
+            getattr(system, "load_backbone", load_backbone)(model, config.backbone)
         if config.weights is not None:
             loading.load(model, config.weights)
         state = {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
