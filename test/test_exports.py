@@ -55,7 +55,7 @@ def test_openvino_format(exported: Path, tmp_path: Path) -> None:
     file = convert(exported, tmp_path / "n.xml")
     engine = open_file(file, "detrpose_n", precision="fp32")
     assert engine.name == "openvino" and engine.info == read_label(exported).info
-    picture = pictures(1)[0]
+    picture = pictures(5)[4]  # In the first, two queries are so nearly equal that some processors change their order.
     for name, value in answer(OnnxRuntimeEngine(exported, "cpu"), picture).items():
         np.testing.assert_allclose(answer(engine, picture)[name], value, atol=1e-3)
     assert convert(exported, tmp_path / "half.xml", half=True).with_suffix(".bin").stat().st_size < 0.6 * (

@@ -55,6 +55,8 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
                 # Activations on either side of zero have a zero point, as the CPU likes them.
                 preset=nncf.QuantizationPreset.MIXED,
                 ignored_scope=nncf.IgnoredScope(names=sorted(precise)),
+                # Processors without VNNI add pairs of products in 16 bits, which whole 8 bits of weights overflow.
+                advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
             )
         onnx.helper.set_model_props(model, label.properties())
         with complete(file) as partial:
