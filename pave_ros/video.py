@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from pave_ros import containers
 from pave_ros.frames import Frame, Image
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
@@ -187,8 +188,10 @@ def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
     """A file, or what lies as one at an address."""
     probe = _capture(path)
     own_rate = _rate(probe)
-    counted = not _is_matroska(path)
+    counted = not containers.is_matroska(path)
     length = int(probe.get(cv2.CAP_PROP_FRAME_COUNT))
+    if shown := containers.mp4_seconds(path):
+        length = min(length, round(shown * own_rate))  # what was trimmed off may still be in the file, and is counted
     readable, image = probe.read()
     probe.release()
     if not readable:
@@ -220,13 +223,6 @@ def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
 
     size = (image.shape[1], image.shape[0])
     return Source(name, size, rate or own_rate, frames, length=length if length > 0 else None, loop=loop)
-
-
-def _is_matroska(path: str) -> bool:
-    if "://" in path:
-        return path.endswith((".mkv", ".webm"))
-    with open(path, "rb") as file:
-        return file.read(4) == b"\x1a\x45\xdf\xa3"
 
 
 def _live(source: str, rate: float | None, loop: bool) -> Source:

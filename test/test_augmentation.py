@@ -165,6 +165,15 @@ def test_tiles_cover_the_picture_once(count: int) -> None:
     assert (covered == 1).all()
 
 
+@pytest.mark.parametrize(("size", "aspect"), [((704, 320), 4 / 3), ((640, 256), 4 / 3), ((300, 150), 0.75)])
+def test_a_mosaic_fills_pictures_of_any_size(size: augment.Size, aspect: float) -> None:
+    image = np.full((90, 120, 3), 200, np.uint8)
+    clip = ([image, image], [labels_of({0: (30.0, 20.0)})] * 2)
+    for seed in range(5):
+        images, _ = augment.mosaic([clip] * 4, size, augment.View(), np.random.default_rng(seed), aspect)
+        assert images[0].shape == (size[1], size[0], 3) and np.array_equal(images[0], images[1])
+
+
 def test_a_mosaic_keeps_every_mark_under_its_keypoint() -> None:
     labels = labels_of({k: (60.5, 45.5) for k in range(3)}, boxes=[[55, 40, 11, 11]])
     clip = ([dotted(labels, radius=6)], [labels])

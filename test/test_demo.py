@@ -52,6 +52,14 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
     return said
 
 
+def test_the_video_shows_a_picture_until_the_next_one(tmp_path: Path) -> None:
+    with running.Recorder(tmp_path, rate=10.0, seconds=2.0) as recorder:
+        for seconds, level in ((0.0, 20), (0.5, 120), (0.6, 220)):
+            recorder.add(10**9 + round(seconds * 1e9), np.full((64, 64, 3), level, np.uint8))
+    levels = [round(float(frame.image.mean()) / 100) for frame in open_source(tmp_path / "demo.mp4")]
+    assert levels == [0] * 5 + [1, 2]
+
+
 def check_results(folder: Path, size: tuple[int, int]) -> int:
     """Video (of this width and height) and contact sheet can be read and are not dark; returns the video's length."""
     with open_source(folder / "demo.mp4") as video:

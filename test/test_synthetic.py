@@ -163,6 +163,16 @@ def test_track_ids_are_stable_and_never_used_again() -> None:
         assert np.array_equal(np.diff(frames), np.diff(ages[track_id]))
 
 
+@pytest.mark.parametrize(("seed", "frame"), [(3, 295), (13, 281)])
+def test_whoever_needs_longer_than_others_is_not_cut_off(seed: int, frame: int) -> None:
+    """Their time is over after these frames, and the next one's turn has come."""
+    world = scene(seed)
+    before, after = world.frame(frame).persons, world.frame(frame + 1).persons
+    assert before.track_ids.tolist() == after.track_ids.tolist()
+    at = [world.frame(i).persons.track_ids.tolist() for i in (1500, 800, 1500)]
+    assert at[0] == at[2] == scene(seed).frame(1500).persons.track_ids.tolist()
+
+
 def test_people_move_smoothly() -> None:
     world = scene(1)
     before = world.frame(100).persons

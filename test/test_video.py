@@ -111,6 +111,27 @@ def test_video_whose_pictures_are_damaged_says_where_it_ends(tmp_path: Path) -> 
     assert 0 < seen < 40
 
 
+def trim(path: Path, start: int, ticks: int) -> None:
+    """Let an MP4 file begin at a frame that lasts so many ticks of its track, as cutting it without encoding does: what
+    was before stays in the file, and is not shown."""
+    data = bytearray(path.read_bytes())
+    edit = data.index(b"elst") + 12
+    duration, begin = struct.unpack(">Ii", data[edit : edit + 8])
+    shown = duration - round(start * 1000 / 25)
+    data[edit : edit + 8] = struct.pack(">Ii", shown, begin + start * ticks)
+    header = data.index(b"mvhd") + 4 + 16
+    data[header : header + 4] = struct.pack(">I", shown)
+    path.write_bytes(data)
+
+
+def test_trimmed_video_is_whole(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=20)
+    trim(path, 12, ticks=512)
+    source = open_source(path)
+    assert source.length == 8
+    assert [number(frame.image) for frame in source] == list(range(12, 20))
+
+
 def test_matroska_that_lasts_longer_than_its_pictures_is_whole(tmp_path: Path) -> None:
     """The sound goes on; OpenCV makes a number of frames of it."""
     path = make_mjpg(tmp_path / "a.mkv", frames=30, rate=30.0)

@@ -316,13 +316,16 @@ class Recorder:
         self._every = seconds / SHEET
         self._chosen: list[Picture] = []
         self._first = 0
+        self._last: Picture
 
     def add(self, stamp: int, picture: Picture) -> None:
         """Append a picture; it stands until the next one, as long as it did on the way."""
         self._first = self._first or stamp
         elapsed = (stamp - self._first) / 1e9
-        for _ in range(max(1, round(elapsed * self._writer.rate) + 1 - self._writer.count)):
-            self._writer.write(picture)
+        for _ in range(round(elapsed * self._writer.rate) - self._writer.count):
+            self._writer.write(self._last)
+        self._writer.write(picture)
+        self._last = picture
         if elapsed >= len(self._chosen) * self._every and len(self._chosen) < SHEET:
             self._chosen.append(picture)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ from pave_ros.synthetic.person import Person
 from pave_ros.synthetic.render import Camera, Layer, Mesh, render
 
 PERIOD = 26.0
-"""Seconds between two visits of the same slot."""
+"""Seconds between the beginnings of two visits of the same slot; more where the way of the first is long."""
 
 
 _GRAIN_SHIFT = 64
@@ -122,6 +123,7 @@ class Scene:
         self._played = -1
         self._person = lru_cache(maxsize=2 * persons + 2)(self._make_person)
         self._visit = lru_cache(maxsize=2 * persons + 2)(self._make_visit)
+        self._starts = [[self._offset(slot)] for slot in range(persons)]  # seconds, of each visit, as far as known
 
     def _lanes(self, rng: Rng, backs: float) -> None:
         """Choose the camera, and a lane on the ground for every slot, so that people do not walk into each other."""
@@ -179,8 +181,8 @@ class Scene:
     def _make_person(self, track_id: int) -> Person:
         return Person(appearance.sample(np.random.default_rng([self.seed, 3, track_id])))
 
-    def _make_visit(self, slot: int, number: int) -> tuple[int, float, Visit]:
-        """Track id, start in seconds and the plan of a slot's visit."""
+    def _make_visit(self, slot: int, number: int) -> tuple[int, Visit]:
+        """Track id and the plan of a slot's visit."""
         track_id = 1 + slot + number * self.persons
         rng = np.random.default_rng([self.seed, 4, track_id])
         depth = float(self._depths[slot])
@@ -197,7 +199,15 @@ class Scene:
         entry, leave = (self._at(depth, float(side) * reach) for side in sides)
         build = self._person(track_id).build
         visit = Visit(rng, build, entry, leave, stops, what < 0.25, PERIOD * 0.95)
-        return track_id, number * PERIOD + self._offset(slot), visit
+        return track_id, visit
+
+    def _latest(self, slot: int, t: float) -> int:
+        """Number of the last visit of a slot that has begun at a time, and learn when that was, see `_starts`."""
+        starts = self._starts[slot]
+        while starts[-1] <= t:
+            _, visit = self._visit(slot, len(starts) - 1)
+            starts.append(max(starts[0] + len(starts) * PERIOD, starts[-1] + visit.end))
+        return bisect(starts, t) - 1
 
     def _offset(self, slot: int) -> float:
         """When the first visit of a slot began, seconds; before the first frame for most."""
@@ -213,9 +223,9 @@ class Scene:
     def _actors(self, t: float) -> list[_Actor]:
         actors = []
         for slot in range(self.persons):
-            number = int(np.floor((t - self._offset(slot)) / PERIOD))
-            track_id, start, visit = self._visit(slot, number)
-            if 0 <= t - start <= visit.end:
+            number = self._latest(slot, t)
+            start, (track_id, visit) = self._starts[slot][number], self._visit(slot, number)
+            if t - start <= visit.end:
                 age = int((t - max(start, 0.0)) * self.rate + 1e-6)
                 actors.append(_Actor(track_id, age, self._person(track_id), visit, t - start))
         return sorted(actors, key=lambda a: a.track_id)

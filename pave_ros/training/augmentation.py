@@ -226,8 +226,8 @@ def mosaic(clips: Sequence[Clip], size: Size, view: View, rng: Rng, aspect: floa
         aspect: width / height of the camera whose picture is stretched to `size` in the end; None: that of `size`.
     """
     width, height = size
-    squeeze = scaling(width / (height * aspect), 1) if aspect else np.eye(3)
     camera = (max(round(height * aspect), 1), height) if aspect else size
+    squeeze = scaling(width / camera[0], 1)
     images = [np.empty((height, width, 3), np.uint8) for _ in clips[0][0]]
     people: list[list[Labels]] = [[] for _ in images]
     for clip, (x, y, w, h) in zip(clips, tiles(len(clips), rng, camera), strict=True):

@@ -1,0 +1,49 @@
+"""What files of videos say of themselves and OpenCV does not tell."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+
+def is_matroska(path: str) -> bool:
+    """Whether a file, or what lies at an address, is Matroska or WebM."""
+    if "://" in path:
+        return path.endswith((".mkv", ".webm"))
+    with open(path, "rb") as file:
+        return file.read(4) == b"\x1a\x45\xdf\xa3"
+
+
+def mp4_seconds(path: str) -> float | None:
+    """How long a file of MP4 or QuickTime is to be shown, which is less than it holds where it was trimmed without
+    being encoded anew; None where it does not say, and of other files and addresses (ISO/IEC 14496-12, 8.2.2)."""
+    if "://" in path:
+        return None
+    with open(path, "rb") as file:
+        if [name for name, _, _ in _boxes(file, 0, 12)][:1] != [b"ftyp"]:
+            return None
+        file.seek(0, 2)
+        for _, start, end in (box for box in _boxes(file, 0, file.tell()) if box[0] == b"moov"):
+            for _, header, _ in (box for box in _boxes(file, start, end) if box[0] == b"mvhd"):
+                file.seek(header)
+                long = file.read(1) == b"\1"
+                file.seek(header + (20 if long else 12))
+                scale, duration = struct.unpack(*((">IQ", file.read(12)) if long else (">II", file.read(8))))
+                return duration / scale if scale else None
+    return None
+
+
+def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Name, begin and end of the content of the boxes that follow one another between two places of a file."""
+    while start + 8 <= end:
+        file.seek(start)
+        head = file.read(16)
+        size, begin = int.from_bytes(head[:4], "big"), start + 8
+        if size == 1:  # it follows in 64 bits
+            size, begin = int.from_bytes(head[8:], "big"), start + 16
+        size = size or end - start
+        if size < begin - start:
+            return
+        yield head[4:8], begin, start + size
+        start += size
