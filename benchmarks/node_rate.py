@@ -29,6 +29,7 @@ ROWS = (
     ("-p", "engine:=onnxruntime"),
     ("-p", "engine:=openvino", "-p", "precision:=fp32"),
     ("-p", "engine:=openvino", "-p", "precision:=bf16"),
+    ("-p", "engine:=openvino", "-p", "precision:=int8"),
 )
 SETTLED = 30  # results after which the engine has met its sizes of batch
 

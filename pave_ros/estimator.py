@@ -41,7 +41,8 @@ class Estimator:
         engine: ``auto`` (the best that is installed and runs the file) or one of `pave_ros.engines.NAMES`; a pose model
             that finds the people for a top-down model runs on the same.
         input_size: (height, width) of the network's input in pixels; None takes the model's own.
-        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``half``; which of them is to be had depends on the engine.
+        precision: ``auto``, ``fp32``, ``fp16``, ``bf16``, ``half`` or ``int8``; which of them is to be had depends
+            on the engine and the file.
         score_threshold: people below it are left out, 0..1; may be changed at any time.
         max_persons: at most so many people, the best; may be changed at any time.
         top_down: of models that look at one person's crop at a time: what finds the people, and how crops are read.

@@ -76,9 +76,11 @@ class Boxes:
 
     @classmethod
     def of(cls, boxes: npt.ArrayLike, scores: npt.ArrayLike | None = None) -> Boxes:
-        """Boxes in any order; without scores all are sure. What has no extent or is not finite is left out."""
+        """Boxes in any order; without scores all are sure, and scores are cut off at 0 and 1. What has no extent or is
+        not finite is left out."""
         rows = np.asarray(boxes, np.float32).reshape(-1, 4)
         sure = np.ones(len(rows), np.float32) if scores is None else np.asarray(scores, np.float32).reshape(len(rows))
+        sure = np.nan_to_num(sure, nan=0.0).clip(0, 1)
         order = np.argsort(-sure, kind="stable")
         order = order[np.isfinite(rows[order]).all(1) & (rows[order, 2:] > 0).all(1)]
         return cls(rows[order], sure[order])

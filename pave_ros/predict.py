@@ -196,6 +196,8 @@ def make_sinks(formats: Sequence[str], out: Path, jobs: Sequence[Job]) -> list[S
     for job in jobs if "video" in formats else ():
         if endangered := inputs.get((out / (job.name + job.suffix)).resolve()):
             raise ValueError(f"{out}: would write over the input {endangered}; give another folder")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out}: is a file; results go into a folder")
     out.mkdir(parents=True, exist_ok=True)
     return [FORMATS[name](out, jobs) for name in dict.fromkeys(formats)]
 

@@ -242,6 +242,18 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
         loading.read(tmp_path / "number.pth")
 
 
+@pytest.mark.parametrize("length", [40, 300, 5000, 20000])
+def test_a_truncated_file_of_the_old_format_is_named(published: State, tmp_path: Path, length: int) -> None:
+    path = tmp_path / "old.pth"
+    torch.save(published, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(CheckpointError, match="old.pth"):
+        loading.load(models.create("detrpose", "n"), path)
+    path.write_bytes(b"junk")
+    with pytest.raises(CheckpointError, match="old.pth"):
+        loading.load(models.create("detrpose", "n"), path)
+
+
 def test_a_truncated_file_is_named(published: State, tmp_path: Path) -> None:
     torch.save(published, tmp_path / "whole.pth")
     content = (tmp_path / "whole.pth").read_bytes()

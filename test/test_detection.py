@@ -122,6 +122,22 @@ def test_files_that_are_no_detector(tmp_path: Path) -> None:
         OnnxDetector(flat, "cpu")
 
 
+def test_networks_of_another_kind_are_no_detector(tmp_path: Path) -> None:
+    maps = write_onnx(tmp_path / "maps.onnx", {"heatmaps": np.zeros((1, 17, 8, 8), np.float32)})
+    with pytest.raises(DetectorError, match=r"maps.onnx: its output 'heatmaps' is \[1, 17, 8, 8\], no boxes"):
+        OnnxDetector(maps)
+    half = onnx.load(write_onnx(tmp_path / "half.onnx", {"output0": np.zeros((1, 1, 6), np.float32)}))
+    half.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save(half, tmp_path / "half.onnx")
+    with pytest.raises(DetectorError, match=r"half.onnx: its input 'images' is tensor\(float16\)"):
+        OnnxDetector(tmp_path / "half.onnx")
+
+
+def test_scores_of_boxes_are_cut_off() -> None:
+    boxes = Boxes.of([[0, 0, 1, 1]] * 4, [2.0, np.inf, np.nan, -1.0])
+    assert sorted(boxes.scores.tolist()) == [0, 0, 1, 1]
+
+
 def test_letterboxed_pictures_keep_their_proportions() -> None:
     out, scale = letterboxed(picture(128, 32), (64, 64))
     assert out.shape == (64, 64, 3) and scale == 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A package with both files, empty ones, on a machine without a GPU."""
     monkeypatch.setattr(files, "SHIPPED", tmp_path)
     monkeypatch.setattr(shipped, "_has_cuda", lambda: False)
+    monkeypatch.setattr(openvino, "prefers_int8", lambda: False)
     checkpoint = tmp_path / files.EMBEDDED.name
     checkpoint.touch()
     checkpoint.with_suffix(".onnx").touch()
@@ -61,6 +63,30 @@ def test_the_form_that_does_what_is_asked(pair: tuple[Path, Path], asked: dict[s
     checkpoint, exported = pair
     request = {"engine": "auto", "device": "auto", "precision": "auto", "input_size": None, **asked}
     assert shipped.best_form(checkpoint, **request) == (exported if is_exported else checkpoint)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_eight"),
+    [
+        ({}, True),
+        ({"precision": "int8"}, True),
+        ({"precision": "fp32"}, False),
+        ({"engine": "openvino"}, True),
+        ({"engine": "onnxruntime"}, False),
+    ],
+)
+def test_processors_without_bfloat16_compute_in_eight_bits(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], is_eight: bool
+) -> None:
+    checkpoint, exported = pair
+    monkeypatch.setattr(openvino, "prefers_int8", lambda: True)
+    request: dict[str, Any] = {"engine": "auto", "device": "cpu", "precision": "auto", "input_size": None, **asked}
+    if request["precision"] != "int8":
+        assert shipped.best_form(checkpoint, **request) == exported, "an installation without it works too"
+    eight = shipped.exported_path(checkpoint, int8=True)
+    eight.touch()
+    assert eight.name == f"{checkpoint.stem}.int8.onnx"
+    assert shipped.best_form(checkpoint, **request) == (eight if is_eight else exported)
 
 
 def test_a_gpu_runs_the_network_itself(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +139,36 @@ def test_it_starts_without_torch() -> None:
 def test_all_files_of_a_stage_find_the_same_people(stage: files.WeightsFile) -> None:
     for input_size in ship.SIZES[stage.model]:
         ship.compare(stage.model, stage.path, input_size)
+
+
+def test_eight_bits_find_the_same_people() -> None:
+    """Whoever is sure, with joints near; what it costs in AP is in docs/engines.md."""
+    image = Scene(seed=3, width=640, height=480).frame(30).image
+    one, other = (Estimator(device="cpu", engine="openvino", precision=bits)(image) for bits in ("fp32", "int8"))
+    assert len(one) == len(other) == 4
+    apart = np.linalg.norm(one.keypoints[:, None, :, :2] - other.keypoints[None, :, :, :2], axis=-1)
+    assert (np.median(apart, -1).min(1) < 3).all()
+
+
+def test_eight_bits_are_of_files_that_have_them(tmp_path: Path) -> None:
+    exported = shipped.exported_path(files.EMBEDDED_DETECTOR.path)
+    with pytest.raises(EngineError, match=r"not in 8 bits; `pave_ros export --precision int8`"):
+        openvino.OpenVinoEngine(exported, precision="int8")
+    checkpoint = tmp_path / "a.pth"
+    loading.save(models.create("centernet_lite"), checkpoint)
+    with pytest.raises(EngineError, match=r"pytorch runs in .*; `pave_ros export --precision int8`"):
+        Estimator("centernet_lite", checkpoint, device="cpu", precision="int8")
+
+
+def test_it_starts_without_a_home_and_tells_nobody(tmp_path: Path) -> None:
+    """OpenVINO's telemetry wants a home directory, keeps a number there, and sends it to its maker."""
+    code = (
+        "import sys; from pave_ros import Estimator; Estimator(device='cpu', engine='openvino');"
+        "print('openvino_telemetry.main' in sys.modules)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code], text=True, env={**os.environ, "HOME": str(tmp_path)})
+    assert said.split() == ["False"]
+    assert not (tmp_path / "intel").exists()
 
 
 def test_it_sees_people_as_well_as_the_card_says() -> None:

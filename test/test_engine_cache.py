@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -39,6 +40,15 @@ def test_made_once(cache: EngineCache) -> None:
     assert path.read_text() == "engine 1"
     assert cache.get(FACTS, make) == cache.find(FACTS) == path
     assert make.calls == 1
+
+
+def test_a_folder_that_nobody_may_look_into_holds_nothing(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    cache.get(FACTS, Maker())
+    monkeypatch.setattr(os, "stat", refuse)
+    assert cache.find(FACTS) is None
 
 
 @pytest.mark.parametrize("fact", FACTS)

@@ -66,7 +66,7 @@ class WeightsFile:
 
     @property
     def cached(self) -> bool:
-        return self.path.is_file()
+        return os.path.isfile(self.path)  # also where nobody may look
 
 
 # The two stages of the embedded model: one person's crop, and before it all people of a picture; and the small video
@@ -166,7 +166,10 @@ WEIGHTS: tuple[WeightsFile, ...] = tuple(
 
 def cache_dir() -> Path:
     """Folder of downloaded weights: ``$PAVE_ROS_CACHE/weights``, else ``pave_ros/weights`` in the user's cache."""
-    root = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("pave_ros")
+    try:
+        root = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("pave_ros")
+    except RuntimeError:
+        raise RuntimeError(f"there is no home directory to keep files in; set {CACHE_VARIABLE} to a folder") from None
     return Path(root).expanduser() / "weights"
 
 

@@ -55,8 +55,12 @@ def main() -> None:
 
 def _told(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:  # what runs exported files needs no torch, the rest does
+        from pave_ros.engines.choice import CANDIDATES
+
         package = error.name.partition(".")[0]
-        return f"this needs the package {package}, which is not installed here; pip install . brings all requirements"
+        cure = next((f"pip install {engine.package}" for engine in CANDIDATES if engine.module == package), "")
+        cure = cure or "pip install . brings all requirements"
+        return f"this needs the package {package}, which is not installed here; {cure}"
     if isinstance(error, KeyError) and error.args:  # str() would be the repr of its message
         return str(error.args[0])
     return str(error) or type(error).__name__

@@ -14,8 +14,6 @@ from pave_ros.cli.console import err
 if TYPE_CHECKING:
     from pave_ros.models.base import PoseModel
 
-CALIBRATION = 300  # Pictures that 8 bits are set up on, at most.
-
 
 class ExportFormat(str, Enum):
     """What `export` writes, the keys of `pave_ros.engines.write.SUFFIXES`."""
@@ -85,25 +83,10 @@ def export(
 
 
 def _calibration(source: str, network: PoseModel, size: tuple[int, int] | None) -> list[Any]:
-    """The pictures of a source as inputs of a network, a few hundred of them: whole, or the people that the embedded
-    model finds in them for a network that looks at one person."""
-    from dataclasses import replace
-    from itertools import islice
-
-    from pave_ros.estimator import Estimator
-    from pave_ros.preprocessing import network_input
-    from pave_ros.topdown.crops import crop_inputs
+    """The pictures of a source as inputs of a network."""
+    from pave_ros.calibration import network_inputs
     from pave_ros.video import open_source
 
-    info = replace(network.info, input_size=size or network.info.input_size, resize="stretch")
-    find = Estimator(device="cpu") if info.top_down else None
-    inputs: list[Any] = []
-    with open_source(source) as pictures:
-        for frame in islice(pictures, CALIBRATION):
-            if frame.image is None:
-                continue
-            if find is None:
-                inputs.append(network_input(frame.image, info, frame.bgr))
-            elif len(people := find(frame.image, frame.bgr)):
-                inputs += [crop[None] for crop in crop_inputs(frame.image, people.boxes, info, frame.bgr)]
-    return inputs[:CALIBRATION]
+    with open_source(source) as frames:
+        pictures = ((frame.image, frame.bgr) for frame in frames if frame.image is not None)
+        return network_inputs(pictures, network.info, size)

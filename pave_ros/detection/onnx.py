@@ -56,9 +56,14 @@ class OnnxDetector:
         shape = inputs[0].shape
         if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
             raise DetectorError(f"{path}: its input {inputs[0].name!r} is {shape}, not a picture (1, 3, H, W)")
+        outputs = self._session.get_outputs()
+        if inputs[0].type != "tensor(float)":
+            raise DetectorError(f"{path}: its input {inputs[0].name!r} is {inputs[0].type}, not float32")
+        if len(outputs) == 1 and len(outputs[0].shape) != 3:
+            raise DetectorError(f"{path}: its output {outputs[0].name!r} is {outputs[0].shape}, no boxes as of YOLO")
         self._size = tuple(side if isinstance(side, int) else FREE_SIDE for side in shape[:1:-1])
         self._inputs = [item.name for item in inputs]
-        self._outputs = [item.name for item in self._session.get_outputs()]
+        self._outputs = [item.name for item in outputs]
         self._stretches = TARGET_SIZES in self._inputs
         self._fields = _fields(self._outputs, path)
         self._person = self._number_of_people() if person is None else person

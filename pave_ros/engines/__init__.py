@@ -6,8 +6,10 @@ Importing this package is cheap; each library loads when it is used.
 from __future__ import annotations
 
 import logging
+import sys
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.build import Build
@@ -18,6 +20,9 @@ from pave_ros.engines.switching import SwitchingEngine
 from pave_ros.engines.tensorrt import LIBRARIES
 
 log = logging.getLogger(__name__)
+
+# Or OpenVINO tells its maker of every start, and keeps a number for that in the home directory, which it needs then.
+sys.modules.setdefault("openvino_telemetry", cast(Any, None))
 
 __all__ = ["NAMES", "Engine", "EngineError", "open_file"]
 

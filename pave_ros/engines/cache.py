@@ -38,7 +38,7 @@ class EngineCache:
         An entry that is not, because the disk was full, something was killed or somebody wrote into it, is deleted.
         """
         entry = self._entry(facts)
-        if not entry.is_dir():
+        if not os.path.isdir(entry):  # also where nobody may look
             return None
         try:
             record = json.loads((entry / RECORD).read_text())

@@ -50,7 +50,7 @@ CANDIDATES = (
               ("fp32", "fp16"), "the fastest on NVIDIA GPUs"),
     Candidate("tensorrt_rtx", "tensorrt_rtx", "tensorrt-rtx-cu13 cuda-bindings", (".rtx",), (*CHECKPOINTS, ".onnx"),
               ("cuda",), ("fp32", "fp16"), "the fastest on GeForce and RTX GPUs"),
-    Candidate("openvino", "openvino", "openvino", (".onnx", ".xml"), CHECKPOINTS, ("cpu",), ("fp32", "bf16"),
+    Candidate("openvino", "openvino", "openvino", (".onnx", ".xml"), CHECKPOINTS, ("cpu",), ("fp32", "bf16", "int8"),
               "the fastest for exported files on the CPU"),
     Candidate("onnxruntime", "onnxruntime", "onnxruntime", (".onnx",), CHECKPOINTS, ("cuda", "cpu"), ("fp32",),
               "runs exported files without torch"),
@@ -98,7 +98,8 @@ def choose_to_build(path: Path, engine: str, device: str, precision: str) -> tup
         runs = engine == "auto" and path.suffix in candidate.runs
         # On a GPU PyTorch is the faster of the two, in 16 bits and with CUDA graphs.
         slower = engine == "auto" and kind != "cpu" and candidate.name == "onnxruntime"
-        builds = path.suffix in candidate.builds_from and not slower
+        # 8 bits are set up on pictures, which nobody has here.
+        builds = path.suffix in candidate.builds_from and not slower and precision != "int8"
         if (runs or builds) and not _refusal(candidate, kind, precision):
             if runs:
                 return None  # It and all after it are no better than what runs as it is.
@@ -132,7 +133,8 @@ def _refusal(candidate: Candidate, device: str, precision: str) -> str:
     if kind not in candidate.devices:
         return f"{name} does not run on {kind}"
     if precision not in ("auto", *candidate.precisions):
-        return f"precision {precision}: {name} runs in {', '.join(candidate.precisions)}"
+        made = "; `pave_ros export --precision int8` makes files for OpenVINO" if precision == "int8" else ""
+        return f"precision {precision}: {name} runs in {', '.join(candidate.precisions)}{made}"
     if find_spec(candidate.module) is None:
         return f"{name} is not installed (pip install {candidate.package})"
     if kind == "cpu":

@@ -44,11 +44,33 @@ class _Stored:
     pieces: tuple[_Piece, ...]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """How weights come to be the integers of a file in 8 bits: by a scale for each output, symmetrically.
+
+    Attributes:
+        inputs: names of scale and zero point in the file.
+        axis: of the outputs.
+        scale: of each.
+    """
+
+    inputs: tuple[str, str]
+    axis: int
+    scale: npt.NDArray[np.float32]
+
+    def rounded(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+        """What ONNX's QuantizeLinear makes of weights; of those with another number of outputs, nothing."""
+        if values.shape[self.axis] != len(self.scale):
+            return np.zeros(0, np.int8)
+        scale = self.scale.reshape([-1 if i == self.axis else 1 for i in range(values.ndim)])
+        return np.rint(values / scale).clip(-128, 127).astype(np.int8)
+
+
 def share_weights(exported: Path, checkpoint: Path) -> int:
     """Make an ONNX file read from a checkpoint whatever it has in common with it, as it is or transposed.
 
     Args:
-        exported: the file, which is changed. Its network is the checkpoint's, in float32.
+        exported: the file, which is changed. Its network is the checkpoint's, in float32 or, of the backbone, int8.
         checkpoint: a ``.safetensors`` file with weights in float16 or eight bits, in the same folder. From now on the
             exported file needs it.
 
@@ -67,12 +89,14 @@ def share_weights(exported: Path, checkpoint: Path) -> int:
     shared = 0
     initializers: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
+    steps = _steps(model.graph)
     for initializer in model.graph.initializer:
-        values = onnx.numpy_helper.to_array(initializer)
+        values, step = onnx.numpy_helper.to_array(initializer), steps.get(initializer.name)
         for candidate in stored[tuple(sorted(values.shape))] if values.size >= SMALLEST else ():
-            transposed = not np.array_equal(candidate.values, values)
-            if not transposed or np.array_equal(candidate.values.T, values):
-                tensors, made = _references(initializer.name, candidate, checkpoint.name, transposed)
+            kept = candidate.values if step is None else step.rounded(candidate.values)
+            transposed = not np.array_equal(kept, values)
+            if not transposed or (step is None and np.array_equal(kept.T, values)):
+                tensors, made = _references(initializer.name, candidate, checkpoint.name, transposed, step)
                 initializers += tensors
                 nodes += made
                 shared += values.size
@@ -114,8 +138,21 @@ def _kept_small(path: Path) -> Iterator[_Stored]:
                 yield _Stored(weights.values, (weights,))
 
 
+def _steps(graph: onnx.GraphProto) -> dict[str, _Step]:
+    """The way to the integers by the names of those weights that a file holds in 8 bits."""
+    arrays = {tensor.name: tensor for tensor in graph.initializer}
+    steps = {}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and set(node.input) <= arrays.keys():
+            integers, scale, zero = node.input
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            if not onnx.numpy_helper.to_array(arrays[zero]).any():
+                steps[integers] = _Step((scale, zero), axis, onnx.numpy_helper.to_array(arrays[scale]))
+    return steps
+
+
 def _references(
-    name: str, stored: _Stored, file: str, transposed: bool
+    name: str, stored: _Stored, file: str, transposed: bool, step: _Step | None
 ) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
     """Tensors that lie in the checkpoint, and what makes the one called `name` of them when the file is loaded."""
     tensors, nodes, made = [], [], []
@@ -133,6 +170,13 @@ def _references(
     if transposed:
         nodes.append(
             onnx.helper.make_node("Transpose", [nodes[-1].output[0]], [f"{name}_turned"], name=f"{name}_transpose")
+        )
+    if step is not None:
+        whole = nodes[-1].output[0]
+        nodes.append(
+            onnx.helper.make_node(
+                "QuantizeLinear", [whole, *step.inputs], [name], name=f"{name}_rounded", axis=step.axis
+            )
         )
     nodes[-1].output[0] = name
     return tensors, nodes

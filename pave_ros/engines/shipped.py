@@ -13,10 +13,13 @@ from pave_ros.engines.choice import choose, has_gpu
 def best_form(path: Path, engine: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Path:
     """The exported file beside shipped weights where it can do what is asked, else `path`; arguments as of `open_file`.
 
-    An exported file has one size of input, which its name tells where it is not the model's own. On CUDA the network
-    itself runs, in PyTorch.
+    An exported file has one size of input, which its name tells where it is not the model's own. There is one in 8
+    bits, too, for processors on which OpenVINO is much faster with it. On CUDA the network itself runs, in PyTorch.
     """
     exported = exported_path(path, input_size)
+    if precision == "int8" or (precision == "auto" and engine in ("auto", "openvino") and _prefers_int8()):
+        eight = exported_path(path, input_size, int8=True)
+        exported = eight if eight.is_file() else exported
     if path.parent != files.SHIPPED.resolve() or not exported.is_file() or path == exported:
         return path
     if engine != "auto":
@@ -30,10 +33,19 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
     return exported
 
 
-def exported_path(path: Path, input_size: tuple[int, int] | None = None) -> Path:
+def exported_path(path: Path, input_size: tuple[int, int] | None = None, int8: bool = False) -> Path:
     """Where the exported file of shipped weights lies that takes pictures of this (height, width), None for the model's
-    own."""
-    return path.with_suffix(".onnx" if input_size is None else ".{}x{}.onnx".format(*input_size))
+    own, and whose backbone computes in 8 bits or not."""
+    size = "" if input_size is None else ".{}x{}".format(*input_size)
+    return path.with_suffix(f"{size}.int8.onnx" if int8 else f"{size}.onnx")
+
+
+def _prefers_int8() -> bool:
+    if find_spec("openvino") is None:
+        return False
+    from pave_ros.engines.openvino import prefers_int8
+
+    return prefers_int8()
 
 
 def _has_cuda() -> bool:

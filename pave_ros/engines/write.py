@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
+from pave_ros.engines.base import EngineError
 from pave_ros.engines.export import complete, export_onnx
 from pave_ros.engines.exported import files_of
 from pave_ros.models.base import PoseModel
@@ -66,7 +67,12 @@ def _convert(file: Path, folder: Path, request: Request) -> Path:
     if request.format == "openvino":
         from pave_ros.engines.openvino import convert
 
-        return convert(file, target, half=request.precision == "fp16")
+        try:
+            made = convert(file, file.with_suffix(target.suffix), half=request.precision == "fp16")
+        except RuntimeError as error:
+            raise EngineError(f"{target}: cannot be written ({str(error).strip()}); is the disk full?") from None
+        made.with_suffix(".bin").replace(target.with_suffix(".bin"))
+        return made.replace(target)
     from pave_ros.engines.tensorrt import build
 
     with complete(target) as partial:

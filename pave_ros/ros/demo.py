@@ -84,6 +84,8 @@ def run(
     """
     with open_source(source, rate or None) as opened:
         name, size, rate = opened.name, (opened.width, opened.height), opened.rate
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"{output}: is a file; results go into a folder")
     output.mkdir(parents=True, exist_ok=True)
     synthetic = is_synthetic(source)
     if weights == RANDOM and input_size is None:

@@ -69,8 +69,8 @@ class Settings:
     )
     precision: str = _row(
         "auto",
-        "Arithmetic of the model: full, autocast to 16 bits, or all in half precision.",
-        choices=("auto", "fp32", "fp16", "bf16", "half"),
+        "Arithmetic of the model: full, autocast to 16 bits, all in half precision, or 8 bits where a file has them.",
+        choices=("auto", "fp32", "fp16", "bf16", "half", "int8"),
     )
     input_size: list[int] = _row(
         [0, 0],

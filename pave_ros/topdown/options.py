@@ -24,8 +24,8 @@ class TopDownOptions:
             question out of all frames anew, as the published evaluation does: as many times slower as the window is
             long.
         detect_every: frames of a stream from one in which people are looked for to the next, for models that follow
-            them; between, they are looked at where they were. Whoever comes in is seen up to so many frames later, or
-            twice as many where only a closer look shows them. 0 is the model's own choice.
+            them; between, they are looked at where they were. Whoever comes in is seen up to twice as many frames
+            later, for the plain look and the closer one take turns. 0 is the model's own choice.
         closer_look: take the closer look that the embedded model's first stage has, which shows small people; without
             it a single picture takes little more than half the time.
     """

@@ -109,8 +109,8 @@ class TrainingConfig:
             raise ConfigError(f"no such training configuration: {path}")
         try:
             values = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path}: not readable as YAML ({error})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: holds no settings")
         known = {f.name for f in fields(cls)}

@@ -3,7 +3,9 @@
     python -m pave_ros.training.ship --detector WEIGHTS --pose WEIGHTS --config CONFIG.yaml --teacher FILE --clips DIR
 
 `WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model. They become ``MODEL.safetensors``,
-in eight bits, and ``MODEL.onnx``, which runs without torch and takes most of its weights from the former. Then the
+in eight bits, and ``MODEL.onnx`` and ``MODEL.int8.onnx``, which run without torch and take most of their weights from
+the former. The last one, for processors without bfloat16, computes in eight bits too, and is set up on training
+pictures of ``--lspet``, ``--jhmdb`` and ``--coco`` and on synthetic ones. Then the
 shipped files are measured: on the validation pictures of the training configuration, on the synthetic scene, against
 the teacher on clips (``--clips``) and on people labelled by hand (``--lspet``, ``--jhmdb``, ``--coco``), and by the
 clock. Without weights what is in the package is measured again; what is not measured this time keeps its figures.
@@ -17,7 +19,7 @@ For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/e
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,11 +30,16 @@ import typer
 from rich.progress import track
 
 from pave_ros import engines
+from pave_ros.calibration import network_inputs
 from pave_ros.checkpoints import files, loading
+from pave_ros.datasets import open_dataset
 from pave_ros.engines.export import export_onnx
+from pave_ros.engines.quantization import quantize
 from pave_ros.engines.shared import share_weights
 from pave_ros.engines.shipped import exported_path
 from pave_ros.estimator import Estimator
+from pave_ros.evaluation import evaluate
+from pave_ros.frames import Image
 from pave_ros.synthetic import Scene
 from pave_ros.topdown.styles import STYLES
 from pave_ros.training import card
@@ -48,6 +55,7 @@ SIZES: dict[str, list[tuple[int, int] | None]] = {
 }
 PAGE = Path(__file__).parents[2] / files.EMBEDDED.page
 LARGEST = 16e6  # bytes in all
+OF_EACH = 75  # pictures of each source that 8 bits are set up on
 NEAR = 0.5  # pixels of a picture of 640x480 that the two files may differ by
 
 
@@ -55,13 +63,14 @@ class ShippingError(RuntimeError):
     """Weights that cannot be shipped; the message says why. The package is as it was."""
 
 
-def ship(model: str, weights: Path, folder: Path | None = None) -> list[Path]:
+def ship(model: str, weights: Path, pictures: Sequence[Image], folder: Path | None = None) -> list[Path]:
     """Write the files that the package ships of one stage of the embedded model: its weights, and the network for each
-    size of input that it is used with.
+    size of input that it is used with, as it is and with its backbone in 8 bits.
 
     Args:
         model: name of the stage's model, one of `STAGES`.
         weights: its checkpoint, in the published layout.
+        pictures: RGB, that the 8 bits are set up on.
         folder: where to; None for the package.
 
     Raises:
@@ -76,10 +85,15 @@ def ship(model: str, weights: Path, folder: Path | None = None) -> list[Path]:
         _keep(model, weights, checkpoint, bits=8)
         written = [checkpoint]
         for input_size in SIZES[model]:
-            written.append(exported_path(checkpoint, input_size))
+            whole, eight = (exported_path(checkpoint, input_size, int8) for int8 in (False, True))
             # Of the rounded weights, so that all files hold the same numbers.
-            export_onnx(loading.open_model(model, checkpoint), written[-1], input_size)
-            share_weights(written[-1], checkpoint)
+            network = loading.open_model(model, checkpoint)
+            export_onnx(network, whole, input_size)
+            eight.write_bytes(whole.read_bytes())
+            quantize(eight, network_inputs(((image, False) for image in pictures), network.info, input_size))
+            for file in (whole, eight):
+                share_weights(file, checkpoint)
+                written.append(file)
         size = others + sum(file.stat().st_size for file in written)
         if size > LARGEST:
             raise ShippingError(f"{size / 1e6:.1f} MB in all; at most {LARGEST / 1e6:.0f} MB come with the package")
@@ -125,13 +139,26 @@ def compare(model: str, checkpoint: Path, input_size: tuple[int, int] | None = N
         raise ShippingError(f"torch and ONNX Runtime put keypoints up to {apart.min(axis=1).max():.2f} pixels apart")
 
 
+def for_calibration(folders: Mapping[str, Path]) -> list[Image]:
+    """Pictures that 8 bits are set up on: of each data set so many of those for training, and of synthetic scenes that
+    are not for validation."""
+    images = []
+    for name, folder in folders.items():
+        data = open_dataset(name, folder, "train")
+        images += [data[index].image() for index in evaluate.part_of(data, OF_EACH)]
+    return images + [Scene(seed=5000 + i, width=640, height=480).frame(20).image for i in range(OF_EACH)]
+
+
 def digests(folder: Path | None = None) -> card.Figures:
     """Size and SHA-256 of the shipped files by name."""
     shipped = [(folder or files.SHIPPED) / row.name for row in STAGES.values()]
     return {
         file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
         for checkpoint in shipped
-        for file in (checkpoint, *(exported_path(checkpoint, size) for size in SIZES[checkpoint.stem]))
+        for file in (
+            checkpoint,
+            *(exported_path(checkpoint, size, int8) for size in SIZES[checkpoint.stem] for int8 in (False, True)),
+        )
         if file.is_file()
     }
 
@@ -168,9 +195,10 @@ def main(
         given = "clips, or folders of data sets"
         raise typer.BadParameter(f"the teacher and {given} go together", param_hint="--teacher, --clips, --lspet, ...")
     found = card.clips_in(clips) if clips else []  # what is wrong with it is said first
+    pictures = for_calibration(labelled) if detector or pose else []
     for row, weights in ((files.EMBEDDED_DETECTOR, detector), (files.EMBEDDED, pose)):
         if weights is not None:
-            print(*ship(row.model, weights), sep="\n")
+            print(*ship(row.model, weights, pictures), sep="\n")
     figures: card.Figures = {"files": digests()}
     if config is not None:
         settings = TrainingConfig.read(config)
