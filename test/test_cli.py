@@ -106,6 +106,7 @@ def test_errors_are_one_line_without_a_traceback(call: Call, clip: Path, tmp_pat
         ("predict", str(clip), "-o", out, "--model", "posenet"): "error: unknown model 'posenet'; known: ",
         ("weights", "download", "posenet"): "error: no published weights named 'posenet'; ",
         ("predict", str(clip), "-o", out, *QUICK, "--input-size", "50"): "error: input size 50x50",
+        ("predict", str(clip), "-o", out, *QUICK, "--input-size", "96000"): "96000x96000: at most 8192",
         ("predict", str(clip), "-o", str(clip), *QUICK): "clip.mp4: is a file; results go into a folder",
         ("demo", "--video", str(clip), "-o", str(clip), *QUICK): "clip.mp4: is a file; results go into a folder",
     }.items():

@@ -160,6 +160,18 @@ def test_eight_bits_are_of_files_that_have_them(tmp_path: Path) -> None:
         Estimator("centernet_lite", checkpoint, device="cpu", precision="int8")
 
 
+def test_bf16_without_room_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(openvino, "_with_precise_coordinates", refuse)
+    monkeypatch.setattr(openvino, "computes_in_bf16", lambda: True)
+    exported = shipped.exported_path(files.EMBEDDED_DETECTOR.path)
+    assert openvino.OpenVinoEngine(exported).precision == "fp32"
+    with pytest.raises(EngineError, match=r"bf16 needs room for a temporary file \(TMPDIR\): .*No space left"):
+        openvino.OpenVinoEngine(exported, precision="bf16")
+
+
 def test_it_starts_without_a_home_and_tells_nobody(tmp_path: Path) -> None:
     """OpenVINO's telemetry wants a home directory, keeps a number there, and sends it to its maker."""
     code = (

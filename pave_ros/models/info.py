@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+LARGEST_SIDE = 8192  # Pixels of a network's input.
 METADATA_KEY = "pave_ros"  # Under which an exported file carries it.
 # What pictures are normalised by for backbones trained on ImageNet; for EfficientNet-Lite, mean and deviation alike.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -75,6 +76,10 @@ class ModelInfo:
 
     def check_input_size(self) -> None:
         """ValueError unless the input size suits the network."""
+        if max(self.input_size) > LARGEST_SIDE:
+            raise ValueError(
+                f"input size {self.input_size[0]}x{self.input_size[1]}: at most {LARGEST_SIDE} pixels a side"
+            )
         stretched = self.resize == "stretch"
         if any(side < self.stride or (stretched and side % self.stride) for side in self.input_size):
             height, width = self.input_size
