@@ -224,14 +224,24 @@ def test_a_video_model_is_shipped_at_half_its_size(tmp_path: Path) -> None:
 # --- weights in one file, used by two ---------------------------------------------------------------------------------
 
 
-def linear(folder: Path, weight: npt.NDArray[np.float32], stored: dict[str, npt.NDArray[Any]]) -> tuple[Path, Path]:
-    """An exported file that multiplies by `weight`, and a checkpoint with `stored`."""
-    other = onnx.numpy_helper.from_array(np.arange(8, dtype=np.float32), "bias")
-    tensor = onnx.numpy_helper.from_array(weight, "weight")
+def linear(
+    folder: Path,
+    weight: npt.NDArray[np.float32],
+    stored: dict[str, npt.NDArray[Any]],
+    step: npt.NDArray[np.float32] | None = None,
+) -> tuple[Path, Path]:
+    """An exported file that multiplies by `weight`, in 8 bits where there is a step for each output, and a checkpoint
+    with `stored`."""
+    arrays, nodes = {"weight": weight, "bias": np.arange(8, dtype=np.float32)}, []
+    if step is not None:
+        zero = np.zeros(8, np.int8)
+        arrays = {"whole": np.rint(weight / step).astype(np.int8), "step": step, "zero": zero, "bias": arrays["bias"]}
+        nodes.append(onnx.helper.make_node("DequantizeLinear", ["whole", "step", "zero"], ["weight"], axis=1))
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
     product = onnx.helper.make_node("MatMul", ["x", "weight"], ["product"])
     added = onnx.helper.make_node("Add", ["product", "bias"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 8]) for name in "xy")
-    graph = onnx.helper.make_graph([product, added], "linear", [x], [y], [tensor, other])
+    graph = onnx.helper.make_graph([*nodes, product, added], "linear", [x], [y], tensors)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     exported, checkpoint = folder / "lite.onnx", folder / "lite.safetensors"
     onnx.save(model, exported)
@@ -272,6 +282,22 @@ def test_an_exported_file_reads_weights_from_the_checkpoint(tmp_path: Path, tran
     # It is the checkpoint's: other numbers there are other results here.
     linear_checkpoint(checkpoint, {"layer.weight": stored * 0, **scales})
     assert np.array_equal(multiplied(exported, x), np.tile(np.arange(8, dtype=np.float32), (2, 1)))
+
+
+def test_a_file_in_eight_bits_reads_weights_from_the_checkpoint(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.integers(-127, 127, (8, 8)).astype(np.int8)
+    weights = {"layer.weight": stored, "layer.weight.scale": rng.random((8, 1), np.float32) + 0.1}
+    weight = stored * weights["layer.weight.scale"]
+    exported, checkpoint = linear(tmp_path, weight, weights, np.abs(weight).max(0) / 63)
+    x = rng.standard_normal((2, 8), np.float32)
+    before = multiplied(exported, x)
+    rounding = np.abs(weight).max() / 63 / 2 * np.abs(x).sum(1).max()
+    assert 0 < np.abs(before - x @ weight - np.arange(8)).max() < rounding
+    assert share_weights(exported, checkpoint) == 64
+    assert np.array_equal(multiplied(exported, x), before)
+    linear_checkpoint(checkpoint, {**weights, "layer.weight": stored * 0})
+    assert np.allclose(multiplied(exported, x), np.arange(8), atol=1e-3)
 
 
 def test_files_without_common_weights_are_refused(tmp_path: Path) -> None:
