@@ -87,6 +87,7 @@ def test_processors_without_bfloat16_compute_in_eight_bits(
     eight.touch()
     assert eight.name == f"{checkpoint.stem}.int8.onnx"
     assert shipped.best_form(checkpoint, **request) == (eight if is_eight else exported)
+    assert shipped.best_form(exported, **request) == exported, "who names a file gets it"
 
 
 def test_a_gpu_runs_the_network_itself(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,20 +16,21 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
     An exported file has one size of input, which its name tells where it is not the model's own. There is one in 8
     bits, too, for processors on which OpenVINO is much faster with it. On CUDA the network itself runs, in PyTorch.
     """
+    if path.parent != files.SHIPPED.resolve() or path.suffix == ".onnx" or engine.startswith(("pytorch", "tensorrt")):
+        return path  # TensorRT in 16 bits
+    if engine == "auto" and not (device == "cpu" or (device == "auto" and not _has_cuda())):
+        return path
     exported = exported_path(path, input_size)
     if precision == "int8" or (precision == "auto" and engine in ("auto", "openvino") and _prefers_int8()):
         eight = exported_path(path, input_size, int8=True)
         exported = eight if eight.is_file() else exported
-    if path.parent != files.SHIPPED.resolve() or not exported.is_file() or path == exported:
+    if not exported.is_file():
         return path
-    if engine != "auto":
-        return path if engine.startswith(("pytorch", "tensorrt")) else exported  # TensorRT in 16 bits
-    if not (device == "cpu" or (device == "auto" and not _has_cuda())):
-        return path
-    try:
-        choose(exported, engine, device, precision)
-    except EngineError:  # nothing that is installed runs it like that
-        return path
+    if engine == "auto":
+        try:
+            choose(exported, engine, device, precision)
+        except EngineError:  # nothing that is installed runs it like that
+            return path
     return exported
 
 
