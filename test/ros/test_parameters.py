@@ -135,7 +135,7 @@ def test_thresholds_hold_from_the_next_result_on(camera: Any, robot: Any, peer: 
     ("name", "value"),
     [
         ("input_size", [31, 32]), ("input_size", [32]), ("input_size", [0, 32]), ("input_size", [32, 8192]),
-        ("image_transport", "theora"), ("engine", "tensorflow"), ("precision", "int8"), ("max_persons", 301),
+        ("image_transport", "theora"), ("engine", "tensorflow"), ("precision", "int4"), ("max_persons", 301),
     ],
 )  # fmt: skip
 def test_a_bad_start_value_is_refused(name: str, value: Any, make_node: MakeNode) -> None:
