@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +25,16 @@ def network_inputs(
     of the people whom the embedded model finds in them.
 
     Args:
-        pictures: (H, W, 3) uint8, and whether BGR; no more are taken than needed.
+        pictures: (H, W, 3) uint8, and whether BGR; at most `MOST` are looked at.
         info: of the network.
         input_size: (height, width); None takes the network's own.
     """
     info = replace(info, input_size=input_size or info.input_size, resize="stretch")
     find = Estimator(device="cpu") if info.top_down else None
     inputs: list[npt.NDArray[np.float32]] = []
-    for image, bgr in pictures:
+    for image, bgr in islice(pictures, MOST):  # a camera has no end, and may show nobody
         if find is None:
             inputs.append(network_input(image, info, bgr))
         elif len(people := find(image, bgr)):
             inputs += [crop[None] for crop in crop_inputs(image, people.boxes, info, bgr)]
-        if len(inputs) >= MOST:
-            break
     return inputs[:MOST]

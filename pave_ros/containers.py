@@ -21,17 +21,19 @@ def mp4_seconds(path: str) -> float | None:
     if "://" in path:
         return None
     with open(path, "rb") as file:
-        if [name for name, _, _ in _boxes(file, 0, 12)][:1] != [b"ftyp"]:
+        place = 0, file.seek(0, 2)
+        if next(_boxes(file, *place), (b"",))[0] != b"ftyp":
             return None
-        file.seek(0, 2)
-        for _, start, end in (box for box in _boxes(file, 0, file.tell()) if box[0] == b"moov"):
-            for _, header, _ in (box for box in _boxes(file, start, end) if box[0] == b"mvhd"):
-                file.seek(header)
-                long = file.read(1) == b"\1"
-                file.seek(header + (20 if long else 12))
-                scale, duration = struct.unpack(*((">IQ", file.read(12)) if long else (">II", file.read(8))))
-                return duration / scale if scale else None
-    return None
+        for wanted in (b"moov", b"mvhd"):
+            inside = [(start, end) for name, start, end in _boxes(file, *place) if name == wanted]
+            if not inside:
+                return None
+            place = inside[0]
+        file.seek(place[0])
+        long = file.read(1) == b"\1"
+        file.seek(place[0] + (20 if long else 12))
+        scale, duration = struct.unpack(*((">IQ", file.read(12)) if long else (">II", file.read(8))))
+    return duration / scale if scale else None
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:

@@ -19,7 +19,16 @@ from pave_ros.estimator import Estimator
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.tracking import Tracker
-from pave_ros.video import PICTURE_SUFFIXES, Source, VideoError, VideoWriter, is_synthetic, open_source, pictures_in
+from pave_ros.video import (
+    PICTURE_SUFFIXES,
+    Source,
+    VideoError,
+    VideoWriter,
+    is_synthetic,
+    make_folder,
+    open_source,
+    pictures_in,
+)
 
 
 @dataclass(frozen=True)
@@ -196,9 +205,7 @@ def make_sinks(formats: Sequence[str], out: Path, jobs: Sequence[Job]) -> list[S
     for job in jobs if "video" in formats else ():
         if endangered := inputs.get((out / (job.name + job.suffix)).resolve()):
             raise ValueError(f"{out}: would write over the input {endangered}; give another folder")
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out}: is a file; results go into a folder")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     return [FORMATS[name](out, jobs) for name in dict.fromkeys(formats)]
 
 

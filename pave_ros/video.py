@@ -342,6 +342,13 @@ def _silent_opencv() -> Iterator[None]:
 _UNFINISHED = numbers()  # in the names of files that are not complete
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for results where there is none; NotADirectoryError where a file has that name."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path}: is a file; results go into a folder")
+    path.mkdir(parents=True, exist_ok=True)
+
+
 class VideoWriter:
     """Writes an MP4 file, which appears under its name only when it is complete.
 

@@ -58,8 +58,8 @@ def _told(error: Exception) -> str:
         from pave_ros.engines.choice import CANDIDATES
 
         package = error.name.partition(".")[0]
-        cure = next((f"pip install {engine.package}" for engine in CANDIDATES if engine.module == package), "")
-        cure = cure or "pip install . brings all requirements"
+        cures = (f"pip install {engine.package}" for engine in CANDIDATES if engine.module == package)
+        cure = next(cures, "pip install . brings all requirements")
         return f"this needs the package {package}, which is not installed here; {cure}"
     if isinstance(error, KeyError) and error.args:  # str() would be the repr of its message
         return str(error.args[0])

@@ -42,7 +42,7 @@ from pave_ros.ros.images import Picture
 from pave_ros.ros.node import LATCHED
 from pave_ros.ros.process import interruptible
 from pave_ros.ros.subscriber import profiles_file
-from pave_ros.video import VideoWriter, is_synthetic, open_source
+from pave_ros.video import VideoWriter, is_synthetic, make_folder, open_source
 
 UNTRAINED_SIZE = 256  # pixels; small, so that the way of the data is seen live on a CPU
 LOADING, FIRST_RESULT = 180.0, 60.0  # seconds to wait for the model, and then for a first result
@@ -84,9 +84,7 @@ def run(
     """
     with open_source(source, rate or None) as opened:
         name, size, rate = opened.name, (opened.width, opened.height), opened.rate
-    if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f"{output}: is a file; results go into a folder")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     synthetic = is_synthetic(source)
     if weights == RANDOM and input_size is None:
         input_size = (UNTRAINED_SIZE, UNTRAINED_SIZE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -41,13 +43,13 @@ class Appearance:
     Attributes:
         figure: one of `figure.FIGURES`; build: the proportions.
         pieces: what and kind of every mesh piece, see `figure.piece`.
-        atlas: (len(SHEETS) * SHEET, SHEET, 3) uint8 texture.
+        paint: makes the texture, (len(SHEETS) * SHEET, SHEET, 3) uint8; takes a while, and is to be called once.
     """
 
     figure: str
     build: Build
     pieces: tuple[tuple[str, str], ...]
-    atlas: Image
+    paint: Callable[[], Image]
 
 
 def sample(rng: Rng) -> Appearance:
@@ -78,7 +80,7 @@ def sample(rng: Rng) -> Appearance:
     ]
     if rng.random() < 0.15:
         pieces.append(("bag", ""))
-    return Appearance(figure, build, tuple(pieces), _paint(rng, figure, top, bottom, hair, child))
+    return Appearance(figure, build, tuple(pieces), partial(_paint, rng, figure, top, bottom, hair, child))
 
 
 def _build(rng: Rng, figure: str, child: bool) -> Build:

@@ -45,7 +45,7 @@ class Person:
 
     @cached_property
     def atlases(self) -> list[Image]:
-        return mipmaps(self.appearance.atlas)
+        return mipmaps(self.appearance.paint())
 
     def keypoints(self, rotations: Array, joints: Array) -> Array:
         """(..., 17, 3) COCO keypoints in world metres for bones (..., B, 3, 3) and (..., B, 3)."""
