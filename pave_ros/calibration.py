@@ -32,9 +32,15 @@ def network_inputs(
     info = replace(info, input_size=input_size or info.input_size, resize="stretch")
     find = Estimator(device="cpu") if info.top_down else None
     inputs: list[npt.NDArray[np.float32]] = []
+    chance = np.random.default_rng(0)
+    seen = 0
     for image, bgr in islice(pictures, MOST):  # a camera has no end, and may show nobody
         if find is None:
             inputs.append(network_input(image, info, bgr))
         elif len(people := find(image, bgr)):
-            inputs += [crop[None] for crop in crop_inputs(image, people.boxes, info, bgr)]
-    return inputs[:MOST]
+            for crop in crop_inputs(image, people.boxes, info, bgr):
+                # Of all people alike (reservoir sampling): those in the first pictures may be of one kind.
+                place = len(inputs) if seen < MOST else chance.integers(seen + 1)
+                inputs[place : place + 1] = [crop[None]] if place < MOST else []
+                seen += 1
+    return inputs

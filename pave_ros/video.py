@@ -1,7 +1,7 @@
-"""Where pictures come from and where videos go: files, folders, webcams, streams and the synthetic scene.
+"""Where pictures come from: files, folders, webcams, streams and the synthetic scene.
 
 Everything that delivers pictures is a `Source` of `pave_ros.frames.Frame`; `open_source` makes one from what a
-person types. OpenCV reads and writes; a phone video's rotation and a photo's EXIF orientation are applied.
+person types. OpenCV reads; a phone video's rotation and a photo's EXIF orientation are applied.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
-from itertools import count as numbers
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ from pave_ros import containers
 from pave_ros.frames import Frame, Image
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
-# H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
-CODECS = ("avc1", "mp4v")
 PICTURE_RATE = 10.0  # pictures a second of a folder, which has no rate of its own
 FALLBACK_RATE = 30.0  # where a video or a camera does not tell its rate
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # as camera_info and data sets count pixels
@@ -300,7 +297,7 @@ def _value(text: str) -> int | float | str:
 
 
 def _capture(source: int | str) -> cv2.VideoCapture:
-    with _silent_opencv():
+    with silent_opencv():
         if isinstance(source, str) and "://" not in source:
             source = os.path.abspath(source)  # FFmpeg takes what stands before a colon for a protocol.
         capture = cv2.VideoCapture(source)
@@ -325,7 +322,7 @@ def _rate(capture: cv2.VideoCapture) -> float:
 
 
 @contextmanager
-def _silent_opencv() -> Iterator[None]:
+def silent_opencv() -> Iterator[None]:
     """OpenCV reports a file or codec that does not open on stderr by itself; we raise instead."""
     log = getattr(cv2.utils, "logging", None)  # Ubuntu 22.04's OpenCV 4.5 has none in Python
     if log is None:
@@ -337,109 +334,3 @@ def _silent_opencv() -> Iterator[None]:
         yield
     finally:
         log.setLogLevel(level)
-
-
-_UNFINISHED = numbers()  # in the names of files that are not complete
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results where there is none; NotADirectoryError where a file has that name."""
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path}: is a file; results go into a folder")
-    path.mkdir(parents=True, exist_ok=True)
-
-
-class VideoWriter:
-    """Writes an MP4 file, which appears under its name only when it is complete.
-
-    Use it as a context manager: leaving on an exception throws the unfinished file away. The size is that of the first
-    picture; an odd width or height gains one repeated row or column, since the codecs know only even ones.
-
-    Args:
-        path: the file to write; it must end in ``.mp4``. Missing folders are made.
-        rate: pictures a second.
-
-    Raises:
-        ValueError: another suffix or a bad rate.
-        VideoError: the file cannot be written, or a picture has another size than the first.
-    """
-
-    def __init__(self, path: str | Path, rate: float) -> None:
-        self.path = Path(path)
-        if self.path.suffix.lower() != ".mp4":
-            raise ValueError(f"{path}: videos are written as .mp4")
-        if not (np.isfinite(rate) and rate > 0):
-            raise ValueError(f"{path}: the rate must be a positive number of pictures a second, not {rate}")
-        self.rate = rate
-        self.codec: str | None = None
-        self.count = 0
-        self._size = (0, 0)
-        self._writer: cv2.VideoWriter | None = None
-        # Not named after the file, whose name may be as long as names can be.
-        # Absolute, for FFmpeg takes what stands before a colon for a protocol.
-        self._part = self.path.absolute().with_name(f".{os.getpid()}.{next(_UNFINISHED)}.part.mp4")
-
-    def write(self, image: Image, bgr: bool = False) -> None:
-        """Append one (H, W, 3) uint8 picture, RGB unless `bgr`."""
-        size = (image.shape[1], image.shape[0])
-        if self._writer is None:
-            self._open(size)
-        elif size != self._size:
-            width, height = self._size
-            raise VideoError(f"{self.path}: a picture of {size[0]}x{size[1]} in a video of {width}x{height}")
-        assert self._writer is not None
-        picture = image if bgr else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        odd_width, odd_height = size[0] % 2, size[1] % 2
-        if odd_width or odd_height:
-            picture = cv2.copyMakeBorder(picture, 0, odd_height, 0, odd_width, cv2.BORDER_REPLICATE)
-        self._writer.write(picture)
-        self.count += 1
-
-    def _open(self, size: tuple[int, int]) -> None:
-        even = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._part.touch()
-        except OSError as error:
-            raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
-        with _silent_opencv():
-            for codec in CODECS:
-                writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
-                if writer.isOpened():
-                    self._writer, self._size, self.codec = writer, size, codec
-                    return
-        self.discard()
-        raise VideoError(f"{self.path}: this OpenCV has no encoder for {' or '.join(CODECS)} at {even[0]}x{even[1]}")
-
-    def close(self) -> None:
-        """Finish the file. Nothing is written when there was no picture."""
-        if self._writer is None:
-            return
-        self._writer.release()
-        self._writer = None
-        # OpenCV reports no failed write, not even a full disk; a file without its end has no index and does not open.
-        with _silent_opencv():
-            check = cv2.VideoCapture(str(self._part))
-        written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
-        check.release()
-        if written < self.count:  # More than that, where Ctrl-C came between writing the last one and counting it.
-            self.discard()
-            raise VideoError(f"{self.path}: only {written} of {self.count} frames could be written; is the disk full?")
-        self._part.replace(self.path)
-
-    def discard(self) -> None:
-        """Throw the unfinished file away."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-        with suppress(OSError):
-            self._part.unlink()
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pave_ros.engines.base import EngineError
 from pave_ros.engines.cache import RECORD, EngineCache
 
 FACTS = {"model": "detrpose_n", "weights": "abc", "gpu": "RTX", "precision": "fp16", "shape": "1x3x64x64"}
@@ -49,6 +50,12 @@ def test_a_folder_that_nobody_may_look_into_holds_nothing(cache: EngineCache, mo
     cache.get(FACTS, Maker())
     monkeypatch.setattr(os, "stat", refuse)
     assert cache.find(FACTS) is None
+
+
+def test_where_nothing_can_be_kept_there_is_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "engines").write_text("a file")
+    with pytest.raises(EngineError, match=r"engines: nothing can be kept here \(File exists\); set PAVE_ROS_CACHE"):
+        EngineCache(tmp_path / "engines").get(FACTS, Maker())
 
 
 @pytest.mark.parametrize("fact", FACTS)

@@ -449,6 +449,17 @@ def test_results_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         from_results(dataset, part_of(dataset), path)
 
 
+def test_no_scene_is_drawn_for_a_file_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, path = open_dataset("synthetic"), tmp_path / "other.json"
+    assert data[:2].ids == [sample.id for sample in data[:2]]
+    monkeypatch.setattr(type(data), "_sample", None)
+    write(path, [{"image_id": "7/45", "keypoints": [0] * 51, "bbox": [0, 0, 9, 9], "score": 1}])
+    with pytest.raises(DatasetError, match="not one of its image_ids is in synthetic"):
+        from_results(data, part_of(data), path)
+    with pytest.raises(DatasetError, match="no boxes for the pictures of synthetic"):
+        boxes_in(path, data)
+
+
 # The command
 
 RUNNER = CliRunner()
@@ -536,6 +547,9 @@ def test_top_down_models_get_the_boxes_of_every_frame(tmp_path: Path) -> None:
     of_bonn = ListedDataset("posetrack18", data.skeleton, [other])
     path.write_text(json.dumps([{**entries[3], "image_name": "images/train/000001_bonn_train/000002.jpg"}]))
     assert boxes_in(path, of_bonn)(other).boxes[:, 0].tolist() == [6]
+    animals = ListedDataset("ap10k", data.skeleton, [data[1]])
+    path.write_text(json.dumps(entries))
+    assert boxes_in(path, animals)(data[1]).boxes[:, 0].tolist() == [2, 4, 0], "of whatever species"
     path.write_text(json.dumps(entries[-1:]))
     with pytest.raises(DatasetError, match=r"found\.json.*posetrack18"):
         boxes_in(path, data)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import reference
 import torch
 from torch import Tensor, nn
 
+from pave_ros import calibration
 from pave_ros.checkpoints import files, loading
 from pave_ros.engines import open_file, openvino, tensorrt
 from pave_ros.engines.base import Engine, EngineError, Outputs
@@ -23,6 +26,7 @@ from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.engines.write import Request, write
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import ModelInfo
+from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -129,6 +133,37 @@ def test_eight_bits(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
         assert np.corrcoef(sorted_scores(engine), exact)[0, 1] > 0.98
     with pytest.raises(EngineError, match="needs pictures"):
         write(loading.open_model("detrpose_n", checkpoint), tmp_path / "n.onnx", Request(precision="int8"))
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", full)
+    with pytest.raises(EngineError, match=r"n\.onnx: cannot be written \(No space left on device\)"):
+        write(loading.open_model("detrpose_n", checkpoint), tmp_path / "n.onnx", Request(input_size=SIZE))
+    assert not list(tmp_path.iterdir())
+
+
+def test_eight_bits_are_set_up_on_all_people_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the first of many pictures show more than may be looked at."""
+    monkeypatch.setattr(calibration, "MOST", 20)
+    image, number = Scene(seed=3).frame(30).image, itertools.count()
+    boxes = np.tile(np.array([100, 100, 50, 100], np.float32), (10, 1))
+
+    def crops(*_: object) -> np.ndarray:
+        return np.full((len(boxes), 3, 4, 4), next(number), np.float32)
+
+    monkeypatch.setattr(calibration, "Estimator", lambda **_: lambda *_: Persons.from_keypoints(
+        np.ones((10, 17, 3), np.float32), np.ones(10), "coco17", boxes))  # fmt: skip
+    monkeypatch.setattr(calibration, "crop_inputs", crops)
+    info = ModelInfo("simplebaseline", "lite", "coco17", (4, 4), 4, (0.5,) * 3, (0.5,) * 3)
+    inputs = calibration.network_inputs(((image, False) for _ in range(10**9)), info)
+    assert len(inputs) == 20 and all(crop.shape == (1, 3, 4, 4) for crop in inputs)
+    of = [int(crop[0, 0, 0, 0]) for crop in inputs]
+    assert 5 < np.mean(of) < 14 and len(set(of)) > 8, "pictures from the first to the last, 0 to 19"
 
 
 def test_tensorrt_builds_in_half_precision_for_several_gpus(checkpoint: Path, tmp_path: Path) -> None:

@@ -383,7 +383,6 @@ def test_configuration_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("variant", "reaches"), [("n", 0), ("s", 4)])
 def test_training_starts_as_published(variant: str, reaches: int) -> None:
     model = models.create("detrpose", variant)
-    detrpose.initialise(model)
     features = model.encode(torch.rand(1, 3, 128, 128))
     best = model.selection(features)
     assert 0 < float(best.logits.detach().sigmoid().mean()) < 0.05, "nobody is likely"

@@ -23,7 +23,8 @@ def evaluate(
                                               "posetrack21, jhmdb, lsp, lspet or synthetic.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set as published; the synthetic scene needs none.")]
     = Path("."),
-    split: Annotated[str, typer.Option(help="Part of the data set, as it names it.")] = "val",
+    split: Annotated[str, typer.Option(help="Part of the data set, as it names it; a single annotation file has none.")]
+    = "val",
     model: options.Model = DEFAULT,
     weights: options.Weights = "auto",
     device: options.Device = "auto",

@@ -224,6 +224,11 @@ class Dataset(Sequence[Sample], ABC):
     def __getitem__(self, index: int | slice) -> Sample | Dataset:
         return self._part(index) if isinstance(index, slice) else self._sample(range(self._length)[index])
 
+    @property
+    @abstractmethod
+    def ids(self) -> list[int | str]:
+        """Those of all samples, without reading them."""
+
     @abstractmethod
     def _sample(self, index: int) -> Sample:
         """Number `index`, from 0 on."""
@@ -255,6 +260,10 @@ class ListedDataset(Dataset):
             if sample.video is not None:
                 self._place[i] = len(self._videos[sample.video])
                 self._videos[sample.video].append(i)
+
+    @property
+    def ids(self) -> list[int | str]:
+        return [sample.id for sample in self._samples]
 
     def _sample(self, index: int) -> Sample:
         return self._samples[index]

@@ -48,6 +48,10 @@ class SyntheticDataset(Dataset):
         self._seed = SEEDS[split] + bool(backs) * BACKS_FROM
         self._frames, self._drawing = frames, (width, height, backs)
 
+    @property
+    def ids(self) -> list[int | str]:
+        return [_id(*self._place_of(index)) for index in range(len(self))]
+
     def _sample(self, index: int) -> Sample:
         return self._drawn(*self._place_of(index))
 
@@ -79,7 +83,11 @@ class SyntheticDataset(Dataset):
             crowd=(frame.visibility == 2).sum(axis=1) < FEWEST_SEEN,
         )
         read = partial(_image, seed, *self._drawing, number)
-        return Sample(f"{seed}/{number}", *self._drawing[:2], labels, read, video=str(seed), frame=number)
+        return Sample(_id(seed, number), *self._drawing[:2], labels, read, video=str(seed), frame=number)
+
+
+def _id(seed: int, number: int) -> str:
+    return f"{seed}/{number}"
 
 
 @lru_cache(maxsize=2)  # a scene takes a second to build, its frames a fraction of that

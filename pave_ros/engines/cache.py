@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pave_ros.checkpoints.files import cache_dir
+from pave_ros.checkpoints.files import CACHE_VARIABLE, cache_dir
+from pave_ros.engines.base import EngineError
 
 CHUNK = 1 << 20
 RECORD = "record.json"
@@ -81,8 +82,13 @@ class EngineCache:
 
     @contextmanager
     def _lock(self, facts: Mapping[str, str]) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._entry(facts).with_suffix(".lock").open("w") as file:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = self._entry(facts).with_suffix(".lock").open("w")
+        except OSError as error:
+            reason = f"{self.folder}: nothing can be kept here ({error.strerror})"
+            raise EngineError(f"{reason}; set {CACHE_VARIABLE} to another folder") from error
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

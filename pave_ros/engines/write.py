@@ -45,6 +45,13 @@ def write(model: PoseModel, path: Path, request: Request) -> list[Path]:
 
     EngineError when it cannot be done, and when the library that the format is of is not installed.
     """
+    try:
+        return _write(model, path, request)
+    except OSError as error:  # without a file's name, or with that of one that is gone
+        raise EngineError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _write(model: PoseModel, path: Path, request: Request) -> list[Path]:
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     for_gpu = request.format.startswith("tensorrt")
     precision = {"fp16": "half" if for_gpu else "fp16", "int8": "fp32"}.get(request.precision, request.precision)

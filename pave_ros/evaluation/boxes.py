@@ -17,6 +17,7 @@ from pave_ros.persons import Boxes
 BoxesOf = Callable[[Sample], Boxes]
 GROUND_TRUTH = "ground-truth"
 PERSON = 1  # COCO's category
+SPECIES = {"ap10k"}  # Data sets whose categories are not one alone.
 # Names of PoseTrack 2018's pictures, from which the numbers of its pictures are made.
 _POSETRACK18 = re.compile(r"(\d{6})_(mpiinew|mpii|bonn)_[^/]+/(\d{6})\.jpg$")
 _POSETRACK18_SOURCES = {"mpii": 1, "bonn": 2, "mpiinew": 3}
@@ -39,15 +40,12 @@ def boxes_in(path: Path, dataset: Dataset) -> BoxesOf:
     Raises:
         DatasetError: the file does not fit.
     """
-    content = read_json(path)
-    with broken_entries(path):
-        entries = list(content["annotations"] if isinstance(content, dict) else content)
-    known = {sample.id for sample in dataset}
+    known = set(dataset.ids)
     found: dict[Any, list[list[float]]] = defaultdict(list)
     with broken_entries(path):
-        for entry in entries:
+        for entry in entries_of(path, dataset):
             picture = _picture(entry, known)
-            if picture is not None and entry.get("category_id", PERSON) == PERSON:
+            if picture is not None:
                 found[picture].append([*entry["bbox"], entry.get("score", 1.0)])
     if not found:
         raise DatasetError(f"{path}: holds no boxes for the pictures of {dataset.name}; is it of another split?")
@@ -57,6 +55,15 @@ def boxes_in(path: Path, dataset: Dataset) -> BoxesOf:
         return Boxes.of(rows[:, :4], rows[:, 4])
 
     return boxes
+
+
+def entries_of(path: Path, dataset: Dataset) -> list[dict[str, Any]]:
+    """What a file in COCO's format says of people, or of animals where a data set is of these: a list of objects, or
+    one under ``annotations``. DatasetError when it is no such file."""
+    content = read_json(path)
+    with broken_entries(path):
+        entries = list(content["annotations"] if isinstance(content, dict) else content)
+        return [e for e in entries if dataset.name in SPECIES or e.get("category_id", PERSON) == PERSON]
 
 
 def _picture(entry: dict[str, Any], known: set[int | str]) -> int | str | None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from pave_ros import drawing
 from pave_ros.datasets.base import Dataset, DatasetError, Sample
-from pave_ros.datasets.files import broken_entries, read_json
-from pave_ros.evaluation.boxes import PERSON, BoxesOf
+from pave_ros.datasets.files import broken_entries
+from pave_ros.evaluation.boxes import BoxesOf, entries_of
 from pave_ros.evaluation.result import Result
 from pave_ros.evaluation.similarity import SURE, in_skeleton, partners
 from pave_ros.frames import Frame, Image
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pave_ros.estimator import Estimator
 
 FRAME_INTERVAL = round(1e9 / 30)  # nanoseconds between the frames of a data set's videos
-SPECIES = {"ap10k"}  # Data sets whose categories are not one alone.
 
 
 class Model(Protocol):
@@ -113,20 +112,17 @@ def from_results(dataset: Dataset, indices: Sequence[int], path: Path) -> Run:
     """The people of a results file in COCO's format, a list of objects with ``image_id``, ``keypoints`` (x, y, score
     of each), ``score`` and ``category_id``, in the data set's keypoint layout; what is no person is passed over.
     DatasetError when the file does not fit."""
-    content = read_json(path)
-    samples = [dataset[i] for i in indices]
-    found: dict[Any, list[dict[str, Any]]] = {sample.id: [] for sample in samples}
+    ids = dataset.ids
+    found: dict[Any, list[dict[str, Any]]] = {ids[i]: [] for i in indices}
     with broken_entries(path):
-        entries = content["annotations"] if isinstance(content, dict) else content
-        if dataset.name not in SPECIES:
-            entries = [entry for entry in entries if entry.get("category_id", PERSON) == PERSON]
+        entries = entries_of(path, dataset)
         known = [entry for entry in entries if entry["image_id"] in found]
-        if entries and not known and not {entry["image_id"] for entry in entries} & {sample.id for sample in dataset}:
+        if entries and not known and not {entry["image_id"] for entry in entries} & set(ids):
             raise DatasetError(f"{path}: not one of its image_ids is in {dataset.name}; is it of another split?")
         for entry in known:
             found[entry["image_id"]].append(entry)
-        predictions = [_persons(found[sample.id], dataset.skeleton) for sample in samples]
-    return Run(samples, predictions, [])
+        predictions = [_persons(found[ids[i]], dataset.skeleton) for i in indices]
+    return Run([dataset[i] for i in indices], predictions, [])
 
 
 def _persons(entries: list[dict[str, Any]], skeleton: Skeleton) -> Persons:

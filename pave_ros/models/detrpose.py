@@ -134,6 +134,24 @@ class DETRPose(PoseModel):
         self.selection = QuerySelection(variant.hidden, joints, variant.queries)
         self.decoder = PoseDecoder(variant, joints)
         self.denoising = DenoisingEmbedding(variant.hidden, joints)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Start as published: tables and the decoder's layers spread evenly (Xavier), attention looks into eight
+        directions whatever the query, first poses are the cells where they are and do not move, people are unlikely."""
+        selection, decoder = self.selection, self.decoder
+        tables = (selection.query_embedding, selection.keypoint_embedding, selection.instance_embedding)
+        for part in (decoder.layers, decoder.position_head, *tables, self.denoising):
+            for parameter in part.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+        for module in (selection.pose_head, *decoder.modules()):
+            if isinstance(module, DeformableAttention):
+                module.look_around()
+            elif isinstance(module, MLP) and module is not decoder.position_head:
+                module.zero_last()
+        for head in (selection.class_head, *decoder.class_heads):
+            nn.init.constant_(head.get_parameter("bias"), -math.log(99))
 
     def encode(self, images: Tensor) -> Features:
         """Feature maps (B, C, H / s, W / s) for each stride s, from RGB pictures (B, 3, H, W) in 0..1."""
@@ -250,6 +268,20 @@ class DeformableAttention(nn.Module):
         self.sampling_offsets = nn.Linear(hidden, HEADS * levels * points * 2)
         self.attention_weights = nn.Linear(hidden, HEADS * levels * points)
 
+    def look_around(self) -> None:
+        """Start as published: whatever the query, each head looks into a direction of its own, each point a step
+        further, all alike; into none with points that are no multiple of four."""
+        for layer in (self.sampling_offsets, self.attention_weights):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        if self.points % 4 == 0:
+            angles = torch.arange(HEADS) * (2 * math.pi / HEADS)
+            directions = torch.stack((angles.cos(), angles.sin()), -1)
+            directions /= directions.abs().amax(-1, keepdim=True)
+            grid = directions[:, None, None] * (1 + torch.arange(self.points) % 4)[:, None]
+            with torch.no_grad():
+                self.sampling_offsets.bias.copy_(grid.expand(-1, self.levels, -1, -1).flatten())
+
     def forward(self, queries: Tensor, references: Tensor, maps: Maps) -> Tensor:
         """queries (B, N, C), references (B, N, 2) -> (B, N, C)"""
         batch, table = queries.shape[0], queries.flatten(0, 1)
@@ -342,15 +374,6 @@ class PoseDecoder(nn.Module):
         # Curvature and reach of the bins; the published checkpoints carry both.
         self.register_buffer("reg_scale", torch.tensor([float(variant.reg_scale)]))
         self.register_buffer("up", torch.tensor([0.5]))
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Start as published: joints do not move, people are unlikely."""
-        for module in self.modules():
-            if isinstance(module, MLP) and module is not self.position_head:
-                module.zero_last()
-        for head in self.class_heads:
-            nn.init.constant_(head.get_parameter("bias"), -math.log(99))
 
     def forward(
         self,

@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 
 from pave_ros import models
 from pave_ros.engines import choice as engines
+from pave_ros.models.info import LARGEST_SIDE
 from pave_ros.topdown.heatmaps import DECODINGS
 
 
@@ -76,7 +77,7 @@ class Settings:
         [0, 0],
         "Height and width, or their bounds, that images are resized to for the model; [0, 0]: the model's own.",
         low=0,
-        high=4096,
+        high=LARGEST_SIDE,
         check=_check_input_size,
     )
     camera: str = _row("", "Name of the camera in the results; empty: the frame_id of its images.")

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pave_ros import skeletons
-from pave_ros.models.base import PoseModel
-from pave_ros.models.detrpose import HEADS, DeformableAttention, DETRPose, NoisedQueries, Prediction
+from pave_ros.models.detrpose import DETRPose, NoisedQueries, Prediction
 from pave_ros.training.matching import Matcher, Matches, keypoint_similarity, people_of, places, union
 from pave_ros.training.target import Target, inside, largest_over_processes, mean_over_processes
 
@@ -210,38 +209,6 @@ def denoising_matches(targets: Sequence[Target], groups: int, device: torch.devi
         queries = torch.cat([people + group * 2 * most for group in range(groups)])
         matches.append((queries, people.repeat(groups)))
     return matches
-
-
-def initialise(model: PoseModel) -> None:
-    """Start as published: the decoder and the embeddings spread evenly (Xavier), attention looks into eight directions
-    whatever the query (not at all with points that are no multiple of four), first poses are the cells where they are,
-    and nobody is likely."""
-    assert isinstance(model, DETRPose)
-    selection, decoder = model.selection, model.decoder
-    embeddings = (selection.query_embedding, selection.keypoint_embedding, selection.instance_embedding)
-    for part in (decoder.layers, decoder.position_head, *embeddings, model.denoising):
-        for parameter in part.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.xavier_uniform_(parameter)
-    for module in decoder.modules():
-        if isinstance(module, DeformableAttention):
-            _initialise_attention(module)
-    selection.pose_head.zero_last()
-    torch.nn.init.constant_(selection.class_head.bias, -math.log(99))
-
-
-def _initialise_attention(attention: DeformableAttention) -> None:
-    for layer in (attention.sampling_offsets, attention.attention_weights):
-        torch.nn.init.zeros_(layer.weight)
-        torch.nn.init.zeros_(layer.bias)
-    if attention.points % 4 == 0:
-        angles = torch.arange(HEADS) * (2 * math.pi / HEADS)
-        directions = torch.stack((angles.cos(), angles.sin()), -1)
-        directions /= directions.abs().amax(-1, keepdim=True)
-        distances = 1 + torch.arange(attention.points) % 4
-        grid = directions[:, None, None] * distances[:, None]
-        with torch.no_grad():
-            attention.sampling_offsets.bias.copy_(grid.expand(-1, attention.levels, -1, -1).flatten())
 
 
 class TrainingForward(torch.nn.Module):

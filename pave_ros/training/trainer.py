@@ -142,10 +142,8 @@ class Trainer:
         config = self.config
         with _options_of("model_options"):
             model = models.create(config.model, skeleton=config.skeleton, **config.model_options)
-        if hasattr(system, "initialise"):  # Some are published with a start of their own,
-            system.initialise(model)
         fresh = {key: value.clone() for key, value in model.state_dict().items()}
-        if config.backbone is not None:  # and some start from more than a classifier's backbone.
+        if config.backbone is not None:  # Some start from more than a classifier's backbone.
             getattr(system, "load_backbone", load_backbone)(model, config.backbone)
         if config.weights is not None:
             loading.load(model, config.weights)
