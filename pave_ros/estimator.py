@@ -198,7 +198,8 @@ class Estimator:
         window = around(frames, index, self.window)
         if self._top_down is not None:
             found = self._top_down.estimate(window, self.max_persons, frames[index - 1] if index else None)
-            return found[found.scores >= self.score_threshold]
+            # Boxes that are known from before may be more than are wanted now.
+            return found[found.scores >= self.score_threshold][: self.max_persons]
         for frame in window:
             if frame.features is None and frame.image is not None:
                 frame.features = self._encoded(frame.image, frame.bgr)

@@ -15,7 +15,7 @@ import pytest
 
 from pave_ros import models
 from pave_ros.checkpoints import loading
-from pave_ros.engines import build, open_file
+from pave_ros.engines import build, cache, open_file
 from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.cache import EngineCache
 from pave_ros.engines.switching import SwitchingEngine
@@ -139,6 +139,14 @@ def test_a_checkpoint_is_exported_in_the_background_and_kept(checkpoint: Path) -
     [entry] = [path for path in EngineCache().folder.iterdir() if path.is_dir()]
     (entry / "model.onnx").write_bytes(b"broken")
     assert open_file(checkpoint, **request).name == "pytorch", "and never when it is broken"  # type: ignore[arg-type]
+
+
+def test_without_a_home_nothing_was_kept(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("there is no home directory to keep files in")
+
+    monkeypatch.setattr(cache, "cache_dir", homeless)
+    assert open_file(checkpoint, "detrpose_n", device="cpu", input_size=(64, 64)).name == "pytorch"
 
 
 def test_what_a_build_depends_on(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

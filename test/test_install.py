@@ -30,12 +30,9 @@ else:
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NEEDED = [line for line in PYPROJECT["project"]["dependencies"] if line.startswith(("ros-", "numpy"))]
+HEAVY = ("torch", "timm", "onnx", "openvino", "pydantic", "tensorboard", "pycocotools")
 # What runs an exported file, without what trains, exports or runs it faster.
-LIGHT = [
-    line
-    for line in PYPROJECT["project"]["dependencies"]
-    if line == "onnxruntime" or not line.startswith(("torch", "timm", "onnx", "openvino", "tensorboard", "pycocotools"))
-]
+LIGHT = [line for line in PYPROJECT["project"]["dependencies"] if line == "onnxruntime" or not line.startswith(HEAVY)]
 SHARED = ("config", "launch", "rviz")
 
 ROUND_TRIP = """

@@ -25,6 +25,7 @@ from pave_ros.training import pavenet as objective
 from pave_ros.training import petr
 from pave_ros.training.clips import ClipSettings, TrainingClips, clip_samples, moved
 from pave_ros.training.config import TrainingConfig
+from pave_ros.training.settings import ConfigError
 from pave_ros.training.sources import Mixture, SourceError
 from pave_ros.training.target import Target
 from pave_ros.training.truth import Truth
@@ -244,8 +245,10 @@ def test_settings_of_clips_are_checked() -> None:
         ClipSettings(frames=2, still_weight=1)
     with pytest.raises(SourceError, match="need videos"):
         ClipSettings()
-    with pytest.raises(SourceError, match="unknown settings of clips: speed"):
-        clip_samples({"clips": {"speed": 3}}, {})
+    for given, reason in (({"speed": 3}, "clips: unknown setting speed"), ({"view": {"zom": 1}}, "clips: view: .* zom"),
+                          ({"frames": 2}, "clips: clips have an odd number"), ([], "clips: has to hold")):  # fmt: skip
+        with pytest.raises(ConfigError, match=reason):
+            clip_samples({"clips": {"still_weight": 1, **given} if isinstance(given, dict) else given}, {})
 
 
 @pytest.mark.parametrize("name", ["pavenet_r50", "pavenet_r50_stills"])

@@ -16,8 +16,8 @@ from pave_ros import models, skeletons
 from pave_ros.topdown.heatmaps import PERSON, keypoints_in, most_oks
 from pave_ros.topdown.styles import STYLES
 from pave_ros.training.crops import CropSettings, TrainingCrops, crop_samples
+from pave_ros.training.settings import ConfigError
 from pave_ros.training.simplebaseline import TrainingForward, criterion, shares
-from pave_ros.training.sources import SourceError
 from pave_ros.training.target import Target
 
 SIZE = (12, 10)  # Cells, height and width, of the heatmaps of a crop of 48x40.
@@ -188,5 +188,5 @@ def test_settings_of_crops_come_from_a_configuration(cache: Path) -> None:
     data = {"cache": str(cache), "weights": {"one": 1}, "crops": {"parts": 0.5}}
     samples = crop_samples(data, {"input_size": [96, 64], "seed": 1, "skeleton": "coco17"})
     assert samples.settings.parts == 0.5 and samples.mixture.seed == 1 and samples[0][0].shape == (3, 96, 64)
-    with pytest.raises(SourceError, match=r"unknown settings of crops: size; known: beside, "):
+    with pytest.raises(ConfigError, match=r"crops: unknown setting size; known: beside, "):
         crop_samples({**data, "crops": {"size": 3}}, {})

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from test_teacher import STANDING, fake_teacher
 from torch.utils.data import DataLoader
 
+from pave_ros import skeletons
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.skeletons import get
+from pave_ros.training import prepare
 from pave_ros.training.prepare import complete, pictures_of, store_of
+from pave_ros.training.settings import ConfigError
 from pave_ros.training.sources import (
     Mixture,
     SourceError,
@@ -89,6 +95,32 @@ def test_missing_and_cut_off_stores_are_named(cache: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(StoreError, match="cut off"):
         PictureStore(cache, "one")
+    file.write_bytes(bytes(len(file.read_bytes()) + 10))
+    with pytest.raises(StoreError, match=r"one\.bin: damaged at picture 0"):
+        PictureStore(cache, "one").image(0)
+    index = cache / "one.npz"
+    for content in (b"", index.read_bytes()[:-100]):
+        index.write_bytes(content)
+        with pytest.raises(StoreError, match=r"one\.npz: damaged \(.*; remove it"):
+            PictureStore(cache, "one")
+
+
+def test_a_file_of_annotations_is_parted_once(tmp_path: Path) -> None:
+    """Each picture is for training or for validation."""
+    (tmp_path / "images").mkdir()
+    pictures = [{"id": i, "file_name": f"{i}.jpg", "width": 8, "height": 8} for i in range(60)]
+    for row in pictures:
+        cv2.imwrite(str(tmp_path / "images" / str(row["file_name"])), np.zeros((8, 8, 3), np.uint8))
+    people = [{"id": i, "image_id": i, "category_id": 1, "keypoints": [4, 4, 2] * 17, "num_keypoints": 17, "iscrowd": 0,
+               "bbox": [1, 1, 6, 6], "area": 30} for i in range(60)]  # fmt: skip
+    category = {"id": 1, "name": "person", "keypoints": list(skeletons.get("coco17").keypoints)}
+    content = {"images": pictures, "annotations": people, "categories": [category]}
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    prepare.prepare(tmp_path / "cache", coco=tmp_path / "all.json")
+    store = PictureStore(tmp_path / "cache", "coco")
+    assert sorted(store.ids, key=int) == [str(i) for i in range(60)]
+    assert 0 < store.splits.count("val") < 20
+    assert not list((tmp_path / "cache").glob("*.part"))
 
 
 def test_samples_have_the_promised_form(cache: Path) -> None:
@@ -202,9 +234,18 @@ def test_without_empty_pictures_everybody_shows_somebody(cache: Path) -> None:
 
 
 def test_bad_mixtures_are_refused(cache: Path) -> None:
-    with pytest.raises(SourceError, match="zooom"):
-        mixture(cache, zooom=1)
-    with pytest.raises(SourceError, match="weights"):
+    for change, reason in (
+        ({"zooom": 1}, "unknown setting zooom; known: cache, "),
+        ({"zoom": 1.0}, "zoom: input should be a valid tuple, not 1.0"),
+        ({"zoom": [2, 1]}, "zoom has to be a range above 0"),
+        ({"weights": {"one": "x"}}, "weights.one: input should be a valid number"),
+        ({"tiles": [0, 0]}, "tiles have to be chances"),
+        ({"empty": 1.5}, "empty has to be from 0 to 1, not 1.5"),
+        ({"cache": None}, "cache: input is not a valid path"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(reason)):
+            Mixture.from_dict({"cache": str(cache), "weights": {"one": 1}, **change})
+    with pytest.raises(ConfigError, match="setting 'weights' is missing"):
         Mixture.from_dict({"cache": cache})
     with pytest.raises(SourceError, match="positive"):
         TrainingScenes(mixture(cache, weights={"one": 0}))

@@ -170,6 +170,23 @@ def test_every_crop_is_encoded_once_in_a_video() -> None:
     assert anew.encoded == [2] * 5
 
 
+def test_a_frame_whose_encoding_failed_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Brightness()
+    top_down = TopDown(engine, None)
+    frames = [frame(300, 200, [[220, 120, 150, 180]], t, 200) for t in range(3)]
+    estimate(top_down, frames, 0)
+
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory")
+
+    frames.append(frame(300, 200, [[220, 120, 150, 180]], 3, 200))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "encode", full)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            estimate(top_down, frames, 3)
+    assert len(estimate(top_down, frames, 2)) == len(estimate(top_down, frames, 3)) == 1
+
+
 def test_the_window_lies_around_the_frame_in_question_and_is_clamped() -> None:
     for reuse in (True, False):
         engine = Brightness()

@@ -17,9 +17,10 @@ from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.models.detrpose import Prediction
 from pave_ros.training import detrpose
-from pave_ros.training.config import ConfigError, TrainingConfig
+from pave_ros.training.config import TrainingConfig
 from pave_ros.training.detrpose import DETRPoseCriterion, noised_queries
 from pave_ros.training.matching import Matcher, keypoint_similarity, union
+from pave_ros.training.settings import ConfigError
 from pave_ros.training.target import Target
 from pave_ros.training.trainer import Trainer, TrainingError
 
@@ -216,6 +217,26 @@ def test_settings_may_change_between_two_runs(tmp_path: Path) -> None:
     }  # fmt: skip
     with pytest.raises(TrainingError, match=r"checkpoint\.pt: of a run whose model is detrpose_n, not detrpose_s"):
         Trainer(config(tmp_path, model="detrpose_s"), Dots())
+    with pytest.raises(TrainingError, match=r"whose frozen is \[\], not \['backbone.'\]; take another output folder"):
+        Trainer(config(tmp_path, frozen=("backbone.",)), Dots())
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None, "half"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes | str | None) -> None:
+    Trainer(config(tmp_path, steps=1), Dots()).run()
+    file = tmp_path / "checkpoint.pt"
+    if content is None:
+        torch.save({"model": {}}, file)
+    else:
+        file.write_bytes(content if isinstance(content, bytes) else file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: no checkpoint of a training, or damaged; remove it \("):
+        Trainer(config(tmp_path, steps=1), Dots())
+
+
+@pytest.mark.parametrize("setting", ["frozen", "like_backbone"])
+def test_names_that_no_parameter_has_are_refused(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"{setting}: no parameter's name .* 'backbne'"):
+        Trainer(config(tmp_path, **{setting: ("backbne",)}), Dots())
 
 
 def test_gradients_that_are_no_numbers_are_not_followed(tmp_path: Path) -> None:
@@ -232,10 +253,19 @@ def test_gradients_that_are_no_numbers_are_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("line", "reason"), [
-    ("learning_rate: fast", "learning_rate has to be a number, not 'fast'"),
-    ("warmup: 1.5", "warmup has to be a whole number, not 1.5"),
-    ("frozen: backbone.", "frozen has to be a list, not 'backbone.'"),
-    ("input_size: 256", "input_size has to be a list, not 256"),
+    ("learning_rate: fast", "learning_rate: input should be a valid number, unable to parse string as a number, not"),
+    ("learning_rate:", "learning_rate: input should be a valid number, not None"),
+    ("learning_rate: .nan", "learning_rate: input should be a finite number, not nan"),
+    ("learning_rate: -1", "learning_rate has to be at least 0, not -1.0"),
+    ("warmup: 1.5", "warmup: input should be a valid integer, got a number with a fractional part, not 1.5"),
+    ("workers:", "workers: input should be a valid integer, not None"),
+    ("ema_decay: 2", "ema_decay has to be from 0 to 1, not 2.0"),
+    ("frozen: backbone.", "frozen: input should be a valid tuple, not 'backbone.'"),
+    ("frozen: [1]", "frozen.0: input should be a valid string, not 1"),
+    ("input_size: 256", "input_size: input should be a valid tuple, not 256"),
+    ("input_size: [a, 64]", "input_size.0: input should be a valid integer"),
+    ("input_size: [0, 64]", "input_size has to be a height and a width, not [0, 64]"),
+    ("freeze_norms: maybe", "freeze_norms: input should be a valid boolean"),
 ])  # fmt: skip
 def test_settings_of_a_wrong_type_are_named(tmp_path: Path, line: str, reason: str) -> None:
     file = tmp_path / "c.yaml"
@@ -371,7 +401,7 @@ def test_configuration_files(tmp_path: Path) -> None:
     path.write_text(settings.to_yaml())
     assert TrainingConfig.read(path) == settings
     path.write_text("model: detrpose_n\nlearning_rat: 1\n")
-    with pytest.raises(ConfigError, match="unknown setting 'learning_rat'.*learning_rate"):
+    with pytest.raises(ConfigError, match="unknown setting learning_rat; .*learning_rate"):
         TrainingConfig.read(path)
     path.write_text("model: detrpose_n\n")
     with pytest.raises(ConfigError, match="'output' is missing"):

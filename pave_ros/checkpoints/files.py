@@ -66,7 +66,10 @@ class WeightsFile:
 
     @property
     def cached(self) -> bool:
-        return os.path.isfile(self.path)  # also where nobody may look
+        try:
+            return os.path.isfile(self.path)  # also where nobody may look
+        except RuntimeError:  # or where there is no home directory
+            return False
 
 
 # The two stages of the embedded model: one person's crop, and before it all people of a picture; and the small video

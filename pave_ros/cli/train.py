@@ -36,7 +36,8 @@ def train(
     check = partial(validate, pictures=ValidationPictures(samples.mixture), limit=settings.validate_limit)
     trainer = Trainer(settings, samples, validate=check if samples.mixture.weights else None)
     if trainer.step and trainer.process.first:
-        out.print(f"going on after step {trainer.step}")
+        done = trainer.step >= settings.steps
+        out.print(f"{trainer.step} steps are done" if done else f"going on after step {trainer.step}")
     weights = trainer.run()
     if trainer.process.first:
         out.print(f"weights: {weights}", soft_wrap=True)

@@ -36,7 +36,11 @@ def weights_list() -> None:
     ):
         origin = f"from {address}" if address else f"come with the package, see {page}"
         out.print(f"licence {licence}, {origin}", soft_wrap=True, highlight=False)
-    out.print(f"kept in {files.cache_dir()}", soft_wrap=True, highlight=False)
+    try:
+        kept = f"kept in {files.cache_dir()}"
+    except RuntimeError as error:
+        kept = str(error)
+    out.print(kept, soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -68,7 +68,11 @@ class Build:
 
     def find(self, cache: EngineCache | None = None) -> Path | None:
         """The result, if it was made before."""
-        return (cache or EngineCache()).find(self.facts())
+        try:
+            cache = cache or EngineCache()
+        except RuntimeError:  # there is no home directory, so nothing was kept
+            return None
+        return cache.find(self.facts())
 
     def run(self, progress: Progress = lambda text: None, cache: EngineCache | None = None) -> Path:
         """The result; made now if it was not before. EngineError when that fails."""

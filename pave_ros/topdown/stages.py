@@ -23,7 +23,7 @@ from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
 from pave_ros.topdown.crops import crop_boxes, crop_inputs
 from pave_ros.topdown.finder import NOBODY, SAME_BOX, Finder, Found
 from pave_ros.topdown.heatmaps import keypoints_in, presence
-from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_sides
+from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_places, steady_sides
 from pave_ros.topdown.options import TopDownOptions
 from pave_ros.topdown.styles import STYLES
 from pave_ros.tracking import overlap
@@ -94,7 +94,7 @@ class TopDown:
         self._skeleton = skeletons.get(engine.info.skeleton)
         self._mirror = list(self._skeleton.mirror)
         unknown = np.zeros((0, len(self._mirror), 3), np.float32)
-        self._nobody = Followed(NOBODY, unknown, np.zeros(0, np.float32))
+        self._nobody = Followed(NOBODY, unknown, np.zeros(0, np.float32), unknown[..., 2])
 
     def estimate(self, window: Sequence[Frame], max_persons: int, before: Frame | None = None) -> Persons:
         """The people in the middle frame of a window, all of them.
@@ -124,10 +124,12 @@ class TopDown:
         if self.follows:
             sure = kept[scores[kept] >= SURE]
             boxes = Boxes(around_keypoints(keypoints[sure], present[sure]), found.scores[sure])
-            keypoints[sure], sides = steady_sides(keypoints[sure], boxes.boxes[:, 2:].prod(1), earlier, self._skeleton)
+            areas = boxes.boxes[:, 2:].prod(1)
+            keypoints[sure], sides = steady_sides(keypoints[sure], areas, earlier, self._skeleton)
+            keypoints[sure], looks = steady_places(keypoints[sure], areas, earlier, self._skeleton)
             hopeful = kept[scores[kept] >= HOPELESS]
             vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
-            middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
+            middle.features.people = Followed(boxes, keypoints[sure], sides, looks, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def warm_up(self, image: Image) -> None:
@@ -204,8 +206,9 @@ class TopDown:
         """What is known of a frame, found out now where nothing is."""
         if not isinstance(frame.features, _Seen):
             last = last or _Seen()
-            frame.features = _Seen(self._finder(frame, most, last.found, last.people or self._nobody))
-            self._add(frame.features, frame, frame.features.found.boxes.boxes)
+            seen = _Seen(self._finder(frame, most, last.found, last.people or self._nobody))
+            self._add(seen, frame, seen.found.boxes.boxes)
+            frame.features = seen  # Not before: encoding may fail, and the frame be asked for again.
         return frame.features
 
     def _last(self, frame: Frame, before: Frame | None) -> _Seen:
@@ -238,8 +241,8 @@ class TopDown:
         return places
 
     def _add(self, seen: _Seen, frame: Frame, boxes: Floats) -> None:
-        seen.boxes += list(boxes)
         seen.features += self._encode(frame, boxes)
+        seen.boxes += list(boxes)
 
     # --- the network ----------------------------------------------------------------------------------------------
 

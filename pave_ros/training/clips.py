@@ -7,7 +7,7 @@ middle frame.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -19,7 +19,8 @@ from pave_ros import datasets
 from pave_ros.frames import Image
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Clip, Rng, Size, View
-from pave_ros.training.sources import Mixture, SourceError, TrainingScenes, check_names, target_of
+from pave_ros.training.settings import filled
+from pave_ros.training.sources import Mixture, SourceError, TrainingScenes, target_of
 from pave_ros.training.target import Target
 
 STILLS = "stills"  # Name of the source that moves pictures.
@@ -137,11 +138,9 @@ def clip_samples(data: Mapping[str, Any], common: Mapping[str, Any]) -> Training
         data: ``clips`` holds `ClipSettings`, everything else is the `Mixture`'s.
         common: what the mixture takes from the rest of the configuration.
     """
-    given = dict(data["clips"])
-    check_names(ClipSettings, given, "clips")
-    if "view" in given:
-        view: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given["view"].items()}
-        given["view"] = View(**view)
+    clips = filled(ClipSettings, data["clips"], "clips")
+    if "view" in data["clips"]:
+        clips = replace(clips, view=filled(View, data["clips"]["view"], "clips: view"))
     rest = {key: value for key, value in data.items() if key != "clips"}
     mixture = Mixture.from_dict({"cache": ".", "weights": {}, **common, **rest})
-    return TrainingClips(ClipSettings(**given), mixture)
+    return TrainingClips(clips, mixture)

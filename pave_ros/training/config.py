@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+import math
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pave_ros import models
+from pave_ros.training.settings import ConfigError, filled
 
-
-class ConfigError(ValueError):
-    """A setting that is unknown, missing or of the wrong kind; the message names it and the file."""
+# Settings that have to lie between two numbers.
+BOUNDS = (
+    (("steps", "batch_size", "accumulate"), 1, math.inf),
+    (("learning_rate", "backbone_learning_rate", "weight_decay", "clip_norm", "warmup", "ema_warmup"), 0, math.inf),
+    (("workers", "seed", "checkpoint_every", "log_every", "validate_every", "validate_limit"), 0, math.inf),
+    (("start_share", "ema_decay", "milestone_factor", "final"), 0, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,8 @@ class TrainingConfig:
         batch_size: pictures of one optimizer step, over all processes and accumulated parts.
         skeleton: keypoint layout.
         input_size: (height, width) of the network's input; None takes the model's own.
-        weights: checkpoint to start from, in the published layout; None starts afresh.
+        weights: checkpoint to start from, in the published layout: a file, the name of one that the package knows, or
+            ``auto`` for the model's own; None starts afresh.
         backbone: pretrained backbone to start from (a file of tensors in the order of timm's model, or what the
             system's `load_backbone` takes); None for none.
         frozen: parameters whose names begin with one of these are not trained, e.g. ``backbone.blocks.0``.
@@ -93,11 +100,13 @@ class TrainingConfig:
         return self.input_size or models.create(self.model).info.input_size
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} has to be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.start_share <= 1:
-            raise ConfigError(f"start_share has to be from 0 to 1, not {self.start_share}")
+        for names, low, high in BOUNDS:
+            for name in names:
+                if not low <= getattr(self, name) <= high:
+                    reach = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
+                    raise ConfigError(f"{name} has to be {reach}, not {getattr(self, name)}")
+        if self.input_size is not None and min(self.input_size) < 1:
+            raise ConfigError(f"input_size has to be a height and a width, not {list(self.input_size)}")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise ConfigError(f"precision has to be fp32, bf16 or fp16, not {self.precision!r}")
 
@@ -111,45 +120,11 @@ class TrainingConfig:
             values = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path}: holds no settings")
-        known = {f.name for f in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise ConfigError(f"{path}: unknown setting {name!r}; known: {', '.join(sorted(known))}")
-        for name in ("model", "output", "data", "steps", "batch_size"):
-            if name not in values:
-                raise ConfigError(f"{path}: setting {name!r} is missing")
-        for name in ("output", "weights", "backbone"):
-            if values.get(name) is not None:
-                values[name] = Path(str(values[name])).expanduser()
-        try:
-            for field in fields(cls):
-                if values.get(field.name) is not None:
-                    values[field.name] = _as_wanted(field.name, str(field.type), values[field.name])
-            return cls(**values)
-        except (TypeError, ConfigError) as error:
-            raise ConfigError(f"{path}: {error}") from None
+        settings = filled(cls, values, str(path))
+        paths = {name: getattr(settings, name) for name in ("output", "weights", "backbone")}
+        return replace(settings, **{name: path.expanduser() for name, path in paths.items() if path is not None})
 
     def to_yaml(self) -> str:
         """The settings as `read` takes them."""
         values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
         return yaml.safe_dump({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}, sort_keys=False)
-
-
-def _as_wanted(name: str, kind: str, value: Any) -> Any:
-    """A value of YAML as the type that its setting has; `ConfigError` where it is none. 1e-4 without a dot is text
-    there, and a single text would be a list of letters here."""
-    if kind in ("int", "float"):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise ConfigError(f"{name} has to be a number, not {value!r}") from None
-        if kind == "int" and number != int(number):
-            raise ConfigError(f"{name} has to be a whole number, not {value!r}")
-        return int(number) if kind == "int" else number
-    if kind.startswith("tuple"):
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} has to be a list, not {value!r}")
-        return tuple(value)
-    return value

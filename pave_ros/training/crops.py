@@ -22,7 +22,8 @@ from pave_ros.persons import Floats
 from pave_ros.topdown.crops import crop_boxes, matrix
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Rng
-from pave_ros.training.sources import Mixture, TrainingScenes, check_names, without_people
+from pave_ros.training.settings import filled
+from pave_ros.training.sources import Mixture, TrainingScenes, without_people
 from pave_ros.training.store import Picture
 from pave_ros.training.target import Target
 
@@ -192,6 +193,5 @@ def crop_samples(data: Mapping[str, Any], common: Mapping[str, Any]) -> Training
         data: ``crops`` holds `CropSettings`, everything else is the `Mixture`'s.
         common: what the mixture takes from the rest of the configuration.
     """
-    check_names(CropSettings, data["crops"], "crops")
     rest = {key: value for key, value in data.items() if key != "crops"}
-    return TrainingCrops(CropSettings(**data["crops"]), Mixture.from_dict({**common, **rest}))
+    return TrainingCrops(filled(CropSettings, data["crops"], "crops"), Mixture.from_dict({**common, **rest}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated
@@ -19,10 +20,18 @@ import typer
 from rich.progress import track
 
 from pave_ros.datasets import open_dataset
-from pave_ros.datasets.base import Dataset
+from pave_ros.datasets.base import Dataset, held_out
 from pave_ros.datasets.files import read_mat
 from pave_ros.frames import Image
-from pave_ros.training.store import Picture, PictureStore, StoreError, pack_labels, write_store
+from pave_ros.training.store import (
+    Picture,
+    PictureStore,
+    StoreError,
+    pack_labels,
+    read_arrays,
+    write_arrays,
+    write_store,
+)
 from pave_ros.training.teacher import Completion, Teacher, recalled, watch
 
 SPLITS = ("train", "val")
@@ -96,18 +105,21 @@ def complete(folder: Path, store: PictureStore, teacher: Path, completion: Compl
     if not cache.exists():
         model = Teacher(teacher, TEACHER_SIZES.get(store.name, 320), threads=threads)
         images = (store.image(i) for i in track(range(len(store)), f"{store.name}: the teacher looks"))
-        np.savez_compressed(cache, answers=watch(model, images))
-    with np.load(cache) as stored:
-        answers = stored["answers"]
+        write_arrays(cache, {"answers": watch(model, images)})
+    answers = read_arrays(cache)["answers"]
     labels = [
         completion(own, recalled(answer), size, sides=store.name in SIDES_UNSURE)
         for own, answer, size in zip(store.labels, answers, store.sizes, strict=True)
     ]
-    np.savez_compressed(folder / f"{store.name}.labels.npz", **pack_labels(labels))
+    write_arrays(folder / f"{store.name}.labels.npz", pack_labels(labels))
 
 
 def _opened(name: str, root: Path) -> Iterator[Picture]:
     masks = jhmdb_masks(root) if name == "jhmdb" else None
+    if root.suffix == ".json":  # one file of annotations, which knows no parts
+        for picture in pictures_of(open_dataset(name, root), ""):
+            yield replace(picture, split="val" if held_out(picture.id) else "train")
+        return
     for split in SPLITS:
         yield from pictures_of(open_dataset(name, root, split), split, JHMDB_STRIDE, masks)
 

@@ -7,7 +7,7 @@ and when a run is resumed. Pictures come from the stores that `pave_ros.training
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pave_ros.datasets.base import Labels
 from pave_ros.frames import Image
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Clip, Cutout, Matrix, Rng, Size, View
+from pave_ros.training.settings import ConfigError, filled
 from pave_ros.training.store import Picture, PictureStore
 from pave_ros.training.target import Target
 
@@ -31,15 +32,6 @@ ASPECTS = ((4 / 3, 0.45), (16 / 9, 0.35), (1.0, 0.1), (3 / 4, 0.1))
 
 class SourceError(ValueError):
     """A mixture that cannot be made; the message says why."""
-
-
-def check_names(kind: type, values: Mapping[str, Any], what: str) -> None:
-    """Raise SourceError where settings are given that a dataclass does not have."""
-    known = {f.name for f in fields(kind)}
-    if unknown := set(values) - known:
-        raise SourceError(
-            f"unknown settings of {what}: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
-        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +71,17 @@ class Mixture:
     length: int = 20000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("empty", "fallen", "paste", "occlude"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} has to be from 0 to 1, not {getattr(self, name)}")
+        if min(self.tiles, default=0) < 0 or not sum(self.tiles):
+            raise ConfigError(f"tiles have to be chances, one of them at least above 0, not {list(self.tiles)}")
+        for name in ("zoom", "tile_zoom"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"{name} has to be a range above 0, not {[low, high]}")
+
     @property
     def size(self) -> Size:
         """Width and height of the samples, pixels."""
@@ -86,14 +89,9 @@ class Mixture:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Mixture:
-        """A mixture from plain data; SourceError names what is unknown or missing."""
-        check_names(cls, values, "a mixture")
-        if missing := {"cache", "weights"} - set(values):
-            raise SourceError(f"a mixture needs {' and '.join(sorted(missing))}")
-        plain: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**{**plain, "cache": Path(values["cache"]).expanduser()})
+        """A mixture from plain data; ConfigError names what is unknown, missing or of the wrong kind."""
+        mixture = filled(cls, values, "data")
+        return replace(mixture, cache=mixture.cache.expanduser())
 
 
 def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:

@@ -7,10 +7,11 @@ JPEG, one after the other in ``<name>.bin`` (mapped into memory, shared by all w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -66,8 +67,7 @@ class PictureStore(Sequence[Picture]):
         index = self._path.with_suffix(".npz")
         if not (self._path.exists() and index.exists()):
             raise StoreError(f"{index}: no such file; `python -m pave_ros.training.prepare` makes it")
-        with np.load(index) as stored:
-            arrays = dict(stored)
+        arrays = read_arrays(index)
         self.ids: list[str] = arrays["ids"].tolist()
         self.splits: list[str] = arrays["splits"].tolist()
         self._spans: npt.NDArray[np.int64] = arrays["spans"]
@@ -75,8 +75,7 @@ class PictureStore(Sequence[Picture]):
         self.sizes: list[tuple[int, int]] = [(int(width), int(height)) for width, height in arrays["sizes"]]
         labels = self._path.with_suffix(".labels.npz")
         if completed and labels.exists():
-            with np.load(labels) as stored:
-                arrays.update(stored)
+            arrays.update(read_arrays(labels))
         self.labels: list[Labels] = unpack_labels(arrays)
         if len(self.labels) != len(self.ids):
             raise StoreError(
@@ -109,7 +108,10 @@ class PictureStore(Sequence[Picture]):
         if self._bytes is None:  # mapped by each worker for itself, so that the store can be sent to workers
             self._bytes = np.memmap(self._path, np.uint8, "r")
         begin, end = self._spans[index, part : part + 2]
-        return np.asarray(cv2.imdecode(np.asarray(self._bytes[begin:end]), flags), np.uint8)
+        image = cv2.imdecode(np.asarray(self._bytes[begin:end]), flags)
+        if image is None:
+            raise StoreError(f"{self._path}: damaged at picture {index}; remove it and its .npz, and prepare it again")
+        return np.asarray(image, np.uint8)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_bytes": None}
@@ -142,8 +144,27 @@ def write_store(folder: Path, name: str, pictures: Iterable[Picture]) -> Picture
     }
     arrays["spans"] = np.array(spans, np.int64).reshape(-1, 3)
     arrays.update(pack_labels(labels))
-    np.savez_compressed(path.with_suffix(".npz"), **arrays)
+    write_arrays(path.with_suffix(".npz"), arrays)
     return PictureStore(folder, name, completed=False)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays to a file that gets its name when it is complete."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    part.replace(path)
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """What `write_arrays` wrote; StoreError where it is damaged."""
+    try:
+        with np.load(path) as stored:
+            return dict(stored)
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise StoreError(
+            f"{path}: damaged ({error}); remove it and run `python -m pave_ros.training.prepare` again"
+        ) from None
 
 
 def _encode(image: Image) -> bytes:

@@ -28,10 +28,11 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from pave_ros import models
-from pave_ros.checkpoints import loading
+from pave_ros.checkpoints import files, loading
 from pave_ros.models.base import PoseModel
 from pave_ros.training.backbones import load_backbone
-from pave_ros.training.config import ConfigError, TrainingConfig
+from pave_ros.training.config import TrainingConfig
+from pave_ros.training.settings import ConfigError
 from pave_ros.training.target import Target
 
 Batch = tuple[Tensor, list[Target], list[int]]
@@ -146,7 +147,7 @@ class Trainer:
         if config.backbone is not None:  # Some start from more than a classifier's backbone.
             getattr(system, "load_backbone", load_backbone)(model, config.backbone)
         if config.weights is not None:
-            loading.load(model, config.weights)
+            loading.load(model, files.resolve(str(config.weights), config.model))
         state = {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
         # A checkpoint holds everything, a backbone what it changed.
         read = [key for key, value in state.items() if config.weights is not None or not torch.equal(value, fresh[key])]
@@ -164,6 +165,13 @@ class Trainer:
             if parameter.requires_grad:
                 alike = name.startswith("backbone.") or any(part in name for part in self.config.like_backbone)
                 groups[alike].append(parameter)
+        names = [name for name, _ in self.model.named_parameters()]
+        for entry in self.config.frozen:
+            if not any(name.startswith(entry) for name in names):
+                raise ConfigError(f"frozen: no parameter's name begins with {entry!r}")
+        for entry in self.config.like_backbone:
+            if not any(entry in name for name in names):
+                raise ConfigError(f"like_backbone: no parameter's name holds {entry!r}")
         rates = {True: self.config.backbone_learning_rate, False: self.config.learning_rate}
         return [{"params": groups[b], "lr": rates[b], "peak": rates[b]} for b in (True, False) if groups[b]]
 
@@ -317,7 +325,10 @@ class Trainer:
             "config": self.config.to_yaml(),
         }
         partial_file = self._checkpoint.with_suffix(".part")
-        torch.save(state, partial_file)
+        with partial_file.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())  # Without power the name may be on the disk before the content.
         partial_file.replace(self._checkpoint)
         loading.save(self.finished(), self.weights_file)
 
@@ -332,21 +343,39 @@ class Trainer:
         return cast(PoseModel, model)
 
     def _resume(self) -> None:
-        state = torch.load(self._checkpoint, self.process.device, weights_only=True)
-        before, now = yaml.safe_load(state["config"]), yaml.safe_load(self.config.to_yaml())
-        for name in ("model", "skeleton", "model_options"):
-            if before.get(name) != now[name]:
+        with self._reading():
+            state = torch.load(self._checkpoint, self.process.device, weights_only=True)
+            before = dict(yaml.safe_load(state["config"]))
+        self._check_the_same(before, yaml.safe_load(self.config.to_yaml()))
+        with self._reading():
+            self.model.load_state_dict(state["model"])
+            self.averaged.load_state_dict(state["averaged"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"] and self._scaler.is_enabled():
+                self._scaler.load_state_dict(state["scaler"])
+            self.step = int(state["step"])
+        for group, own in zip(self._optimizer.param_groups, self._parameter_groups(), strict=True):
+            group |= {"peak": own["peak"], "weight_decay": self.config.weight_decay}  # They may be others now.
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """TrainingError where the checkpoint does not hold what it should."""
+        try:
+            yield
+        except Exception as error:  # Of damaged files torch says all sorts of things.
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainingError(
+                f"{self._checkpoint}: no checkpoint of a training, or damaged; remove it ({reason or 'empty'})"
+            ) from error
+
+    def _check_the_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        """TrainingError where a run of these settings cannot go on with the others."""
+        for name in ("model", "skeleton", "model_options", "frozen", "like_backbone"):
+            if before.get(name, now[name]) != now[name]:
                 raise TrainingError(
                     f"{self._checkpoint}: of a run whose {name} is {before.get(name)}, not {now[name]}; "
                     "take another output folder, or remove it"
                 )
-        self.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(self._optimizer.param_groups, self._parameter_groups(), strict=True):
-            group |= {"peak": own["peak"], "weight_decay": self.config.weight_decay}  # They may be others now.
-        self._scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
 
     # --- what a person sees ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,46 @@
+"""Settings as YAML gives them, as the dataclasses that hold them; what does not fit is refused by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+Settings = TypeVar("Settings")
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, missing or of the wrong kind; the message names it."""
+
+
+def filled(kind: type[Settings], values: Any, what: str) -> Settings:
+    """A dataclass with these values, of the types that its fields have: lists become tuples, and text numbers where it
+    says one, since 1e-4 without a dot is text in YAML.
+
+    Args:
+        kind: the dataclass.
+        values: by the names of its fields; those with a default may be left out.
+        what: they are the settings of.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{what}: has to hold settings by name, not {values!r}")
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := [str(name) for name in values if name not in known]:
+        raise ConfigError(f"{what}: unknown setting {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+    for name, field in known.items():
+        if name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{what}: setting {name!r} is missing")
+    try:
+        return TypeAdapter(with_config(ConfigDict(allow_inf_nan=False))(kind)).validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(reason := first.get("ctx", {}).get("error"), ValueError):  # the dataclass's own
+            raise ConfigError(f"{what}: {reason}") from None
+        place = ".".join(map(str, first["loc"]))
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise ConfigError(f"{what}: {place}: {message}, not {first['input']!r}") from None
