@@ -395,6 +395,12 @@ def test_batches_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
         Trainer(config(tmp_path, accumulate=3), Dots())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="runs there, see test_on_gpu")
+def test_half_precision_is_for_gpus(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="fp16 is for CUDA"):
+        Trainer(config(tmp_path, precision="fp16"), Dots())
+
+
 def test_configuration_files(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     settings = config(tmp_path / "out", input_size=(96, 96))

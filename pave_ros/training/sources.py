@@ -72,7 +72,9 @@ class Mixture:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("empty", "fallen", "paste", "occlude"):
+        if self.fallen < 0:
+            raise ConfigError(f"fallen has to be at least 0, not {self.fallen}")
+        for name in ("empty", "paste", "occlude"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} has to be from 0 to 1, not {getattr(self, name)}")
         if min(self.tiles, default=0) < 0 or not sum(self.tiles):

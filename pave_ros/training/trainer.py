@@ -115,6 +115,8 @@ class Trainer:
                 f"batch_size {config.batch_size} is no multiple of processes x accumulate "
                 f"({self.process.world} x {config.accumulate})"
             )
+        if config.precision == "fp16" and self.process.device.type == "cpu":
+            raise TrainingError("precision fp16 is for CUDA; take bf16 or fp32 on a processor")
         self._part = per_process
         self._samples = samples
         self.step = 0
