@@ -134,7 +134,7 @@ def test_thresholds_hold_from_the_next_result_on(camera: Any, robot: Any, peer: 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("input_size", [31, 32]), ("input_size", [32]), ("input_size", [0, 32]), ("input_size", [32, 8192]),
+        ("input_size", [31, 32]), ("input_size", [32]), ("input_size", [0, 32]), ("input_size", [32, 8193]),
         ("image_transport", "theora"), ("engine", "tensorflow"), ("precision", "int4"), ("max_persons", 301),
     ],
 )  # fmt: skip
