@@ -21,9 +21,9 @@ from listener import Listener
 from node_overhead import machine
 
 from pave_ros.msg import Poses
-from pave_ros.output import VideoWriter
 from pave_ros.ros.demo import Child, set_environment
 from pave_ros.synthetic import Scene
+from pave_ros.video_writer import VideoWriter
 
 ROWS = (
     ("-p", "engine:=onnxruntime"),

@@ -40,7 +40,9 @@ def network_inputs(
         elif len(people := find(image, bgr)):
             for crop in crop_inputs(image, people.boxes, info, bgr):
                 # Of all people alike (reservoir sampling): those in the first pictures may be of one kind.
-                place = len(inputs) if seen < MOST else chance.integers(seen + 1)
-                inputs[place : place + 1] = [crop[None]] if place < MOST else []
+                if seen < MOST:
+                    inputs.append(crop[None])
+                elif (place := chance.integers(seen + 1)) < MOST:
+                    inputs[place] = crop[None]
                 seen += 1
     return inputs

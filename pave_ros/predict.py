@@ -16,18 +16,12 @@ import numpy as np
 
 from pave_ros import drawing
 from pave_ros.estimator import Estimator
+from pave_ros.files import make_folder
 from pave_ros.frames import Frame
-from pave_ros.output import VideoWriter, make_folder
 from pave_ros.persons import Persons
 from pave_ros.tracking import Tracker
-from pave_ros.video import (
-    PICTURE_SUFFIXES,
-    Source,
-    VideoError,
-    is_synthetic,
-    open_source,
-    pictures_in,
-)
+from pave_ros.video import PICTURE_SUFFIXES, Source, VideoError, is_synthetic, open_source, pictures_in
+from pave_ros.video_writer import VideoWriter
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import typer
 from pave_ros import __version__, cli
 from pave_ros.checkpoints import files
 from pave_ros.models.base import PoseModel
-from pave_ros.output import VideoWriter
+from pave_ros.video_writer import VideoWriter
 
 QUICK = ("--model", "detrpose_n", "--weights", "random", "--input-size", "96", "--device", "cpu")
 

@@ -21,11 +21,11 @@ import pytest
 
 from pave_ros.engines.exported import WHOLE, Label
 from pave_ros.models.info import ModelInfo
-from pave_ros.output import VideoWriter
 from pave_ros.ros import demo as running
 from pave_ros.ros.process import interruptible
 from pave_ros.synthetic import Scene
 from pave_ros.video import open_source
+from pave_ros.video_writer import VideoWriter
 
 TIMEOUT = 300.0  # seconds; generous, because the machine may be busy
 QUICK = ("--model", "detrpose_n", "--weights", "random", "--input-size", "96", "--device", "cpu")

@@ -25,11 +25,11 @@ from pave_ros.engines import openvino, shipped
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.shared import share_weights
 from pave_ros.frames import Frame
-from pave_ros.output import VideoWriter
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
 from pave_ros.topdown.options import TopDownOptions
 from pave_ros.training import card, ship
+from pave_ros.video_writer import VideoWriter
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from pycocotools.cocoeval import COCOeval
 
 from pave_ros.estimator import Estimator
 from pave_ros.frames import Frame
-from pave_ros.output import VideoWriter
 from pave_ros.persons import Persons
 from pave_ros.predict import FORMATS, Job, Summary, jobs_of, make_sinks, predict
 from pave_ros.video import VideoError, open_source
+from pave_ros.video_writer import VideoWriter
 
 
 class Truth:

@@ -120,7 +120,7 @@ def test_a_file_of_annotations_is_parted_once(tmp_path: Path) -> None:
     store = PictureStore(tmp_path / "cache", "coco")
     assert sorted(store.ids, key=int) == [str(i) for i in range(60)]
     assert 0 < store.splits.count("val") < 20
-    assert not list((tmp_path / "cache").glob("*.part"))
+    assert not list((tmp_path / "cache").glob("*part*"))
 
 
 def test_samples_have_the_promised_form(cache: Path) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from pave_ros import video
 from pave_ros.frames import Frame
-from pave_ros.output import VideoWriter
 from pave_ros.video import VideoError, open_source, pictures_in, read_picture
+from pave_ros.video_writer import VideoWriter
 
 
 def picture(i: int, width: int = 96, height: int = 64) -> np.ndarray:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from pave_ros import __version__
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.exported import BACKBONE, COORDINATES, DECODE, ENCODE, WHOLE, Label, part_path
+from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 
 OPSET = 18
@@ -215,14 +215,3 @@ def store_half(graph: onnx.GraphProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-@contextmanager
-def complete(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; the file gets its name when it is complete, and vanishes when it is not."""
-    partial = path.with_name(f"{path.stem}.part{path.suffix}")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import onnx
 
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.export import complete
 from pave_ros.engines.exported import BACKBONE, DECODE, files_of, read_label
+from pave_ros.files import complete
 
 # Convolutions at the beginning, which stay in float32: they read the picture itself, whose finest steps 8 bits lose.
 PRECISE = 3

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.export import complete, export_onnx
+from pave_ros.engines.export import export_onnx
 from pave_ros.engines.exported import files_of
+from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "tensorrt": ".trt", "tensorrt_rtx": ".rtx"}

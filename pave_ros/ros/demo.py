@@ -36,14 +36,15 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from pave_ros import drawing
 from pave_ros.estimator import RANDOM
+from pave_ros.files import make_folder
 from pave_ros.msg import Poses, Skeleton
-from pave_ros.output import VideoWriter, make_folder
 from pave_ros.ros import images, messages
 from pave_ros.ros.images import Picture
 from pave_ros.ros.node import LATCHED
 from pave_ros.ros.process import interruptible
 from pave_ros.ros.subscriber import profiles_file
 from pave_ros.video import is_synthetic, open_source
+from pave_ros.video_writer import VideoWriter
 
 UNTRAINED_SIZE = 256  # pixels; small, so that the way of the data is seen live on a CPU
 LOADING, FIRST_RESULT = 180.0, 60.0  # seconds to wait for the model, and then for a first result

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pave_ros import models
-from pave_ros.training.settings import ConfigError, filled
+from pave_ros.training.settings import ConfigError, check_bounds, filled
 
 # Settings that have to lie between two numbers.
 BOUNDS = (
@@ -100,11 +100,7 @@ class TrainingConfig:
         return self.input_size or models.create(self.model).info.input_size
 
     def __post_init__(self) -> None:
-        for names, low, high in BOUNDS:
-            for name in names:
-                if not low <= getattr(self, name) <= high:
-                    reach = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
-                    raise ConfigError(f"{name} has to be {reach}, not {getattr(self, name)}")
+        check_bounds(self, BOUNDS)
         if self.input_size is not None and min(self.input_size) < 1:
             raise ConfigError(f"input_size has to be a height and a width, not {list(self.input_size)}")
         if self.precision not in ("fp32", "bf16", "fp16"):
@@ -120,9 +116,7 @@ class TrainingConfig:
             values = yaml.safe_load(path.read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-        settings = filled(cls, values, str(path))
-        paths = {name: getattr(settings, name) for name in ("output", "weights", "backbone")}
-        return replace(settings, **{name: path.expanduser() for name, path in paths.items() if path is not None})
+        return filled(cls, values, str(path))
 
     def to_yaml(self) -> str:
         """The settings as `read` takes them."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 Settings = TypeVar("Settings")
+Bounds = Sequence[tuple[Sequence[str], float, float]]  # names of settings, the least and the most that they may be
 
 
 class ConfigError(ValueError):
@@ -16,8 +19,8 @@ class ConfigError(ValueError):
 
 
 def filled(kind: type[Settings], values: Any, what: str) -> Settings:
-    """A dataclass with these values, of the types that its fields have: lists become tuples, and text numbers where it
-    says one, since 1e-4 without a dot is text in YAML.
+    """A dataclass with these values, of the types that its fields have: lists become tuples, text numbers where it says
+    one, since 1e-4 without a dot is text in YAML, and ``~`` in paths the home directory.
 
     Args:
         kind: the dataclass.
@@ -36,7 +39,7 @@ def filled(kind: type[Settings], values: Any, what: str) -> Settings:
         if name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"{what}: setting {name!r} is missing")
     try:
-        return TypeAdapter(with_config(ConfigDict(allow_inf_nan=False))(kind)).validate_python(dict(values))
+        made = TypeAdapter(with_config(ConfigDict(allow_inf_nan=False))(kind)).validate_python(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
         if isinstance(reason := first.get("ctx", {}).get("error"), ValueError):  # the dataclass's own
@@ -44,3 +47,14 @@ def filled(kind: type[Settings], values: Any, what: str) -> Settings:
         place = ".".join(map(str, first["loc"]))
         message = first["msg"][:1].lower() + first["msg"][1:]
         raise ConfigError(f"{what}: {place}: {message}, not {first['input']!r}") from None
+    paths = {name: value for name in known if isinstance(value := getattr(made, name), Path)}
+    return replace(made, **{name: path.expanduser() for name, path in paths.items()})  # type: ignore[type-var]
+
+
+def check_bounds(settings: Any, bounds: Bounds) -> None:
+    """ConfigError names the first setting that does not lie between its bounds."""
+    for names, low, high in bounds:
+        for name in names:
+            if not low <= getattr(settings, name) <= high:
+                reach = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
+                raise ConfigError(f"{name} has to be {reach}, not {getattr(settings, name)}")

@@ -6,8 +6,9 @@ and when a run is resumed. Pictures come from the stores that `pave_ros.training
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ from pave_ros.datasets.base import Labels
 from pave_ros.frames import Image
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Clip, Cutout, Matrix, Rng, Size, View
-from pave_ros.training.settings import ConfigError, filled
+from pave_ros.training.settings import ConfigError, check_bounds, filled
 from pave_ros.training.store import Picture, PictureStore
 from pave_ros.training.target import Target
 
 # Width / height of cameras, with their chances: the models stretch whatever comes to their input size.
 ASPECTS = ((4 / 3, 0.45), (16 / 9, 0.35), (1.0, 0.1), (3 / 4, 0.1))
+
+BOUNDS = ((("fallen",), 0, math.inf), (("empty", "paste", "occlude"), 0, 1))  # of settings
 
 
 class SourceError(ValueError):
@@ -72,11 +75,7 @@ class Mixture:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.fallen < 0:
-            raise ConfigError(f"fallen has to be at least 0, not {self.fallen}")
-        for name in ("empty", "paste", "occlude"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} has to be from 0 to 1, not {getattr(self, name)}")
+        check_bounds(self, BOUNDS)
         if min(self.tiles, default=0) < 0 or not sum(self.tiles):
             raise ConfigError(f"tiles have to be chances, one of them at least above 0, not {list(self.tiles)}")
         for name in ("zoom", "tile_zoom"):
@@ -92,8 +91,7 @@ class Mixture:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Mixture:
         """A mixture from plain data; ConfigError names what is unknown, missing or of the wrong kind."""
-        mixture = filled(cls, values, "data")
-        return replace(mixture, cache=mixture.cache.expanduser())
+        return filled(cls, values, "data")
 
 
 def target_of(labels: Labels, size: Size, smallest: float = 0.0) -> Target:

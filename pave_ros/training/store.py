@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pave_ros.datasets.base import PER_PERSON, Labels
+from pave_ros.files import complete
 from pave_ros.frames import Image
 
 JPEG_QUALITY = 95
@@ -150,10 +151,8 @@ def write_store(folder: Path, name: str, pictures: Iterable[Picture]) -> Picture
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays to a file that gets its name when it is complete."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    part.replace(path)
+    with complete(path) as partial:
+        np.savez_compressed(partial, **arrays)
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

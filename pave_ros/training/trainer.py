@@ -29,6 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pave_ros import models
 from pave_ros.checkpoints import files, loading
+from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 from pave_ros.training.backbones import load_backbone
 from pave_ros.training.config import TrainingConfig
@@ -154,6 +155,13 @@ class Trainer:
         # A checkpoint holds everything, a backbone what it changed.
         read = [key for key, value in state.items() if config.weights is not None or not torch.equal(value, fresh[key])]
         self._start = {key: state[key] for key in read}
+        names = [name for name, _ in model.named_parameters()]
+        for entry in config.frozen:
+            if not any(name.startswith(entry) for name in names):
+                raise ConfigError(f"frozen: no parameter's name begins with {entry!r}")
+        for entry in config.like_backbone:
+            if not any(entry in name for name in names):
+                raise ConfigError(f"like_backbone: no parameter's name holds {entry!r}")
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(parameter.requires_grad and not name.startswith(config.frozen))
         # Convolutions of a few channels train up to half again as fast with the channels last.
@@ -167,13 +175,6 @@ class Trainer:
             if parameter.requires_grad:
                 alike = name.startswith("backbone.") or any(part in name for part in self.config.like_backbone)
                 groups[alike].append(parameter)
-        names = [name for name, _ in self.model.named_parameters()]
-        for entry in self.config.frozen:
-            if not any(name.startswith(entry) for name in names):
-                raise ConfigError(f"frozen: no parameter's name begins with {entry!r}")
-        for entry in self.config.like_backbone:
-            if not any(entry in name for name in names):
-                raise ConfigError(f"like_backbone: no parameter's name holds {entry!r}")
         rates = {True: self.config.backbone_learning_rate, False: self.config.learning_rate}
         return [{"params": groups[b], "lr": rates[b], "peak": rates[b]} for b in (True, False) if groups[b]]
 
@@ -326,12 +327,10 @@ class Trainer:
             "scaler": self._scaler.state_dict(),
             "config": self.config.to_yaml(),
         }
-        partial_file = self._checkpoint.with_suffix(".part")
-        with partial_file.open("wb") as file:
+        with complete(self._checkpoint) as partial, partial.open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())  # Without power the name may be on the disk before the content.
-        partial_file.replace(self._checkpoint)
         loading.save(self.finished(), self.weights_file)
 
     def finished(self) -> PoseModel:

@@ -1,4 +1,4 @@
-"""Where results go: a folder of them, and videos."""
+"""Where videos go: MP4 files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,6 @@ from pave_ros.video import VideoError, silent_opencv
 # H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
 CODECS = ("avc1", "mp4v")
 _UNFINISHED = count()  # in the names of files that are not complete
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder for results where there is none; NotADirectoryError where a file has that name."""
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path}: is a file; results go into a folder")
-    path.mkdir(parents=True, exist_ok=True)
 
 
 class VideoWriter:

@@ -1,0 +1,25 @@
+"""Files and folders that results go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; the file gets its name when it is complete, and vanishes when it is not."""
+    partial = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results where there is none; NotADirectoryError where a file has that name."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path}: is a file; results go into a folder")
+    path.mkdir(parents=True, exist_ok=True)
