@@ -16,11 +16,12 @@ from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
 from pave_ros.engines.choice import CHECKPOINTS
-from pave_ros.frames import Frame, Image, around
+from pave_ros.frames import Frame, Image, around, same_size
 from pave_ros.models.info import TOP_DOWN
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import check_image, network_input
 from pave_ros.skeletons import Skeleton
+from pave_ros.smoothing import SMOOTHINGS, steady
 from pave_ros.topdown.options import TopDownOptions
 from pave_ros.topdown.stages import TopDown
 from pave_ros.topdown.styles import STYLES, Style
@@ -45,12 +46,14 @@ class Estimator:
             on the engine and the file.
         score_threshold: people below it are left out, 0..1; may be changed at any time.
         max_persons: at most so many people, the best; may be changed at any time.
+        smoothing: of keypoints in a stream, see `pave_ros.smoothing.steady`: ``always``, ``never``, or ``auto``: those
+            of the embedded model are, those of the others stay as published.
         top_down: of models that look at one person's crop at a time: what finds the people, and how crops are read.
         build_apart: where a faster engine has to be built first, have it built in a process of its own, begin with
             another one, and change over; see `engine_status`. For what runs long, such as a node.
 
     Raises:
-        ValueError: an unknown model, or a file that does not fit it (`CheckpointError`).
+        ValueError: an unknown model or smoothing, or a file that does not fit it (`CheckpointError`).
         FileNotFoundError, `WeightsError`: no weights; the message says how to get them.
         `EngineError`: what was asked for does not run here.
     """
@@ -66,9 +69,12 @@ class Estimator:
         precision: str = "auto",
         score_threshold: float = 0.3,
         max_persons: int = 20,
+        smoothing: str = "auto",
         top_down: TopDownOptions | None = None,
         build_apart: bool = False,
     ) -> None:
+        if smoothing not in SMOOTHINGS:
+            raise ValueError(f"unknown smoothing {smoothing!r}; known: {', '.join(SMOOTHINGS)}")
         name = "_".join(models.split_name(model))
         if str(weights) != RANDOM:
             path = files.resolve(str(weights), name)
@@ -82,11 +88,13 @@ class Estimator:
             self.weights += " (untrained: its people mean nothing)"
         self.score_threshold = score_threshold
         self.max_persons = max_persons
+        self._smooths = smoothing == "always"
         self._top_down: TopDown | None = None
         self._lock = threading.Lock()  # Engines compute in buffers of their own.
         if self._engine.info.top_down:
             options = top_down or TopDownOptions()
             style = STYLES[self._engine.info.system]
+            self._smooths |= smoothing == "auto" and style.smooth
             detect = _detector(style, options, device, engine, precision)
             closer = None
             if style.closer and _may_look_closer(options):
@@ -121,7 +129,8 @@ class Estimator:
     @property
     def earlier(self) -> int:
         """Number of frames before the one in question that are of use."""
-        return max(self.reach, int(self._top_down is not None and self._top_down.follows))
+        follows = self._top_down is not None and self._top_down.follows
+        return max(self.reach, int(follows or self._smooths))
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -191,8 +200,13 @@ class Estimator:
         with self._lock:
             for frame in frames:
                 if frame.encoder is not self:
-                    frame.features, frame.encoder = None, self
-            return self._estimated(frames, index, asked.image)
+                    frame.features, frame.looks, frame.encoder = None, None, self
+            persons = self._estimated(frames, index, asked.image)
+            if self._smooths:
+                before = frames[index - 1] if index else asked
+                known = before is not asked and same_size(before, asked)
+                persons, asked.looks = steady(persons, before.looks if known else None)
+            return persons
 
     def _estimated(self, frames: Sequence[Frame], index: int, image: Image) -> Persons:
         window = around(frames, index, self.window)

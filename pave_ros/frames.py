@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pave_ros.persons import Boxes
+from pave_ros.smoothing import Looks
 
 Image = npt.NDArray[np.uint8]
 
@@ -28,7 +29,8 @@ class Frame:
         bgr: whether the channels of `image` are in the order blue, green, red instead of red, green, blue.
         received: `time.monotonic()` at arrival, seconds.
         features: what the model's encoder made of this frame, kept for later windows.
-        encoder: whose features they are.
+        looks: the people that the model found in this frame, kept for the next one where keypoints are smoothed.
+        encoder: whose features and looks they are.
         boxes: where people are, where that is known from elsewhere; for top-down models.
     """
 
@@ -38,6 +40,7 @@ class Frame:
     bgr: bool = False
     received: float = field(default_factory=monotonic)
     features: Any = None
+    looks: Looks | None = None
     encoder: Any = None
     boxes: Boxes | None = None
 

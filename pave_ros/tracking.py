@@ -61,6 +61,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._last_number = 0
         self._last_stamp: int | None = None
+        self._skeleton = ""
 
     def reset(self) -> None:
         """Forget everybody; whoever comes next gets a new number."""
@@ -72,10 +73,13 @@ class Tracker:
 
         Args:
             persons: the people of the next picture.
-            stamp_ns: its time in nanoseconds. One before the last (a recording that starts over) forgets everybody.
+            stamp_ns: its time in nanoseconds. One before the last (a recording that starts over) forgets everybody,
+                and so does another keypoint layout.
         """
-        if self._last_stamp is not None and stamp_ns < self._last_stamp:
+        starts_over = self._last_stamp is not None and stamp_ns < self._last_stamp
+        if starts_over or persons.skeleton != self._skeleton:
             self.reset()
+        self._skeleton = persons.skeleton
         earliest = min(stamp_ns - self.max_age * 1e9, stamp_ns if self._last_stamp is None else self._last_stamp)
         self._last_stamp = stamp_ns
         self._tracks = [track for track in self._tracks if track.seen >= earliest]

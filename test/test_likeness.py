@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from pave_ros import skeletons
 from pave_ros.persons import Boxes, Floats
-from pave_ros.topdown.finder import NOBODY
-from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_places, steady_sides
+from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_sides
 
 AREAS = np.array([80 * 200], np.float32)
 COCO = skeletons.get("coco17")
@@ -64,7 +62,7 @@ def test_the_first_look_says_which_side_is_left() -> None:
 
 def test_nobody_turns_round_from_one_frame_to_the_next() -> None:
     def followed(keypoints: Floats, sides: float) -> Followed:
-        return Followed(Boxes.of([[0, 0, 80, 200]]), keypoints, np.array([sides], np.float32), np.ones((1, 17)))
+        return Followed(Boxes.of([[0, 0, 80, 200]]), keypoints, np.array([sides], np.float32))
 
     seen = person()
     keypoints, sides = steady_sides(seen + np.float32([2, 0, 0]), AREAS, followed(seen, 3.0), COCO)
@@ -81,33 +79,3 @@ def test_nobody_turns_round_from_one_frame_to_the_next() -> None:
     elsewhere, sides = steady_sides(seen[:, MIRROR] + np.float32([500, 0, 0]), AREAS, followed(seen, 3.0), COCO)
     assert sides[0] == 0, "somebody else"
     np.testing.assert_array_equal(elsewhere, seen[:, MIRROR] + np.float32([500, 0, 0]))
-
-
-def test_places_are_the_mean_of_the_last_looks() -> None:
-    seen, nobody = person(score=0.5), Followed(NOBODY, np.zeros((0, 17, 3)), np.zeros(0), np.zeros((0, 17)))
-    places, looks = steady_places(seen, AREAS, nobody, COCO)
-    np.testing.assert_array_equal(places, seen)
-    assert (looks == 1).all(), "nobody was there before"
-    rng, reach = np.random.default_rng(0), 0.2 * np.asarray(COCO.sigmas, np.float32)[:, None] * np.sqrt(AREAS[0])
-    errors: list[list[float]] = [[], []]
-    for _ in range(60):
-        look = seen + np.concatenate((reach * rng.standard_normal((17, 2)), np.zeros((17, 1))), -1)
-        places, looks = steady_places(look, AREAS, Followed(NOBODY, places, np.zeros(1), looks), COCO)
-        for found, apart in zip((look, places), errors, strict=True):
-            apart.append(float(np.square(found - seen).mean()))
-    assert np.mean(errors[1]) < 0.5 * np.mean(errors[0]) and looks.min() > 1 and looks.max() <= 3
-    np.testing.assert_allclose(places[..., 2], 0.5)
-
-
-@pytest.mark.parametrize(("moved", "stays"), [(0.3, True), (3.0, False)])
-def test_who_moves_leaves_no_trail(moved: float, stays: bool) -> None:
-    before, step = person(), np.zeros((17, 3), np.float32)
-    step[10, 0] = moved * COCO.sigmas[10] * np.sqrt(AREAS[0])  # a wrist, by so much of what OKS tolerates
-    places, looks = steady_places(before + step, AREAS, Followed(NOBODY, before, np.zeros(1), np.ones((1, 17))), COCO)
-    share = (places - before)[0, 10, 0] / step[10, 0]
-    assert (share < 0.6 if stays else share > 0.999) and (looks[0, 10] > 1.5) == stays
-    np.testing.assert_allclose(places[0, :10], before[0, :10], atol=1e-3)
-    elsewhere = before + np.float32([500, 0, 0])
-    apart, looks = steady_places(elsewhere, AREAS, Followed(NOBODY, before, np.zeros(1), np.ones((1, 17))), COCO)
-    np.testing.assert_array_equal(apart, elsewhere)
-    assert (looks == 1).all(), "somebody else"

@@ -79,6 +79,14 @@ def test_numbers_are_never_used_twice_not_even_after_going_back_in_time() -> Non
     assert tracker.update(people((0, 0)), 1).track_ids.tolist() == [3]
 
 
+def test_another_skeleton_starts_afresh() -> None:
+    tracker = Tracker()
+    tracker.update(people((0, 0)), 0)
+    fewer = Persons.from_keypoints(people((0, 0)).keypoints[:, :14], [1], "crowdpose14")
+    found = tracker.update(fewer, 1)
+    assert found.track_ids.tolist() == [2] and found.ages.tolist() == [0]
+
+
 def test_same_stamp_twice_keeps_the_numbers() -> None:
     tracker = Tracker()
     tracker.update(people((0, 0)), 0)

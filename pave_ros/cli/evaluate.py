@@ -51,6 +51,7 @@ def evaluate(
     reuse_features: options.Reuse = True,
     detect_every: options.DetectEvery = 0,
     closer_look: options.CloserLook = True,
+    smoothing: options.Smoothing = "auto",
 ) -> None:  # fmt: skip
     """Score a model, or a results file, on a data set, in the numbers of the papers."""
     if bool(worst) != (pictures is not None):
@@ -86,7 +87,7 @@ def evaluate(
         # Average precision looks at everybody, down to the least sure.
         estimator = Estimator(
             model, weights, device, engine=engine, input_size=options.parse_size(input_size), score_threshold=0.0,
-            max_persons=100, top_down=top_down,
+            max_persons=100, smoothing=smoothing, top_down=top_down,
         )  # fmt: skip
         introduce(estimator)
         about.update(evaluation.describe(estimator))

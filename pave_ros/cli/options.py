@@ -31,6 +31,10 @@ DetectEvery = Annotated[
         min=0, help="Frames from one in which the embedded model looks for people to the next; 0: its own choice."
     ),
 ]
+Smoothing = Annotated[
+    str,
+    typer.Option(help="Of keypoints in videos: always, never, or auto (the embedded model's, others as published)."),
+]
 CloserLook = Annotated[bool, typer.Option(help="The embedded model looks for small people too.")]
 
 

@@ -62,6 +62,7 @@ def predict(
     reuse_features: options.Reuse = True,
     detect_every: options.DetectEvery = 0,
     closer_look: options.CloserLook = True,
+    smoothing: options.Smoothing = "auto",
 ) -> None:
     """Find the people in pictures and videos."""
     from pave_ros.estimator import Estimator
@@ -77,6 +78,7 @@ def predict(
         input_size=size,
         score_threshold=score_threshold,
         max_persons=max_persons,
+        smoothing=smoothing,
         top_down=TopDownOptions(
             detector=detector,
             detector_weights=detector_weights,

@@ -202,6 +202,7 @@ class PoseNode(LifecycleNode):
             precision=settings.precision,
             score_threshold=settings.score_threshold,
             max_persons=settings.max_persons,
+            smoothing=settings.smoothing,
             build_apart=True,
             top_down=TopDownOptions(
                 detector=settings.detector,

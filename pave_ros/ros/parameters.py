@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 from pave_ros import models
 from pave_ros.engines import choice as engines
 from pave_ros.models.info import LARGEST_SIDE
+from pave_ros.smoothing import SMOOTHINGS
 from pave_ros.topdown.heatmaps import DECODINGS
 
 
@@ -94,6 +95,11 @@ class Settings:
         low=0, high=8,
     )  # fmt: skip
     tracking: bool = _row(True, "Give people track ids that stay the same over time.")
+    smoothing: str = _row(
+        "auto",
+        "Of keypoints over time, the mean of a few images where nothing moves; auto: the embedded model's only.",
+        choices=SMOOTHINGS,
+    )
 
     detector: str = _row(
         "auto",

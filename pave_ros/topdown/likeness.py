@@ -14,7 +14,6 @@ AGREED = 0.1  # Distance, of a person's size, up to which two looks at a keypoin
 DOUBTFUL = np.float32(0.8)  # Share of its score that a keypoint keeps about which they do not.
 KNOWN = 0.5  # Likeness from which somebody is who was there a frame before.
 LASTING = np.float32(0.9)  # Share of what earlier frames told of the sides that counts a frame later.
-EARLIER = 2.0  # Looks of earlier frames at a keypoint that count at most, beside that of the frame itself.
 
 
 def likeness(keypoints: Floats, others: Floats, areas: Floats, skeleton: Skeleton) -> Floats:
@@ -23,7 +22,8 @@ def likeness(keypoints: Floats, others: Floats, areas: Floats, skeleton: Skeleto
     spread = 8 * np.asarray(skeleton.sigmas) ** 2 * np.maximum(areas, 1.0)[:, None]
     certain = keypoints[..., 2]
     apart = np.square(keypoints[:, None, :, :2] - others[:, :, :2]).sum(-1)
-    similar = (np.exp(-apart / spread[:, None]) * certain[:, None]).sum(-1)
+    near = np.nan_to_num(np.exp(-apart / spread[:, None]))  # NaN where one of the two has no such keypoint.
+    similar = (near * certain[:, None]).sum(-1)
     return np.asarray(similar / np.maximum(certain.sum(1), 1e-6)[:, None])
 
 
@@ -78,14 +78,12 @@ class Followed:
         boxes: around their keypoints, with the scores of the boxes that they were seen in.
         keypoints: (N, K, 3) of x, y, score.
         sides: (N,) how sure all frames together are which side of them is left, from 0 up.
-        looks: (N, K) number of looks that the place of a keypoint is the mean of.
         vain: (V, 4) boxes in which nobody was, or nobody but those whom other boxes show.
     """
 
     boxes: Boxes
     keypoints: Floats
     sides: Floats
-    looks: Floats
     vain: Floats = field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
 
@@ -111,27 +109,3 @@ def steady_sides(keypoints: Floats, areas: Floats, before: Followed, skeleton: S
     sides = known * (LASTING * before.sides[who[:, 0]] + straight - turned)
     wrong = known & (turned > straight) & (sides >= 0)
     return np.where(wrong[:, None, None], mirrored, keypoints), np.abs(sides).astype(np.float32)
-
-
-def steady_places(keypoints: Floats, areas: Floats, before: Followed, skeleton: Skeleton) -> tuple[Floats, Floats]:
-    """The people of a frame (N, K, 3) with each keypoint at the mean of this look at it and of those a few frames back,
-    and how many looks that are, (N, K).
-
-    A network errs a little differently in every frame, so the mean is nearer to the truth and trembles less. What has
-    moved counts the less the further it has, by the distances that OKS tolerates: who moves leaves no trail.
-
-    Args: as of `steady_sides`, left and right put right.
-    """
-    looks = np.ones(keypoints.shape[:2], np.float32)
-    if not len(keypoints) or not len(before.keypoints):
-        return keypoints, looks
-    alike = likeness(keypoints, before.keypoints, areas, skeleton)
-    who = alike.argmax(1)
-    earlier = before.keypoints[who]
-    apart = np.square(keypoints[..., :2] - earlier[..., :2]).sum(-1)
-    near = np.exp(-apart / (np.asarray(skeleton.sigmas) ** 2 * np.maximum(areas, 1.0)[:, None]))
-    count = np.minimum(before.looks[who], EARLIER) * near * (alike.max(1) >= KNOWN)[:, None]
-    weight, own = count * earlier[..., 2], np.maximum(keypoints[..., 2], np.float32(1e-3))
-    share = (weight / (weight + own))[..., None]
-    places = keypoints[..., :2] + share * (earlier[..., :2] - keypoints[..., :2])
-    return np.concatenate((places, keypoints[..., 2:]), -1).astype(np.float32), (looks + count).astype(np.float32)

@@ -23,7 +23,7 @@ from pave_ros.persons import Boxes, Floats, Ints, Persons, boxes_of
 from pave_ros.topdown.crops import crop_boxes, crop_inputs
 from pave_ros.topdown.finder import NOBODY, SAME_BOX, Finder, Found
 from pave_ros.topdown.heatmaps import keypoints_in, presence
-from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_places, steady_sides
+from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_sides
 from pave_ros.topdown.options import TopDownOptions
 from pave_ros.topdown.styles import STYLES
 from pave_ros.tracking import overlap
@@ -94,7 +94,7 @@ class TopDown:
         self._skeleton = skeletons.get(engine.info.skeleton)
         self._mirror = list(self._skeleton.mirror)
         unknown = np.zeros((0, len(self._mirror), 3), np.float32)
-        self._nobody = Followed(NOBODY, unknown, np.zeros(0, np.float32), unknown[..., 2])
+        self._nobody = Followed(NOBODY, unknown, np.zeros(0, np.float32))
 
     def estimate(self, window: Sequence[Frame], max_persons: int, before: Frame | None = None) -> Persons:
         """The people in the middle frame of a window, all of them.
@@ -126,10 +126,9 @@ class TopDown:
             boxes = Boxes(around_keypoints(keypoints[sure], present[sure]), found.scores[sure])
             areas = boxes.boxes[:, 2:].prod(1)
             keypoints[sure], sides = steady_sides(keypoints[sure], areas, earlier, self._skeleton)
-            keypoints[sure], looks = steady_places(keypoints[sure], areas, earlier, self._skeleton)
             hopeful = kept[scores[kept] >= HOPELESS]
             vain = found.boxes[np.setdiff1d(np.arange(len(found)), hopeful)]
-            middle.features.people = Followed(boxes, keypoints[sure], sides, looks, vain)
+            middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
     def warm_up(self, image: Image) -> None:

@@ -30,6 +30,7 @@ class Style:
             not, as published.
         again: who is new is looked at once more, in a mirror, and once more still if their keypoints then fill another
             box, which overlaps the one looked at by less than this; 0 does not, as published.
+        smooth: keypoints are smoothed over time, see `pave_ros.smoothing`, unless otherwise asked for; not published.
         spread: of networks whose heatmaps are probabilities over the cells, standard deviation in cells of the spot of
             height 1 around a joint whose place is known; 0 for the others.
     """
@@ -46,6 +47,7 @@ class Style:
     detect_every: int = 1
     whole: float = 0.0
     again: float = 0.0
+    smooth: bool = False
     spread: float = 0.0
 
 
@@ -66,6 +68,7 @@ STYLES = {
         detect_every=2,
         whole=0.7,
         again=0.8,
+        smooth=True,
         spread=1.5,
     ),
 }
