@@ -76,13 +76,14 @@ class Boxes:
 
     @classmethod
     def of(cls, boxes: npt.ArrayLike, scores: npt.ArrayLike | None = None) -> Boxes:
-        """Boxes in any order; without scores all are sure, and scores are cut off at 0 and 1. What has no extent or is
-        not finite is left out."""
+        """Boxes in any order; without scores all are sure, and scores are cut off at 0 and 1. What has no extent, or
+        one that is not finite, is left out."""
         rows = np.asarray(boxes, np.float32).reshape(-1, 4)
         sure = np.ones(len(rows), np.float32) if scores is None else np.asarray(scores, np.float32).reshape(len(rows))
         sure = np.nan_to_num(sure, nan=0.0).clip(0, 1)
         order = np.argsort(-sure, kind="stable")
-        order = order[np.isfinite(rows[order]).all(1) & (rows[order, 2:] > 0).all(1)]
+        finite = np.isfinite(rows).all(1) & (rows[:, 2:].astype(float).prod(1) < np.finfo(np.float32).max)
+        order = order[(finite & (rows[:, 2:] > 0).all(1))[order]]
         return cls(rows[order], sure[order])
 
     def __len__(self) -> int:

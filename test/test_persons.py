@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from pave_ros import Persons
-from pave_ros.persons import boxes_of
+from pave_ros.persons import Boxes, boxes_of
 
 
 def test_boxes_are_the_extent_of_the_given_keypoints() -> None:
@@ -26,3 +26,10 @@ def test_indexing_keeps_rows_together() -> None:
     assert chosen.scores.tolist() == [np.float32(0.8), np.float32(0.7)]
     assert chosen.keypoints[:, 0, 0].tolist() == [1, 2]
     assert len(persons[:0]) == 0
+
+
+def test_boxes_of_any_order_without_those_that_are_none() -> None:
+    given = [[0, 0, 10, 20], [5, 5, 0, 9], [1, 1, np.nan, 4], [2, 2, 3e38, 3e38], [3, 3, 4, 5]]
+    found = Boxes.of(given, [0.2, 0.9, 0.9, 0.9, 1.5])
+    assert found.boxes.tolist() == [[3, 3, 4, 5], [0, 0, 10, 20]]
+    np.testing.assert_allclose(found.scores, [1, 0.2])
