@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ class Estimator:
     """Finds the people in pictures, or in the newest frame of a video.
 
     Args:
-        model: name, e.g. ``detrpose_s``, see `pave_ros.models.names`.
+        model: name, e.g. ``detrpose_s``, see `pave_ros.models.names`; an exported file tells its own, whatever is said.
         weights: ``auto`` (the published file of the model, from the cache or by download), a path (``.pth``, ``.pt``,
             ``.safetensors``, or an exported ``.onnx``), the name of a known file, or ``random`` (untrained, seeded: to
             try the data path; its people mean nothing).
@@ -53,7 +54,8 @@ class Estimator:
             another one, and change over; see `engine_status`. For what runs long, such as a node.
 
     Raises:
-        ValueError: an unknown model or smoothing, or a file that does not fit it (`CheckpointError`).
+        ValueError: an unknown model or smoothing, a number out of its range, or a file that does not fit the model
+            (`CheckpointError`).
         FileNotFoundError, `WeightsError`: no weights; the message says how to get them.
         `EngineError`: what was asked for does not run here.
     """
@@ -100,6 +102,28 @@ class Estimator:
             if style.closer and _may_look_closer(options):
                 closer = _detector(style, options, device, engine, precision, style.closer)
             self._top_down = TopDown(self._engine, detect, options, closer)
+
+    @property
+    def score_threshold(self) -> float:
+        """People below it are left out. ValueError when it is set to anything but 0 to 1."""
+        return self._score_threshold
+
+    @score_threshold.setter
+    def score_threshold(self, value: float) -> None:
+        if not 0 <= value <= 1:
+            raise ValueError(f"score_threshold has to be between 0 and 1, not {value}")
+        self._score_threshold = float(value)
+
+    @property
+    def max_persons(self) -> int:
+        """At most so many people are found. ValueError when it is set to less than 1."""
+        return self._max_persons
+
+    @max_persons.setter
+    def max_persons(self, value: int) -> None:
+        if operator.index(value) < 1:
+            raise ValueError(f"max_persons has to be 1 or more, not {value}")
+        self._max_persons = operator.index(value)
 
     @property
     def name(self) -> str:
@@ -193,10 +217,11 @@ class Estimator:
             index: of the frame in question. A video model looks at frames behind it as well as before it; where there
                 is none, the nearest takes its place.
         """
-        index %= len(frames)
         asked = frames[index]
+        index %= len(frames)
         if asked.image is None:
             raise ValueError("the frame in question has no image")
+        check_image(asked.image)
         with self._lock:
             for frame in frames:
                 if frame.encoder is not self:

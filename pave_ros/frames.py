@@ -20,7 +20,7 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """One picture of a camera.
+    """One picture of a camera, for one estimator at a time: what that makes of it is kept here.
 
     Attributes:
         stamp: time of capture in nanoseconds.

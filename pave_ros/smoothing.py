@@ -29,7 +29,7 @@ class Looks:
     @classmethod
     def first(cls, persons: Persons) -> Looks:
         """At people of whom nothing was known before."""
-        return cls(persons.keypoints, np.ones(persons.keypoints.shape[:2], np.float32))
+        return cls(persons.keypoints.copy(), np.ones(persons.keypoints.shape[:2], np.float32))
 
 
 def steady(persons: Persons, before: Looks | None) -> tuple[Persons, Looks]:
@@ -62,4 +62,4 @@ def steady(persons: Persons, before: Looks | None) -> tuple[Persons, Looks]:
     places = np.concatenate((keypoints[..., :2] + share * step, keypoints[..., 2:]), -1).astype(np.float32)
     extents = (persons.boxes == boxes_of(keypoints)).all(1, keepdims=True)
     steadied = replace(persons, keypoints=places, boxes=np.where(extents, boxes_of(places), persons.boxes))
-    return steadied, Looks(places, (1 + count).astype(np.float32))
+    return steadied, Looks(places.copy(), (1 + count).astype(np.float32))

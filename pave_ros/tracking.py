@@ -19,6 +19,8 @@ Doubles = npt.NDArray[np.float64]
 TOLERANCE = 3.0  # factor on the OKS sigmas, which measure an annotator's care, not a person's way between two frames
 MIN_SIMILARITY = 0.1  # less alike than this is somebody else
 SMOOTHING = 0.5  # share of the newest measurement in a track's velocity
+SHORTEST = 0.01  # seconds; over less it counts less, for a pixel of trembling between two pictures that were stamped
+# when they arrived, a millisecond apart, would be a thousand pixels a second
 
 
 @dataclass
@@ -102,7 +104,7 @@ class Tracker:
 
     def _begin(self, keypoints: Floats, box: Floats, stamp: int) -> _Track:
         self._last_number += 1
-        track = _Track(self._last_number, keypoints, box, stamp, np.zeros(2, np.float32))
+        track = _Track(self._last_number, keypoints.copy(), box.copy(), stamp, np.zeros(2, np.float32))
         self._tracks.append(track)
         return track
 
@@ -128,8 +130,10 @@ def _follow(track: _Track, keypoints: Floats, box: Floats, stamp: int) -> None:
     # The median step ignores a waving arm; the centre of the box jumps when legs disappear behind a table.
     step = np.median(steps[common], axis=0) if common.any() else _centers(box) - _centers(track.box)
     if elapsed > 0 and np.isfinite(step).all():
-        track.velocity = ((1 - SMOOTHING) * track.velocity + SMOOTHING * step / elapsed).astype(np.float32)
-    track.keypoints, track.box, track.seen, track.step = keypoints, box, stamp, elapsed
+        newest = SMOOTHING * min(elapsed / SHORTEST, 1)
+        track.velocity = ((1 - newest) * track.velocity + newest * step / elapsed).astype(np.float32)
+    # Copies, for whoever gets the people may do with them what they like.
+    track.keypoints, track.box, track.seen, track.step = keypoints.copy(), box.copy(), stamp, elapsed
 
 
 def similarity(keypoints_a: Floats, boxes_a: Floats, keypoints_b: Floats, boxes_b: Floats, skeleton: str) -> Doubles:

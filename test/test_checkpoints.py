@@ -162,6 +162,15 @@ def test_the_first_wrong_key_and_the_file_are_named(published: State, tmp_path: 
         loaded(tmp_path / "shape.pth", {**published, key: torch.zeros(3, 4)})
 
 
+def test_numbers_that_are_none_are_named(published: State, tmp_path: Path) -> None:
+    key = "transformer.decoder.layers.0.linear1.weight"
+    broken = [published[key].clone(), torch.complex(published[key], published[key])]
+    broken[0][0, 0] = float("nan")
+    for value in broken:
+        with pytest.raises(CheckpointError, match=rf"odd\.pth: key '{key}' holds numbers that are not finite and real"):
+            loaded(tmp_path / "odd.pth", {**published, key: value})
+
+
 def test_a_file_of_another_variant_is_refused_and_changes_nothing(published: State, tmp_path: Path) -> None:
     torch.save(published, tmp_path / "n.pth")
     model = models.create("detrpose_s")

@@ -88,6 +88,52 @@ def test_yolo_that_suppresses_overlaps_itself(tmp_path: Path) -> None:
     assert_boxes(OnnxDetector(path, "cpu")(picture()), [[2, 0.8, 4, 4.8]], [0.9])
 
 
+def test_yolo_with_a_score_of_there_being_anything(tmp_path: Path) -> None:
+    """YOLOv5: that score stands before those of the classes, and is no class itself."""
+    anchors = np.zeros((1, 40, 5 + 2), np.float32)  # x, y, w, h, anything, a car, a person
+    anchors[0, 0] = [20, 16, 20, 24, 0.95, 0.8, 0.1]
+    anchors[0, 1] = [50, 16, 10, 24, 0.9, 0.0, 0.5]
+    path = write_onnx(tmp_path / "yolov5.onnx", {"output0": anchors}, names="['car', 'Person']")
+    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[90, 8, 20, 48]], [0.45])
+    one = np.zeros((1, 40, 6), np.float32)
+    one[0, 3] = [20, 16, 20, 24, 0.95, 0.9]
+    for number, names in enumerate(({"names": "{0: 'person'}"}, {})):
+        path = write_onnx(tmp_path / f"people{number}.onnx", {"output0": one}, **names)
+        assert_boxes(OnnxDetector(path, "cpu")(picture()), [[20, 8, 40, 48]], [0.855])
+
+
+def test_yolo_of_poses_as_a_detector(tmp_path: Path) -> None:
+    anchors = np.zeros((1, 4 + 1 + 51, 100), np.float32)
+    anchors[0, :5, 7] = [20, 16, 20, 24, 0.9]
+    anchors[0, 5:, 7] = 60  # its keypoints are no classes
+    path = write_onnx(tmp_path / "pose.onnx", {"output0": anchors}, names="{0: 'person'}")
+    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[20, 8, 40, 48]], [0.9])
+    path = write_onnx(tmp_path / "hand.onnx", {"output0": anchors[:, :20]}, names="{0: 'person'}")
+    with pytest.raises(DetectorError, match=r"hand\.onnx: 20 numbers for each box, but 1 classes"):
+        OnnxDetector(path, "cpu")(picture())
+
+
+def test_a_box_that_is_not_finite_takes_nobody_along(tmp_path: Path) -> None:
+    rows = np.array([[[np.nan] * 4 + [0.9, 0], [10, 4, 30, 28, 0.8, 0]]], np.float32)
+    assert_boxes(
+        OnnxDetector(write_onnx(tmp_path / "nan.onnx", {"o": rows}), "cpu")(picture()), [[20, 8, 40, 48]], [0.8]
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("{0: 'car', 1: 'dog'}", "none of its 2 classes is called person, but car, dog"),
+        ("{0: car}", "its names of the classes cannot be read: {0: car}"),
+        ("7", "its names of the classes cannot be read: 7"),
+    ],
+)
+def test_names_without_people(names: str, told: str, tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "yolo.onnx", {"output0": np.zeros((1, 1, 6), np.float32)}, names=names)
+    with pytest.raises(DetectorError, match=rf"yolo\.onnx: {told}"):
+        OnnxDetector(path, "cpu")
+
+
 def test_detr_with_the_size_of_the_picture(tmp_path: Path) -> None:
     outputs = {
         "labels": np.array([[0, 5, 0]], np.int64),

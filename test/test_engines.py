@@ -246,6 +246,22 @@ def test_thresholds_and_limits_apply_at_run_time(exported: Path, photograph: npt
     assert len(nobody) == 0 and nobody.keypoints.shape == (0, 17, 3)
 
 
+def test_numbers_out_of_their_range_are_refused(exported: Path) -> None:
+    estimator = Estimator(weights=exported, engine="onnxruntime")
+    for number in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="score_threshold has to be between 0 and 1, not"):
+            estimator.score_threshold = number
+    with pytest.raises(ValueError, match="max_persons has to be 1 or more, not -1"):
+        estimator.max_persons = -1
+    with pytest.raises(TypeError):
+        estimator.max_persons = 2.5  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"two whole numbers, not \(64,\)"):
+        Estimator("detrpose_n", "random", "cpu", input_size=(64,))  # type: ignore[arg-type]
+    for frames, index in (([], -1), ([Frame(0, image=np.zeros((8, 8, 3), np.uint8))], 5)):
+        with pytest.raises(IndexError):
+            estimator.estimate(frames, index)
+
+
 def test_only_the_newest_frame_is_answered_for(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
     estimator = Estimator(weights=exported, engine="onnxruntime")
     other = np.zeros_like(photograph)

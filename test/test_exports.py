@@ -220,6 +220,7 @@ def test_video_models_become_two_files(tmp_path: Path) -> None:
     assert [read_label(tmp_path / f"clip.{part}.onnx").part for part in ("encode", "decode")] == ["encode", "decode"]
     frames = list(np.random.default_rng(0).random((3, 2, 3, 64, 64), np.float32))
     expected = answer(PyTorchEngine(model, "cpu"), *frames)
+    assert files.resolve(tmp_path / "clip.onnx", "pavenet_r50") == tmp_path / "clip.encode.onnx"
     for file in (first, tmp_path / "clip.decode.onnx", tmp_path / "clip.onnx"):  # any name stands for both
         found = answer(OnnxRuntimeEngine(file, "cpu"), *frames)
         assert found.keys() == expected.keys()

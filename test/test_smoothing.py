@@ -70,6 +70,14 @@ def test_keypoints_that_a_frame_does_not_have() -> None:
     assert looks.count[0, 3] == looks.count[0, 4] == 1 and looks.count[0, 5] > 1
 
 
+def test_who_changes_the_people_changes_nothing_for_the_next_frame() -> None:
+    expected, looks = person(), None
+    for _ in range(3):
+        found, looks = steady(person(), looks)
+        np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-4)
+        found.keypoints[..., :2] *= 0.5
+
+
 def test_extents_go_along_with_the_keypoints() -> None:
     first = Persons.from_keypoints(person().keypoints, [0.5], "coco17")
     there = moved(first, np.full((17, 2), 2, np.float32))

@@ -87,6 +87,23 @@ def test_another_skeleton_starts_afresh() -> None:
     assert found.track_ids.tolist() == [2] and found.ages.tolist() == [0]
 
 
+def test_pictures_that_are_stamped_in_pairs_as_they_arrive() -> None:
+    """Taken evenly, a thirtieth of a second apart, and told a millisecond apart: nobody is as fast as they seem."""
+    tracker = Tracker()
+    for i in range(60):
+        stamp = (i // 2 * 2) * SECOND // 30 + (i % 2) * SECOND // 1000
+        assert tracker.update(people((4 * i, 0), noise=1.5, seed=i), stamp).track_ids.tolist() == [1]
+
+
+def test_who_changes_the_people_changes_no_track() -> None:
+    tracker = Tracker()
+    for i in range(3):
+        found = tracker.update(people((0, 0), (300, 0)), i * SECOND // 30)
+        assert found.track_ids.tolist() == [1, 2]
+        found.keypoints[..., :2] *= 0.5
+        found.boxes[...] = 0
+
+
 def test_same_stamp_twice_keeps_the_numbers() -> None:
     tracker = Tracker()
     tracker.update(people((0, 0)), 0)

@@ -14,6 +14,11 @@ from pave_ros.models.base import PoseModel
 State = dict[str, Tensor]
 
 
+def rows_of(state: Mapping[str, Tensor], key: str) -> int:
+    """First dimension of a tensor of a published file; 0 where there is none, and it will be named as missing."""
+    return len(state[key]) if key in state and state[key].dim() else 0
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a published checkpoint names its tensors.

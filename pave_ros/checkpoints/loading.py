@@ -97,8 +97,8 @@ def layout_of(system: str) -> Layout:
 def load(model: PoseModel, path: Path | str) -> None:
     """Fill a network from a published checkpoint file.
 
-    `CheckpointError` names the first key that is missing, superfluous or of another shape; the network is then
-    unchanged.
+    `CheckpointError` names the first key that is missing, superfluous, of another shape or not finite; the network is
+    then unchanged.
     """
     fill(model, read(path), source=str(path))
 
@@ -121,6 +121,8 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
             raise CheckpointError(
                 f"{source}: key {published!r} has shape {tuple(value.shape)}, but {what} has {tuple(tensor.shape)}"
             )
+        if value.is_complex() or not value.isfinite().all():
+            raise CheckpointError(f"{source}: key {published!r} holds numbers that are not finite and real")
     for key, (published, _) in ours.items():
         if key not in wanted:
             raise CheckpointError(f"{source}: key {published!r} is superfluous, {what} has no such tensor")

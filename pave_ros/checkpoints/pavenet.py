@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from pave_ros.checkpoints.layout import Layout, State
+from pave_ros.checkpoints.layout import Layout, State, rows_of
 from pave_ros.models.base import PoseModel
 from pave_ros.models.pavenet import PAVENet
 from pave_ros.models.pavenet_decoder import frame_offsets
@@ -150,13 +150,12 @@ def options(state: Mapping[str, Tensor]) -> dict[str, Any]:
         layer = re.compile(re.escape(f"{_TRANSFORMER}{decoder}.layers.") + r"(\d+)\.")
         return 1 + max((int(match[1]) for key in state if (match := layer.match(key))), default=-1)
 
-    queries = state.get(f"{_HEAD}query_embedding.weight")
     told = {
         "frames": 1 + 2 * max(reach) if reach else 0,
         "encoder_layers": layers("encoder"),
         "pose_layers": layers("decoder"),
         "joint_layers": layers("refine_decoder"),
-        "queries": len(queries) if queries is not None and queries.dim() else 0,
+        "queries": rows_of(state, f"{_HEAD}query_embedding.weight"),
     }
     return {name: number for name, number in told.items() if number}
 

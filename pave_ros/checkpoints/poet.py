@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from pave_ros.checkpoints.layout import Layout
+from pave_ros.checkpoints.layout import Layout, rows_of
 
 QUERIES = "query_embed.weight"
 
@@ -25,7 +25,8 @@ PREFIXES = (
 
 def options(state: Mapping[str, Tensor]) -> dict[str, int]:
     """The number of queries, which the authors' files differ in."""
-    return {"queries": len(state[QUERIES])} if QUERIES in state and state[QUERIES].dim() else {}
+    queries = rows_of(state, QUERIES)
+    return {"queries": queries} if queries else {}
 
 
 LAYOUT = Layout(

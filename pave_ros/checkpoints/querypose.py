@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pave_ros.checkpoints.layout import Layout, State
+from pave_ros.checkpoints.layout import Layout, State, rows_of
 from pave_ros.models.base import PoseModel
 from pave_ros.models.pyramid import TopDown
 from pave_ros.models.querypose import QueryPose
@@ -123,8 +123,8 @@ def derived(model: PoseModel) -> State:
 def options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Whether the model is light, and how many people it looks for."""
     light = not any(".pose_decoder_inst_interact." in key for key in state)
-    boxes = state.get("init_proposal_boxes.weight")
-    return {"light": light, **({} if boxes is None else {"queries": len(boxes)})}
+    queries = rows_of(state, "init_proposal_boxes.weight")
+    return {"light": light, **({"queries": queries} if queries else {})}
 
 
 LAYOUT = Layout(

@@ -2,8 +2,9 @@
 
 What a file takes and gives is read from its inputs and outputs. Known are
 
-- one output of (x1, y1, x2, y2, score, class) rows, or a map of 4 + classes numbers for each anchor (x, y, width,
-  height, scores): Ultralytics YOLO, with and without its own suppression of overlaps;
+- one output of (x1, y1, x2, y2, score, class) rows: YOLO with its own suppression of overlaps;
+- one output with numbers for each anchor: x, y, width, height and the scores of the classes, keypoints behind them or
+  not (YOLOv8 and later), or the score of there being anything before them (YOLOv5 to 7);
 - three outputs for boxes, scores and labels, and the second input ``orig_target_sizes``: RT-DETR, D-FINE, DEIM;
 - three outputs for boxes, scores and labels, and no second input: torchvision's own export.
 """
@@ -30,6 +31,8 @@ FREE_SIDE = 640  # Pixels of the input's sides where the file leaves them free.
 GREY = 114  # What letterboxed pictures are filled up with.
 LEAST_SCORE = 0.05  # Boxes below it are not worth the comparison with all others.
 OVERLAP = 0.65  # Boxes of one person overlap more than this (Ultralytics' default is 0.7, COCO's evaluation .65).
+ANYTHING_FIRST = (2, 81)  # Numbers behind a box, in files without names, of YOLOv5's one class and of COCO's 80.
+KEYPOINTS = 17  # of YOLO's pose models, of two or three numbers each
 TARGET_SIZES = "orig_target_sizes"
 
 
@@ -39,8 +42,9 @@ class OnnxDetector:
     Args:
         path: the ONNX file; a picture is its first input, (1, 3, H, W) RGB in 0..1.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        person: number of the class of people; None takes the file's own list of names, else 1 for torchvision's
-            layout, whose 0 is the background, and 0 for the others.
+        person: number of the class of people; None takes ``person`` of the file's own list of names, else its only
+            class, and of a file without names 1 for torchvision's layout, whose 0 is the background, and 0 for the
+            others.
     """
 
     def __init__(self, path: Path, device: str = "auto", person: int | None = None) -> None:
@@ -66,12 +70,28 @@ class OnnxDetector:
         self._outputs = [item.name for item in outputs]
         self._stretches = TARGET_SIZES in self._inputs
         self._fields = _fields(self._outputs, path)
-        self._person = self._number_of_people() if person is None else person
+        names = self._names(path)
+        self._path, self._classes = path, len(names)
+        self._person = self._number_of_people(names) if person is None else person
 
-    def _number_of_people(self) -> int:
-        names = ast.literal_eval(self._session.get_modelmeta().custom_metadata_map.get("names", "{}"))
-        numbers = [int(number) for number, name in dict(names).items() if name == "person"]
-        return numbers[0] if numbers else int(bool(self._fields) and not self._stretches)
+    def _names(self, path: Path) -> dict[int, str]:
+        """Number and name of each class, in small letters; none where the file does not say."""
+        text = self._session.get_modelmeta().custom_metadata_map.get("names", "{}")
+        try:
+            names = ast.literal_eval(text)
+            pairs = names.items() if isinstance(names, dict) else enumerate(names)
+            return {int(number): str(name).lower() for number, name in pairs}
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            raise DetectorError(f"{path}: its names of the classes cannot be read: {text[:60]}") from None
+
+    def _number_of_people(self, names: dict[int, str]) -> int:
+        numbers = [number for number, name in names.items() if name == "person"]
+        if numbers or len(names) == 1:
+            return [*numbers, *names][0]
+        if names:
+            known = ", ".join(list(names.values())[:5])
+            raise DetectorError(f"{self._path}: none of its {len(names)} classes is called person, but {known}, ...")
+        return int(bool(self._fields) and not self._stretches)
 
     def __call__(self, image: Image, bgr: bool = False) -> Boxes:
         check_image(image)
@@ -89,12 +109,35 @@ class OnnxDetector:
             corners, scores, labels = (answers[name] for name in self._fields)
             found = corners.reshape(-1, 4), scores.ravel(), labels.ravel()
         else:
-            found = _rows(np.asarray(answers[self._outputs[0]][0], np.float32))
+            found = self._rows(np.asarray(answers[self._outputs[0]][0], np.float32))
         corners, scores, labels = found
-        people = (labels == self._person) & (scores >= LEAST_SCORE)
+        finite = np.isfinite(corners).all(1)  # Or the comparison of overlaps loses everybody.
+        people = (labels == self._person) & (scores >= LEAST_SCORE) & finite
         boxes = np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), 1)[people] / scale
         kept = np.ravel(cv2.dnn.NMSBoxes(boxes.tolist(), scores[people].tolist(), LEAST_SCORE, OVERLAP)).astype(int)
         return Boxes.of(boxes[kept], scores[people][kept])
+
+    def _rows(self, answer: Array) -> tuple[Array, Array, Array]:
+        """Corners (A, 4), scores (A,) and labels (A,) of YOLO's one output, with a row or a column for each anchor."""
+        # Where the last of six is no whole number, it is no class: it is the score of the only one.
+        if answer.shape[1] == 6 and not (answer[:, 5] % 1).any():
+            return answer[:, :4], answer[:, 4], answer[:, 5].astype(int)
+        in_rows = answer.shape[0] >= answer.shape[1]
+        anchors = answer if in_rows else answer.T
+        centres, sizes, scores = anchors[:, :2], anchors[:, 2:4], self._scores(anchors[:, 4:], in_rows)
+        return np.concatenate((centres - sizes / 2, centres + sizes / 2), 1), scores.max(1), scores.argmax(1)
+
+    def _scores(self, numbers: Array, in_rows: bool) -> Array:
+        """(A, classes) of what an anchor tells behind its box; whether the file has a row for it, as YOLOv5 does."""
+        count = numbers.shape[1]
+        classes = self._classes or count - (in_rows and count in ANYTHING_FIRST)
+        if count == classes + 1:
+            return np.asarray(numbers[:, :1] * numbers[:, 1:])
+        if count == classes or count in (classes + KEYPOINTS * 2, classes + KEYPOINTS * 3):
+            return numbers[:, :classes]
+        raise DetectorError(
+            f"{self._path}: {4 + count} numbers for each box, but {classes} classes, which is no layout of YOLO's boxes"
+        )
 
 
 def _fields(outputs: list[str], path: Path) -> tuple[str, ...]:
@@ -108,15 +151,6 @@ def _fields(outputs: list[str], path: Path) -> tuple[str, ...]:
             "see the documentation of pave_ros.detection.onnx for the files that are understood"
         )
     return found
-
-
-def _rows(answer: Array) -> tuple[Array, Array, Array]:
-    """Corners (A, 4), scores (A,) and labels (A,) of YOLO's one output, (A, 6) or (4 + classes, A)."""
-    if answer.shape[1] == 6:
-        return answer[:, :4], answer[:, 4], answer[:, 5].astype(int)
-    anchors = answer.T if answer.shape[0] < answer.shape[1] else answer
-    centres, sizes, scores = anchors[:, :2], anchors[:, 2:4], anchors[:, 4:]
-    return np.concatenate((centres - sizes / 2, centres + sizes / 2), 1), scores.max(1), scores.argmax(1)
 
 
 def letterboxed(image: Image, size: tuple[int, ...]) -> tuple[Image, float]:

@@ -44,7 +44,7 @@ class TorchvisionDetector:
     @torch.inference_mode()
     def __call__(self, image: Image, bgr: bool = False) -> Boxes:
         check_image(image)
-        rgb = np.ascontiguousarray(image[..., ::-1] if bgr else image)
+        rgb = np.array(image[..., ::-1] if bgr else image)  # A copy, which torch may write to.
         tensor = torch.from_numpy(rgb).to(self._device).permute(2, 0, 1).float() / 255
         found = {key: value.cpu().numpy() for key, value in self._model([tensor])[0].items()}
         people = found["labels"] == PERSON

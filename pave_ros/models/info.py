@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any
 
 LARGEST_SIDE = 8192  # Pixels of a network's input.
@@ -68,14 +69,16 @@ class ModelInfo:
         short, long = min(self.input_size), max(self.input_size)
         scale = min(short / min(height, width), long / max(height, width))
         if self.resize == "fit_detr":
-            least = min(short, round(long * min(height, width) / max(height, width)))
-            sides = (max(int(least * side / min(height, width)), 1) for side in (height, width))
+            least = min(short, max(round(long * min(height, width) / max(height, width)), 1))
+            sides = (min(int(least * side / min(height, width)), long) for side in (height, width))
         else:
             sides = (int(side * scale + 0.5) for side in (height, width))
         return tuple(max(round(side / self.stride), 1) * self.stride for side in sides)  # type: ignore[return-value]
 
     def check_input_size(self) -> None:
         """ValueError unless the input size suits the network."""
+        if len(self.input_size) != 2 or not all(isinstance(side, Integral) for side in self.input_size):
+            raise ValueError(f"an input size is (height, width), two whole numbers, not {self.input_size!r}")
         if max(self.input_size) > LARGEST_SIDE:
             raise ValueError(
                 f"input size {self.input_size[0]}x{self.input_size[1]}: at most {LARGEST_SIDE} pixels a side"

@@ -40,6 +40,8 @@ class TopDownOptions:
     closer_look: bool = True
 
     def __post_init__(self) -> None:
+        if not 0 <= self.box_threshold <= 1:
+            raise ValueError(f"box_threshold has to be between 0 and 1, not {self.box_threshold}")
         if self.detect_every < 0:
             raise ValueError(f"detect_every has to be 0 or more, not {self.detect_every}")
         if self.decoding not in ("auto", *DECODINGS):
