@@ -86,6 +86,8 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
             if "frames=" not in text:
                 raise ValueError(f"{text} has no end; say how many frames: synthetic:frames=100")
             found.append((text, True))
+        elif not text:  # As of a variable of the shell that is not set; to Path it would be the folder one is in.
+            raise FileNotFoundError("the name of a file is empty")
         elif path.is_dir() and not sequence:
             found += [(str(picture), False) for picture in pictures_in(path)]
         elif path.exists():

@@ -115,6 +115,8 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
     text = str(source)
     if is_synthetic(text):
         return _synthetic(text, rate, loop)
+    if not text:
+        raise FileNotFoundError("the name of a source is empty")
     path = Path(source)
     if text.startswith("/dev/video") or "://" in text or (text.isdecimal() and not path.exists()):
         return _live(text, rate, loop)

@@ -104,6 +104,9 @@ def test_errors_are_one_line_without_a_traceback(call: Call, clip: Path, tmp_pat
     for arguments, message in {
         ("predict", "nowhere.png", "-o", out): "error: nowhere.png: no such file or folder",
         ("predict", str(clip), "-o", out, "--model", "posenet"): "error: unknown model 'posenet'; known: ",
+        ("predict", "", "-o", out): "error: the name of a file is empty",
+        ("export", ""): "error: unknown model ''; known: ",
+        ("predict", str(clip), "-o", out, *QUICK, "--smoothing", "strong"): "unknown smoothing 'strong'; known: auto",
         ("weights", "download", "posenet"): "error: no published weights named 'posenet'; ",
         ("predict", str(clip), "-o", out, *QUICK, "--input-size", "50"): "error: input size 50x50",
         ("predict", str(clip), "-o", out, *QUICK, "--input-size", "96000"): "96000x96000: at most 8192",

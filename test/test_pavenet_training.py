@@ -23,7 +23,7 @@ from pave_ros.synthetic.scene import Scene
 from pave_ros.training import augmentation as augment
 from pave_ros.training import pavenet as objective
 from pave_ros.training import petr
-from pave_ros.training.clips import ClipSettings, TrainingClips, clip_samples, moved
+from pave_ros.training.clips import ClipSettings, TrainingClips, clip_samples, clip_settings, moved
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.settings import ConfigError
 from pave_ros.training.sources import Mixture, SourceError
@@ -127,7 +127,7 @@ def test_weights_of_the_losses_can_be_given() -> None:
     published, ours = (objective.criterion("coco17", **w)(model, clips, truth, [0]) for w in ({}, {"classes": 1.5}))
     for name, loss in published.items():
         assert float(ours[name]) == pytest.approx(float(loss) * (3 if "classes" in name else 1), rel=1e-5)
-    with pytest.raises(TypeError, match="clases"):
+    with pytest.raises(ConfigError, match="clases"):
         objective.criterion("coco17", clases=1.0)
 
 
@@ -246,7 +246,15 @@ def test_settings_of_clips_are_checked() -> None:
     with pytest.raises(SourceError, match="need videos"):
         ClipSettings()
     for given, reason in (({"speed": 3}, "clips: unknown setting speed"), ({"view": {"zom": 1}}, "clips: view: .* zom"),
-                          ({"frames": 2}, "clips: clips have an odd number"), ([], "clips: has to hold")):  # fmt: skip
+                          ({"frames": 2}, "clips: clips have an odd number"), ([], "clips: has to hold"),
+                          ({"blur": 2}, "clips: blur has to be from 0 to 1, not 2"),
+                          ({"view": {"stretch": 0}}, "clips: view: stretch has to be at least 1, not 0"),
+                          ({"view": {"zoom": [0, 1]}}, r"clips: view: zoom has to be a range above 0, not \[0"),
+                          ({"videos": {"jhmdb": {"rooot": "x"}}}, "clips: videos: jhmdb: unknown setting rooot"),
+                          ({"videos": {"jhmdb": {"weight": None}}}, "clips: videos: jhmdb: weight: .*, not None"),
+                          ({"videos": {"jhmdb": {"weight": -1}}}, "clips: videos: jhmdb: weight has to be at least 0"),
+                          ({"videos": {"jhmdb": 3}}, "clips: videos: jhmdb: has to hold settings by name, not 3"),
+                          ({"videos": 3}, "clips: videos: .*, not 3")):  # fmt: skip
         with pytest.raises(ConfigError, match=reason):
             clip_samples({"clips": {"still_weight": 1, **given} if isinstance(given, dict) else given}, {})
 
@@ -255,7 +263,7 @@ def test_settings_of_clips_are_checked() -> None:
 def test_the_configurations_are_readable(name: str) -> None:
     settings = TrainingConfig.read(Path(__file__).parent.parent / "config" / "training" / f"{name}.yaml")
     assert models.split_name(settings.model) == ("pavenet", "r50")
-    assert ClipSettings(**settings.data["clips"]).frames == 3
+    assert clip_settings(settings.data["clips"]).frames == 3
     Mixture.from_dict({"cache": ".", "weights": {}, **{k: v for k, v in settings.data.items() if k != "clips"}})
     assert issubclass(TrainingClips, torch.utils.data.Dataset)
 

@@ -13,11 +13,14 @@ from test_sources import cache as cache
 from test_sources import mixture
 
 from pave_ros import models, skeletons
+from pave_ros.datasets.base import Labels
 from pave_ros.topdown.heatmaps import PERSON, keypoints_in, most_oks
 from pave_ros.topdown.styles import STYLES
 from pave_ros.training.crops import CropSettings, TrainingCrops, crop_samples
 from pave_ros.training.settings import ConfigError
 from pave_ros.training.simplebaseline import TrainingForward, criterion, shares
+from pave_ros.training.sources import SourceError
+from pave_ros.training.store import Picture, write_store
 from pave_ros.training.target import Target
 
 SIZE = (12, 10)  # Cells, height and width, of the heatmaps of a crop of 48x40.
@@ -190,3 +193,26 @@ def test_settings_of_crops_come_from_a_configuration(cache: Path) -> None:
     assert samples.settings.parts == 0.5 and samples.mixture.seed == 1 and samples[0][0].shape == (3, 96, 64)
     with pytest.raises(ConfigError, match=r"crops: unknown setting size; known: beside, "):
         crop_samples({**data, "crops": {"size": 3}}, {})
+    with pytest.raises(ConfigError, match=r"crops: scale has to be at least 0, not -1"):
+        crop_samples({**data, "crops": {"scale": -1}}, {})
+
+
+def test_people_who_cannot_be_cut_out_are_not_pasted(tmp_path: Path) -> None:
+    keypoints = np.concatenate((np.random.default_rng(0).uniform(20, 90, (17, 2)), np.full((17, 1), 2)), 1)
+    keypoints[5:9, 2] = 0  # arms that nobody labelled
+    person = Labels.from_keypoints([keypoints], "coco17", boxes=[[10, 10, 90, 90]])
+    stored = [Picture(str(i), np.full((110, 110, 3), 60, np.uint8), person, "train") for i in range(2)]
+    write_store(tmp_path, "one", stored)
+    samples = TrainingCrops(CropSettings(beside=1, empty=0), mixture(tmp_path))
+    assert samples[0][0].shape == (3, 96, 128)
+
+
+def test_what_no_picture_shows_is_told(tmp_path: Path) -> None:
+    keypoints = np.concatenate((np.random.default_rng(0).uniform(0, 60, (17, 2)), np.full((17, 1), 2)), 1)
+    keypoints[4:, 2] = 0
+    filling = Labels.from_keypoints([keypoints], "coco17", boxes=[[0, 0, 60, 60]])
+    write_store(tmp_path, "one", [Picture("0", np.zeros((60, 60, 3), np.uint8), filling, "train")])
+    with pytest.raises(SourceError, match=r"none of 1000 pictures has a place without people; set crops: {empty: 0}"):
+        TrainingCrops(CropSettings(empty=1), mixture(tmp_path)).crop(0)
+    with pytest.raises(SourceError, match="nobody in 1000 pictures has 5 labelled keypoints of coco17"):
+        TrainingCrops(CropSettings(empty=0), mixture(tmp_path)).crop(0)

@@ -241,6 +241,9 @@ def test_bad_mixtures_are_refused(cache: Path) -> None:
         ({"weights": {"one": "x"}}, "weights.one: input should be a valid number"),
         ({"tiles": [0, 0]}, "tiles have to be chances"),
         ({"empty": 1.5}, "empty has to be from 0 to 1, not 1.5"),
+        ({"pasted": 0}, "pasted has to be at least 1, not 0"),
+        ({"seed": -1}, "seed has to be at least 0, not -1"),
+        ({"input_size": [0, 0]}, "input_size has to be a height and a width, not [0, 0]"),
         ({"cache": None}, "cache: input is not a valid path"),
     ):
         with pytest.raises(ConfigError, match=re.escape(reason)):

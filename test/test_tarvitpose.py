@@ -30,8 +30,7 @@ from pave_ros.topdown.stages import TopDown
 from pave_ros.topdown.styles import STYLES
 from pave_ros.training import tarvitpose as training
 from pave_ros.training import vitpose as vitpose_training
-from pave_ros.training.augmentation import View
-from pave_ros.training.clips import ClipSettings
+from pave_ros.training.clips import clip_settings
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.target import Target
 from pave_ros.training.tarvitpose import NONE, HeatmapCriterion, TrainingForward
@@ -350,7 +349,7 @@ def test_all_frames_of_a_clip_are_cut_alike_and_go_through_the_network() -> None
 def test_the_training_configuration_is_for_this_model() -> None:
     settings = TrainingConfig.read(Path(__file__).parents[1] / "config" / "training" / "tarvitpose_s.yaml")
     assert models.split_name(settings.model) == ("tarvitpose", "s") and settings.skeleton == "posetrack17"
-    assert ClipSettings(**{**settings.data["clips"], "view": View(**settings.data["clips"]["view"])}).frames == 5
+    assert clip_settings(settings.data["clips"]).frames == 5
     objective = training.criterion(settings.skeleton, **settings.objective_options)
     assert objective.size == (384, 288) and objective.people == 16
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from importlib import import_module
 from itertools import permutations
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from pave_ros import models
 from pave_ros.checkpoints import loading
+from pave_ros.cli.train import train
 from pave_ros.models.detrpose import Prediction
 from pave_ros.training import detrpose
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.detrpose import DETRPoseCriterion, noised_queries
 from pave_ros.training.matching import Matcher, keypoint_similarity, union
 from pave_ros.training.settings import ConfigError
+from pave_ros.training.store import StoreError
 from pave_ros.training.target import Target
 from pave_ros.training.trainer import Trainer, TrainingError
 
@@ -179,6 +182,13 @@ class Broken(Dots):
     def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         image, people = super().__getitem__(index)
         return image, replace(people, keypoints=people.keypoints * float("nan"))
+
+
+class Torn(Dots):
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        if index == 5:
+            raise StoreError("coco.bin: a picture cannot be read")
+        return super().__getitem__(index)
 
 
 def config(output: Path, **changes: object) -> TrainingConfig:
@@ -352,6 +362,42 @@ def test_not_finite_stops_at_once_and_keeps_the_batch(tmp_path: Path) -> None:
         Trainer(config(tmp_path), Broken()).run()
     kept = torch.load(tmp_path / "not_finite_step0_rank0.pt", weights_only=True)
     assert kept["images"].shape == (4, 3, 96, 96) and kept["indices"] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_cannot_be_made_is_told_in_a_line(workers: int, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as error:
+        Trainer(config(tmp_path, workers=workers), Torn()).run()
+    assert str(error.value) == "training picture 5: coco.bin: a picture cannot be read"
+
+
+@pytest.mark.parametrize(("model", "options", "reason"), [
+    ("detrpose_n", {"denoising": -1}, "denoising has to be at least 0, not -1"),
+    ("detrpose_n", {"denoising": "many"}, "denoising: input should be a valid integer"),
+    ("pavenet_lite", {"class_cost": None}, "class_cost: input should be a valid number, not None"),
+    ("pavenet_lite", {"keypoints": 3}, "keypoints: input should be a valid"),
+    ("pavenet_lite", {"keypoints": {"token": 1}}, "keypoints: unknown part token"),
+    ("tarvitpose_s", {"people": 0}, "people has to be at least 1, not 0"),
+    ("tarvitpose_s", {"size": [1]}, "size.1: field required, not [1]"),
+    ("tarvitpose_s", {"size": [100, 96]}, "size has to be a height and a width, multiples of 16, not [100, 96]"),
+    ("vitpose_s", {"people": "x"}, "people: input should be a valid integer"),
+])  # fmt: skip
+def test_options_of_an_objective_are_checked(model: str, options: dict[str, object], reason: str) -> None:
+    system = import_module(f"pave_ros.training.{model.partition('_')[0]}")
+    with pytest.raises(ConfigError, match=re.escape(f"objective_options: {reason}")):
+        system.criterion("coco17", **options)
+
+
+def test_inputs_that_the_network_cannot_take_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"input_size 100x96 \(height x width\): detrpose_n takes multiples of 32"):
+        Trainer(config(tmp_path, input_size=(100, 96)), Dots())
+
+
+def test_clips_are_for_video_models(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"model: detrpose_n\noutput: {tmp_path}\ndata: {{clips: {{}}}}\nsteps: 1\nbatch_size: 1\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: data: clips: detrpose_n looks at single pictures, not at clips"):
+        train(file)
 
 
 def _train_in_process(rank: int, output: Path, port: int) -> None:

@@ -62,15 +62,15 @@ def export(
 ) -> None:  # fmt: skip
     """Write a model as a file that runs without torch: give it as weights. A video model becomes two files."""
     size = options.parse_size(input_size)
+    from pave_ros import models as known_models
     from pave_ros.engines import write
 
+    name = "_".join(known_models.split_name(model))
     path = output or Path(model).with_suffix(write.SUFFIXES[file_format.value])
     if path.suffix != write.SUFFIXES[file_format.value]:
         raise typer.BadParameter(f"{path} does not end in {write.SUFFIXES[file_format.value]}", param_hint="--output")
-    from pave_ros import models as known_models
     from pave_ros.checkpoints import files
 
-    name = "_".join(known_models.split_name(model))
     source = None if weights == "random" else files.resolve(weights, name)
     from pave_ros.checkpoints import loading
 

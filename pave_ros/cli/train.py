@@ -17,9 +17,11 @@ def train(
     torchrun --nproc_per_node=2 -m pave_ros.cli train CONFIG."""
     from functools import partial
 
-    from pave_ros.training.clips import TrainingClips, clip_samples
+    from pave_ros import models
+    from pave_ros.training.clips import TAUGHT_BY_CLIPS, TrainingClips, clip_samples
     from pave_ros.training.config import TrainingConfig
     from pave_ros.training.crops import TrainingCrops, crop_samples
+    from pave_ros.training.settings import ConfigError
     from pave_ros.training.sources import Mixture, TrainingScenes, ValidationPictures
     from pave_ros.training.trainer import Trainer
     from pave_ros.training.validation import validate
@@ -28,6 +30,8 @@ def train(
     common = {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton}
     samples: TrainingClips | TrainingCrops | TrainingScenes
     if "clips" in settings.data:
+        if models.split_name(settings.model)[0] not in TAUGHT_BY_CLIPS:
+            raise ConfigError(f"{config}: data: clips: {settings.model} looks at single pictures, not at clips")
         samples = clip_samples(settings.data, common)
     elif "crops" in settings.data:
         samples = crop_samples(settings.data, common)

@@ -36,14 +36,14 @@ def first_existing(root: Path, candidates: Iterable[str], source: str) -> Path:
     raise DatasetError(f"{looked}: not found; {root} holds {found}. The data set is to be had from {source}")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; DatasetError when it is missing or broken."""
+def read_json(path: Path, cure: str = f"; {_AGAIN}") -> Any:
+    """The content of a JSON file; DatasetError, with a `cure` where it is broken, or when it is missing."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise DatasetError(f"{path}: not a whole JSON file ({error}); {_AGAIN}") from error
+        raise DatasetError(f"{path}: not a whole JSON file ({error}){cure}") from error
 
 
 def read_mat(path: Path) -> dict[str, Any]:
@@ -58,14 +58,14 @@ def read_mat(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def broken_entries(path: Path) -> Iterator[None]:
-    """Turn what a malformed entry of a file leads to into a DatasetError that names the file."""
+def broken_entries(path: Path, cure: str = f"; {_AGAIN}") -> Iterator[None]:
+    """Turn what a malformed entry of a file leads to into a DatasetError that names the file, and a `cure`."""
     try:
         yield
     except DatasetError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DatasetError(f"{path}: an entry is broken ({type(error).__name__}: {error}); {_AGAIN}") from error
+        raise DatasetError(f"{path}: an entry is broken ({type(error).__name__}: {error}){cure}") from error
 
 
 def read_rgb(path: Path) -> Image:

@@ -42,7 +42,7 @@ def boxes_in(path: Path, dataset: Dataset) -> BoxesOf:
     """
     known = set(dataset.ids)
     found: dict[Any, list[list[float]]] = defaultdict(list)
-    with broken_entries(path):
+    with broken_entries(path, cure=""):
         for entry in entries_of(path, dataset):
             picture = _picture(entry, known)
             if picture is not None:
@@ -60,8 +60,8 @@ def boxes_in(path: Path, dataset: Dataset) -> BoxesOf:
 def entries_of(path: Path, dataset: Dataset) -> list[dict[str, Any]]:
     """What a file in COCO's format says of people, or of animals where a data set is of these: a list of objects, or
     one under ``annotations``. DatasetError when it is no such file."""
-    content = read_json(path)
-    with broken_entries(path):
+    content = read_json(path, cure="")
+    with broken_entries(path, cure=""):
         entries = list(content["annotations"] if isinstance(content, dict) else content)
         return [e for e in entries if dataset.name in SPECIES or e.get("category_id", PERSON) == PERSON]
 

@@ -114,7 +114,7 @@ def from_results(dataset: Dataset, indices: Sequence[int], path: Path) -> Run:
     DatasetError when the file does not fit."""
     ids = dataset.ids
     found: dict[Any, list[dict[str, Any]]] = {ids[i]: [] for i in indices}
-    with broken_entries(path):
+    with broken_entries(path, cure=""):
         entries = entries_of(path, dataset)
         known = [entry for entry in entries if entry["image_id"] in found]
         if entries and not known and not {entry["image_id"] for entry in entries} & set(ids):

@@ -111,7 +111,8 @@ def _spin(make: Callable[[], Node], args: list[str] | None, made: list[Node], in
         if interrupted.is_set():
             return 0
         if not made:  # bad arguments, a bad parameter file or value: what rclpy says of it is clear enough
-            get_logger("pave_ros").fatal(str(error))
+            unknown = type(error).__name__ == "UnknownROSArgsError"  # Its words are the arguments alone.
+            get_logger("pave_ros").fatal(f"unknown ROS arguments: {error}" if unknown else str(error))
             return 1
         if rclpy.ok():  # else something was published into the shutdown, which is no error
             raise

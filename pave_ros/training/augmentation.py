@@ -11,6 +11,7 @@ take their parameters from outside, so that one draw serves a whole clip.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from pave_ros import skeletons
 from pave_ros.datasets.base import PER_PERSON, Labels
 from pave_ros.frames import Image
 from pave_ros.persons import Floats
+from pave_ros.training.settings import check_bounds, check_ranges
 
 Rng = np.random.Generator
 Size = tuple[int, int]  # width, height, pixels
@@ -31,6 +33,7 @@ Clip = tuple[list[Image], list[Labels]]
 
 MIN_KEYPOINTS = 3  # a person with fewer of them in view counts neither way
 LABELLED, VISIBLE = 1, 2
+VIEW_BOUNDS = ((("flip", "turn"), 0, 1), (("degrees", "shift"), 0, math.inf), (("stretch",), 1, math.inf))
 
 
 # --- Geometry. Points are continuous: the first pixel reaches from 0 to 1, so that scaling a picture scales its points.
@@ -178,6 +181,10 @@ class View:
     zoom: tuple[float, float] = (0.7, 1.5)
     stretch: float = 1.15
     shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, VIEW_BOUNDS)
+        check_ranges(self, "zoom")
 
 
 def placed(source: Size, window: tuple[float, float, float, float], view: View, rng: Rng) -> Matrix:

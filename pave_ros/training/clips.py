@@ -6,8 +6,10 @@ middle frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,11 +21,31 @@ from pave_ros import datasets
 from pave_ros.frames import Image
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Clip, Rng, Size, View
-from pave_ros.training.settings import filled
+from pave_ros.training.settings import check_bounds, filled
 from pave_ros.training.sources import Mixture, SourceError, TrainingScenes, target_of
 from pave_ros.training.target import Target
 
+TAUGHT_BY_CLIPS = ("pavenet", "tarvitpose", "vitpose")  # Systems that train on clips, and on pictures as well.
 STILLS = "stills"  # Name of the source that moves pictures.
+BOUNDS = ((("still_weight", "degrees", "shift", "zoom"), 0, math.inf), (("blur",), 0, 1))  # of settings
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """One data set with videos.
+
+    Attributes:
+        root: its folder.
+        split: which part of it.
+        weight: how often a clip comes from it, relative to the others.
+    """
+
+    root: Path = Path(".")
+    split: str = "train"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self, ((("weight",), 0, math.inf),))
 
 
 @dataclass(frozen=True)
@@ -32,7 +54,7 @@ class ClipSettings:
 
     Attributes:
         frames: of each clip, an odd number.
-        videos: data sets with videos, by the names of `pave_ros.datasets`: ``root``, ``split`` and ``weight`` of each.
+        videos: data sets with videos, by the names of `pave_ros.datasets`.
         still_weight: how often a clip is a moved picture of the mixture, relative to the weights of the videos.
         degrees, shift, zoom: how far a moved picture turns (degrees), wanders (share of its size) and grows (share)
             from one frame to the next, one standard deviation each.
@@ -41,7 +63,7 @@ class ClipSettings:
     """
 
     frames: int = 3
-    videos: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    videos: Mapping[str, VideoSettings] = field(default_factory=dict)
     still_weight: float = 0.0
     degrees: float = 2.0
     shift: float = 0.01
@@ -50,9 +72,10 @@ class ClipSettings:
     view: View = field(default_factory=View)
 
     def __post_init__(self) -> None:
+        check_bounds(self, BOUNDS)
         if self.frames < 1 or self.frames % 2 == 0:
             raise SourceError(f"clips have an odd number of frames, not {self.frames}")
-        if self.still_weight + sum(float(video.get("weight", 1)) for video in self.videos.values()) <= 0:
+        if self.still_weight + sum(video.weight for video in self.videos.values()) <= 0:
             raise SourceError("clips need videos, or a still_weight above 0")
 
 
@@ -67,10 +90,9 @@ class TrainingClips(Dataset[tuple[torch.Tensor, Target]]):
     def __init__(self, settings: ClipSettings, mixture: Mixture) -> None:
         self.settings, self.mixture = settings, mixture
         self._videos = {
-            name: datasets.open_dataset(name, video.get("root", "."), video.get("split", "train"))
-            for name, video in settings.videos.items()
+            name: datasets.open_dataset(name, video.root, video.split) for name, video in settings.videos.items()
         }
-        weights = {name: float(video.get("weight", 1)) for name, video in settings.videos.items()}
+        weights = {name: video.weight for name, video in settings.videos.items()}
         if settings.still_weight:
             weights[STILLS] = settings.still_weight
             self._stills = TrainingScenes(mixture)
@@ -138,9 +160,19 @@ def clip_samples(data: Mapping[str, Any], common: Mapping[str, Any]) -> Training
         data: ``clips`` holds `ClipSettings`, everything else is the `Mixture`'s.
         common: what the mixture takes from the rest of the configuration.
     """
-    clips = filled(ClipSettings, data["clips"], "clips")
-    if "view" in data["clips"]:
-        clips = replace(clips, view=filled(View, data["clips"]["view"], "clips: view"))
     rest = {key: value for key, value in data.items() if key != "clips"}
     mixture = Mixture.from_dict({"cache": ".", "weights": {}, **common, **rest})
-    return TrainingClips(clips, mixture)
+    return TrainingClips(clip_settings(data["clips"]), mixture)
+
+
+def clip_settings(values: Any) -> ClipSettings:
+    """The settings from plain data; ConfigError names what is unknown or of the wrong kind, in its parts too."""
+    if isinstance(values, Mapping):
+        values = dict(values)
+        if "view" in values:
+            values["view"] = filled(View, values["view"], "clips: view")
+        if isinstance(videos := values.get("videos"), Mapping):
+            values["videos"] = {
+                name: filled(VideoSettings, video, f"clips: videos: {name}") for name, video in videos.items()
+            }
+    return filled(ClipSettings, values, "clips")

@@ -5,6 +5,7 @@ A sample is a function of the settings and of its number, as in `pave_ros.traini
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +23,18 @@ from pave_ros.persons import Floats
 from pave_ros.topdown.crops import crop_boxes, matrix
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Rng
-from pave_ros.training.settings import filled
-from pave_ros.training.sources import Mixture, TrainingScenes, without_people
+from pave_ros.training.settings import check_bounds, filled
+from pave_ros.training.sources import Mixture, SourceError, TrainingScenes, without_people
 from pave_ros.training.store import Picture
 from pave_ros.training.target import Target
 
 Mask = npt.NDArray[np.bool_]
 FEWEST = 5  # Labelled keypoints of a person who is worth a crop.
+TRIES = 1000  # Pictures that are looked at for such a person, or for a place without people.
+BOUNDS = (  # of settings
+    (("shift", "scale", "degrees"), 0, math.inf),
+    (("turned", "parts", "beside", "occluded", "far", "empty"), 0, 1),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class CropSettings:
     occluded: float = 0.3
     far: float = 0.1
     empty: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_bounds(self, BOUNDS)
 
 
 class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
@@ -110,7 +119,7 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         if rng.random() < 0.5:
             image, keypoints = np.ascontiguousarray(image[:, ::-1]), keypoints[self._mirror]
             keypoints[:, 0] = self.mixture.size[0] - 1 - keypoints[:, 0]
-        if rng.random() < self.settings.beside:
+        if rng.random() < self.settings.beside and self._scenes.can_paste:
             image = self._beside(image, rng)
         if rng.random() < self.settings.occluded:
             image = augment.occlude(([image], [picture.labels[:0]]), rng, int(rng.integers(1, 3)), 0.3)[0][0]
@@ -118,20 +127,23 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
 
     def _person(self, rng: Rng) -> tuple[Picture, Floats]:
         """A picture, and the keypoints (K, 3) of somebody in it."""
-        while True:
+        for _ in range(TRIES):
             picture = self._scenes.draw(rng)
             people = picture.labels.to(self.mixture.skeleton)
             worth = ((people.keypoints[..., 2] > 0).sum(1) >= FEWEST) & ~people.crowd
             if worth.any():
                 return picture, people.keypoints[rng.choice(np.flatnonzero(worth))]
+        raise SourceError(f"nobody in {TRIES} pictures has {FEWEST} labelled keypoints of {self.mixture.skeleton}")
 
     def _nobody(self, rng: Rng) -> tuple[Image, Floats]:
         """A crop of a place where nobody is, and keypoints that are known to be elsewhere."""
-        people = True
-        while people:
+        for _ in range(TRIES):
             picture = self._scenes.draw(rng)
             (image,), (labels,) = without_people(picture.image, picture.labels, rng)
-            people = len(labels) > 0
+            if not len(labels):
+                break
+        else:
+            raise SourceError(f"none of {TRIES} pictures has a place without people; set crops: {{empty: 0}}")
         height, width = image.shape[:2]
         size = np.array([width, height]) * rng.uniform(0.3, 1.0, 2)
         box = np.concatenate((rng.uniform(0, 1, 2) * ((width, height) - size), size)).astype(np.float32)

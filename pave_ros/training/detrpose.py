@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from pave_ros import skeletons
 from pave_ros.models.detrpose import DETRPose, NoisedQueries, Prediction
 from pave_ros.training.matching import Matcher, Matches, keypoint_similarity, people_of, places, union
+from pave_ros.training.settings import check_bounds, filled
 from pave_ros.training.target import Target, inside, largest_over_processes, mean_over_processes
 
 PERSON = 1
@@ -39,9 +41,24 @@ class LossWeights:
     oks: float = 4.0
 
 
-def criterion(skeleton: str, denoising: int = DENOISING_QUERIES) -> DETRPoseCriterion:
-    """The objective with its published weights; see `DETRPoseCriterion`."""
-    return DETRPoseCriterion(skeleton, denoising=denoising)
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen of the objective.
+
+    Attributes:
+        denoising: see `DETRPoseCriterion`.
+    """
+
+    denoising: int = DENOISING_QUERIES
+
+    def __post_init__(self) -> None:
+        check_bounds(self, ((("denoising",), 0, math.inf),))
+
+
+def criterion(skeleton: str, **options: Any) -> DETRPoseCriterion:
+    """The objective with its published weights; `options` are those of `Options`. ConfigError names what is unknown or
+    of the wrong kind."""
+    return DETRPoseCriterion(skeleton, denoising=filled(Options, options, "objective_options").denoising)
 
 
 class DETRPoseCriterion:

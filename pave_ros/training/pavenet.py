@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ from pave_ros.training.focal import focal_cost, focal_loss
 from pave_ros.training.matching import Matches, cheapest, places
 from pave_ros.training.petr import heatmap_loss, placing_losses
 from pave_ros.training.rle import residual_log_likelihood
+from pave_ros.training.settings import ConfigError, filled
 from pave_ros.training.target import Target, inside, mean_over_processes
 from pave_ros.training.truth import Truth
 
@@ -67,8 +68,20 @@ PETR = Weights(
 
 
 def criterion(skeleton: str, **weights: Any) -> PAVENetCriterion:
-    """The objective of both; `weights` are those of `Weights` that take the place of the published ones."""
+    """The objective of both; `weights` are those of `Weights` that take the place of the published ones, of
+    ``keypoints`` and ``oks`` those of some parts as well. ConfigError names what is unknown or of the wrong kind."""
     return PAVENetCriterion(skeleton, weights)
+
+
+def _changed(row: Weights, changes: Mapping[str, Any]) -> Weights:
+    """Weights of which some are others."""
+    values = {**asdict(row), **changes}
+    for name in ("keypoints", "oks"):
+        if isinstance(parts := changes.get(name), Mapping):
+            if unknown := parts.keys() - {"tokens", "poses", "joints"}:
+                raise ConfigError(f"objective_options: {name}: unknown part {', '.join(map(str, unknown))}")
+            values[name] = {**getattr(row, name), **parts}
+    return filled(Weights, values, "objective_options")
 
 
 class PAVENetCriterion:
@@ -80,7 +93,7 @@ class PAVENetCriterion:
     """
 
     def __init__(self, skeleton: str, weights: Mapping[str, Any] = MappingProxyType({})) -> None:
-        self.weights = {petr: replace(row, **weights) for petr, row in ((True, PETR), (False, PAVENET))}
+        self.weights = {petr: _changed(row, weights) for petr, row in ((True, PETR), (False, PAVENET))}
         self.sigmas = torch.tensor(skeletons.get(skeleton).sigmas)
 
     def __call__(

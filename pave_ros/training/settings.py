@@ -58,3 +58,11 @@ def check_bounds(settings: Any, bounds: Bounds) -> None:
             if not low <= getattr(settings, name) <= high:
                 reach = f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
                 raise ConfigError(f"{name} has to be {reach}, not {getattr(settings, name)}")
+
+
+def check_ranges(settings: Any, *names: str) -> None:
+    """ConfigError names the first setting that is no range (low, high) of factors."""
+    for name in names:
+        low, high = getattr(settings, name)
+        if not 0 < low <= high:
+            raise ConfigError(f"{name} has to be a range above 0, not {[low, high]}")

@@ -23,14 +23,18 @@ from pave_ros.datasets.base import Labels
 from pave_ros.frames import Image
 from pave_ros.training import augmentation as augment
 from pave_ros.training.augmentation import Clip, Cutout, Matrix, Rng, Size, View
-from pave_ros.training.settings import ConfigError, check_bounds, filled
+from pave_ros.training.settings import ConfigError, check_bounds, check_ranges, filled
 from pave_ros.training.store import Picture, PictureStore
 from pave_ros.training.target import Target
 
 # Width / height of cameras, with their chances: the models stretch whatever comes to their input size.
 ASPECTS = ((4 / 3, 0.45), (16 / 9, 0.35), (1.0, 0.1), (3 / 4, 0.1))
 
-BOUNDS = ((("fallen",), 0, math.inf), (("empty", "paste", "occlude"), 0, 1))  # of settings
+BOUNDS = (  # of settings
+    (("fallen", "smallest", "seed"), 0, math.inf),
+    (("pasted", "length"), 1, math.inf),
+    (("empty", "paste", "occlude"), 0, 1),
+)
 
 
 class SourceError(ValueError):
@@ -78,10 +82,9 @@ class Mixture:
         check_bounds(self, BOUNDS)
         if min(self.tiles, default=0) < 0 or not sum(self.tiles):
             raise ConfigError(f"tiles have to be chances, one of them at least above 0, not {list(self.tiles)}")
-        for name in ("zoom", "tile_zoom"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} has to be a range above 0, not {[low, high]}")
+        check_ranges(self, "zoom", "tile_zoom")
+        if min(self.input_size) < 1:
+            raise ConfigError(f"input_size has to be a height and a width, not {list(self.input_size)}")
 
     @property
     def size(self) -> Size:
@@ -183,7 +186,7 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
         count = 1 + int(rng.choice(len(mixture.tiles), p=np.array(mixture.tiles) / sum(mixture.tiles)))
         view = View(zoom=mixture.zoom if count == 1 else mixture.tile_zoom)
         clip = augment.mosaic([self._picture(rng) for _ in range(count)], mixture.size, view, rng, aspect)
-        if rng.random() < mixture.paste and self._paste_chances.any():
+        if rng.random() < mixture.paste and self.can_paste:
             for _ in range(int(rng.integers(1, mixture.pasted + 1))):
                 clip = self._pasted(clip, aspect, rng)
         if rng.random() < mixture.occlude:
@@ -204,8 +207,13 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
         """Any picture, as stored, each source with its chance."""
         return self._sources[rng.choice(len(self._sources), p=self._chances)].draw(rng)
 
+    @property
+    def can_paste(self) -> bool:
+        """Whether there is anybody who can be cut out."""
+        return bool(self._paste_chances.any())
+
     def draw_cutout(self, rng: Rng) -> Cutout:
-        """Anybody who can be cut out."""
+        """Anybody who can be cut out; only where somebody can."""
         picture = self._sources[rng.choice(len(self._sources), p=self._paste_chances)].draw_cutout(rng)
         person = picture.labels[:1]
         mask = body_mask(person.keypoints[0], picture.image.shape[1::-1]) if picture.mask is None else picture.mask

@@ -6,6 +6,7 @@ all systems train on the same pictures. A single picture stands for a clip in wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from pave_ros import skeletons
 from pave_ros.checkpoints import loading, vitpose
 from pave_ros.models.base import PoseModel
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD
-from pave_ros.models.vitpose import ViTPose
+from pave_ros.models.vitpose import PATCH, ViTPose
 from pave_ros.topdown.crops import crop_boxes, matrix
 from pave_ros.training.backbones import take_over
+from pave_ros.training.settings import ConfigError, check_bounds, filled
 from pave_ros.training.target import Target
 
 Array = npt.NDArray[Any]
@@ -56,15 +58,28 @@ class Augmentation:
 NONE = Augmentation(scale=0, rotation=0, rotated=0, mirrored=0, halved=0)
 
 
-def criterion(skeleton: str, people: int = 16, size: tuple[int, int] = (384, 288)) -> HeatmapCriterion:
-    """The objective.
+@dataclass(frozen=True)
+class Options:
+    """What may be chosen of the objective.
 
-    Args:
-        skeleton: keypoint layout.
-        people: crops of a batch at most, those of the first people of each picture.
+    Attributes:
         size: (height, width) of the crops.
+        people: crops of a batch at most, chosen by chance.
     """
-    return HeatmapCriterion(skeleton, people, size)
+
+    size: tuple[int, int] = (384, 288)
+    people: int = 16
+
+    def __post_init__(self) -> None:
+        check_bounds(self, ((("people",), 1, math.inf),))
+        if min(self.size) < PATCH or any(side % PATCH for side in self.size):
+            raise ConfigError(f"size has to be a height and a width, multiples of {PATCH}, not {list(self.size)}")
+
+
+def criterion(skeleton: str, **options: Any) -> HeatmapCriterion:
+    """The objective; `options` are those of `Options`. ConfigError names what is unknown or of the wrong kind."""
+    chosen = filled(Options, options, "objective_options")
+    return HeatmapCriterion(skeleton, chosen.people, chosen.size)
 
 
 class HeatmapCriterion:

@@ -50,15 +50,30 @@ class Samples(Protocol):
         """A picture (3, H, W) uint8 RGB and its people, or a clip (T, 3, H, W) and those of its middle frame."""
 
 
-class _Numbered(Dataset[tuple[int, Tensor, Target]]):
+class _Numbered(Dataset["tuple[int, Tensor, Target] | _Failed"]):
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor, Target]:
-        return index, *self.samples[index]
+    def __getitem__(self, index: int) -> tuple[int, Tensor, Target] | _Failed:
+        try:
+            return index, *self.samples[index]
+        except (ValueError, OSError, RuntimeError, cv2.error) as error:
+            # Raised here, it would come out of the loader with the traceback of a worker in its message.
+            return _Failed(index, f"{error}")
 
 
-def _collate(items: Sequence[tuple[int, Tensor, Target]]) -> Batch:
+@dataclass(frozen=True)
+class _Failed:
+    """A picture that could not be made."""
+
+    number: int
+    reason: str
+
+
+def _collate(items: Sequence[tuple[int, Tensor, Target] | _Failed]) -> Batch | _Failed:
+    for item in items:
+        if isinstance(item, _Failed):
+            return item
     indices, images, targets = zip(*items, strict=True)
     return torch.stack(images), list(targets), list(indices)
 
@@ -129,6 +144,8 @@ class Trainer:
         self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
         with _options_of("objective_options"):
             self._criterion = module.criterion(config.skeleton, **config.objective_options)
+        if not hasattr(self._criterion, "crops"):  # Those cut what the network sees out of the pictures.
+            _check_size(config, self.model.info.stride)
         forward: nn.Module = module.TrainingForward(self.model)
         if self.process.world > 1:
             # Without people in a batch nothing is denoised, and the embeddings for that go unused.
@@ -297,7 +314,10 @@ class Trainer:
             pin_memory=self.process.device.type == "cuda",
             worker_init_fn=_start_worker,
         )
-        return iter(loader)
+        for batch in loader:
+            if isinstance(batch, _Failed):
+                raise TrainingError(f"training picture {batch.number}: {batch.reason}")
+            yield batch
 
     def part_indices(self, step: int, part: int) -> list[int]:
         """Numbers of the pictures in one part of this process's share of a step."""
@@ -389,6 +409,12 @@ class Trainer:
         for name, value in losses.items():
             log.add_scalar(f"losses/{name}", value, self.step)
         log.add_scalar("learning_rate", self._optimizer.param_groups[-1]["lr"], self.step)
+
+
+def _check_size(config: TrainingConfig, stride: int) -> None:
+    if any(side % stride for side in config.size):
+        height, width = config.size
+        raise ConfigError(f"input_size {height}x{width} (height x width): {config.model} takes multiples of {stride}")
 
 
 @contextmanager

@@ -3,14 +3,18 @@ coordinates (UDP) and the spots, which are smaller and between cells where the j
 
 from __future__ import annotations
 
-from pave_ros.training.tarvitpose import HeatmapCriterion, TrainingForward, load_backbone
+from typing import Any
+
+from pave_ros.training.settings import filled
+from pave_ros.training.tarvitpose import HeatmapCriterion, Options, TrainingForward, load_backbone
 
 SIGMA = 2.0  # Pixels of the heatmap.
 
 
-def criterion(skeleton: str, people: int = 16, size: tuple[int, int] = (256, 192)) -> HeatmapCriterion:
-    """The objective; the arguments are those of `pave_ros.training.tarvitpose.criterion`."""
-    return HeatmapCriterion(skeleton, people, size, udp=True, sigma=SIGMA)
+def criterion(skeleton: str, **options: Any) -> HeatmapCriterion:
+    """The objective, as of `pave_ros.training.tarvitpose.criterion`; crops are 256 x 192 unless told otherwise."""
+    chosen = filled(Options, {"size": (256, 192), **options}, "objective_options")
+    return HeatmapCriterion(skeleton, chosen.people, chosen.size, udp=True, sigma=SIGMA)
 
 
 __all__ = ["TrainingForward", "criterion", "load_backbone"]

@@ -174,7 +174,7 @@ def test_every_argument_reaches_its_node(launch: Callable[..., dict[str, Node]],
     mine.touch()
     nodes = launch(
         params_file=str(mine), namespace="robot1", image="/front/image_raw", camera_info="/front/camera_info",
-        model="detrpose_s", weights="1e3", device="cuda:1", rviz="True", video="0", log_level="debug",
+        model="detrpose_s", weights="7", device="cuda:1", rviz="True", video="0", log_level="debug",
         use_sim_time="true",
     )  # fmt: skip
     assert nodes.keys() == {"pose_node", "camera_node", "rviz2"}
@@ -185,7 +185,7 @@ def test_every_argument_reaches_its_node(launch: Callable[..., dict[str, Node]],
         assert node.values["use_sim_time"] is True
     pose, camera, rviz = nodes["pose_node"], nodes["camera_node"], nodes["rviz2"]
     assert pose.parameters is not None and pose.parameters[0] == str(mine), "what is given by hand comes after it"
-    assert pose.values == {"model": "detrpose_s", "weights": "1e3", "device": "cuda:1", "use_sim_time": True}
+    assert pose.values == {"model": "detrpose_s", "weights": "7", "device": "cuda:1", "use_sim_time": True}
     assert camera.values["source"] == "0", "the first webcam, and not the number"
     assert (camera.package, camera.name) == ("pave_ros", "camera")
     shown = ["-d", str(ROOT / "rviz" / "pose.rviz"), "-f", "camera_optical_frame"]
