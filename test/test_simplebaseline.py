@@ -203,7 +203,7 @@ def test_people_who_cannot_be_cut_out_are_not_pasted(tmp_path: Path) -> None:
     person = Labels.from_keypoints([keypoints], "coco17", boxes=[[10, 10, 90, 90]])
     stored = [Picture(str(i), np.full((110, 110, 3), 60, np.uint8), person, "train") for i in range(2)]
     write_store(tmp_path, "one", stored)
-    samples = TrainingCrops(CropSettings(beside=1, empty=0), mixture(tmp_path))
+    samples = TrainingCrops(CropSettings(beside=1, empty=0), mixture(tmp_path, weights={"one": 1}))
     assert samples[0][0].shape == (3, 96, 128)
 
 
@@ -213,6 +213,6 @@ def test_what_no_picture_shows_is_told(tmp_path: Path) -> None:
     filling = Labels.from_keypoints([keypoints], "coco17", boxes=[[0, 0, 60, 60]])
     write_store(tmp_path, "one", [Picture("0", np.zeros((60, 60, 3), np.uint8), filling, "train")])
     with pytest.raises(SourceError, match=r"none of 1000 pictures has a place without people; set crops: {empty: 0}"):
-        TrainingCrops(CropSettings(empty=1), mixture(tmp_path)).crop(0)
+        TrainingCrops(CropSettings(empty=1), mixture(tmp_path, weights={"one": 1})).crop(0)
     with pytest.raises(SourceError, match="nobody in 1000 pictures has 5 labelled keypoints of coco17"):
-        TrainingCrops(CropSettings(empty=0), mixture(tmp_path)).crop(0)
+        TrainingCrops(CropSettings(empty=0), mixture(tmp_path, weights={"one": 1})).crop(0)
