@@ -54,7 +54,7 @@ def test_input_is_normalised_per_channel() -> None:
         ("fit", (1080, 1920), (750, 1333)), ("fit", (427, 640), (800, 1199)), ("fit", (1, 3000), (1, 1333)),
         # As DETR's get_size_with_aspect_ratio(size=800, max_size=1333).
         ("fit_detr", (480, 640), (800, 1066)), ("fit_detr", (720, 1280), (750, 1333)),
-        ("fit_detr", (1, 3000), (1, 1333)),
+        ("fit_detr", (301, 2000), (201, 1335)), ("fit_detr", (1, 3000), (1, 3000)),
         ("fit_detr", (1366, 768), (1332, 749)), ("fit_detr", (427, 640), (800, 1199)),
     ],
 )  # fmt: skip

@@ -70,7 +70,7 @@ class ModelInfo:
         scale = min(short / min(height, width), long / max(height, width))
         if self.resize == "fit_detr":
             least = min(short, max(round(long * min(height, width) / max(height, width)), 1))
-            sides = (min(int(least * side / min(height, width)), long) for side in (height, width))
+            sides = (int(least * side / min(height, width)) for side in (height, width))
         else:
             sides = (int(side * scale + 0.5) for side in (height, width))
         return tuple(max(round(side / self.stride), 1) * self.stride for side in sides)  # type: ignore[return-value]
