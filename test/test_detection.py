@@ -93,8 +93,9 @@ def test_yolo_with_a_score_of_there_being_anything(tmp_path: Path) -> None:
     anchors = np.zeros((1, 40, 5 + 2), np.float32)  # x, y, w, h, anything, a car, a person
     anchors[0, 0] = [20, 16, 20, 24, 0.95, 0.8, 0.1]
     anchors[0, 1] = [50, 16, 10, 24, 0.9, 0.0, 0.5]
-    path = write_onnx(tmp_path / "yolov5.onnx", {"output0": anchors}, names="['car', 'Person']")
-    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[90, 8, 20, 48]], [0.45])
+    for name in ("Person", "pedestrian"):
+        path = write_onnx(tmp_path / "yolov5.onnx", {"output0": anchors}, names=f"['car', '{name}']")
+        assert_boxes(OnnxDetector(path, "cpu")(picture()), [[90, 8, 20, 48]], [0.45])
     one = np.zeros((1, 40, 6), np.float32)
     one[0, 3] = [20, 16, 20, 24, 0.95, 0.9]
     for number, names in enumerate(({"names": "{0: 'person'}"}, {})):

@@ -33,6 +33,7 @@ LEAST_SCORE = 0.05  # Boxes below it are not worth the comparison with all other
 OVERLAP = 0.65  # Boxes of one person overlap more than this (Ultralytics' default is 0.7, COCO's evaluation .65).
 ANYTHING_FIRST = (2, 81)  # Numbers behind a box, in files without names, of YOLOv5's one class and of COCO's 80.
 KEYPOINTS = 17  # of YOLO's pose models, of two or three numbers each
+PEOPLE = ("person", "people", "human", "pedestrian")  # What the class is called, the first that a file knows.
 TARGET_SIZES = "orig_target_sizes"
 
 
@@ -42,8 +43,8 @@ class OnnxDetector:
     Args:
         path: the ONNX file; a picture is its first input, (1, 3, H, W) RGB in 0..1.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        person: number of the class of people; None takes ``person`` of the file's own list of names, else its only
-            class, and of a file without names 1 for torchvision's layout, whose 0 is the background, and 0 for the
+        person: number of the class of people; None takes that of the file's own list of names (`PEOPLE`), else its
+            only class, and of a file without names 1 for torchvision's layout, whose 0 is the background, and 0 for the
             others.
     """
 
@@ -85,12 +86,12 @@ class OnnxDetector:
             raise DetectorError(f"{path}: its names of the classes cannot be read: {text[:60]}") from None
 
     def _number_of_people(self, names: dict[int, str]) -> int:
-        numbers = [number for number, name in names.items() if name == "person"]
+        numbers = [number for word in PEOPLE for number, name in names.items() if name == word]
         if numbers or len(names) == 1:
             return [*numbers, *names][0]
         if names:
             known = ", ".join(list(names.values())[:5])
-            raise DetectorError(f"{self._path}: none of its {len(names)} classes is called person, but {known}, ...")
+            raise DetectorError(f"{self._path}: none of its {len(names)} classes is called person, but {known}")
         return int(bool(self._fields) and not self._stretches)
 
     def __call__(self, image: Image, bgr: bool = False) -> Boxes:
