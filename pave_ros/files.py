@@ -19,7 +19,11 @@ def complete(path: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for results where there is none; NotADirectoryError where a file has that name."""
+    """Make a folder for results where there is none; NotADirectoryError where a file has that name, OSError where it
+    cannot be made."""
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"{path}: is a file; results go into a folder")
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path}: this folder cannot be made: {error.strerror}") from error

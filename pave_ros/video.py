@@ -22,6 +22,7 @@ from pave_ros import containers
 from pave_ros.frames import Frame, Image
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+UNDECODABLE = 300  # Frames in a row that cannot be decoded, after which nothing more is expected.
 PICTURE_RATE = 10.0  # pictures a second of a folder, which has no rate of its own
 FALLBACK_RATE = 30.0  # where a video or a camera does not tell its rate
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # as camera_info and data sets count pixels
@@ -155,7 +156,8 @@ def read_picture(path: Path, as_stored: bool = False) -> Image:
         raise VideoError(f"{path}: the JPEG file is cut off after {len(data)} bytes")
     try:
         flags = AS_STORED if as_stored else cv2.IMREAD_COLOR
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        with silent_opencv():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
         raise VideoError(f"{path}: {error.err}") from error
     if image is None:
@@ -191,27 +193,23 @@ def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
     length = int(probe.get(cv2.CAP_PROP_FRAME_COUNT))
     if shown := containers.mp4_seconds(path):
         length = min(length, round(shown * own_rate))  # what was trimmed off may still be in the file, and is counted
-    readable, image = probe.read()
+    image = next((image for _, image in _decoded(probe, length)), None)
     probe.release()
-    if not readable:
+    if image is None:
         raise VideoError(f"{path}: not one frame can be decoded; the file is damaged or its codec unknown")
 
     def frames() -> Generator[Frame, None, None]:
         capture = _capture(path)
         count, first, stamp = 0, 0.0, -1
         try:
-            while capture.grab():
-                readable, image = capture.retrieve()
-                if not readable:
-                    break
-                position = capture.get(cv2.CAP_PROP_POS_MSEC)
+            for position, image in _decoded(capture, length):
                 first = position if count == 0 else first
                 # Time stamps of the container where they rise, as they should; else the next tick of the rate.
                 own = round((position - first) * 1e6)
                 own = own if own > stamp else stamp + round(1e9 / own_rate)
                 stamp = round(count * 1e9 / rate) if rate else own
                 count += 1
-                yield Frame(stamp=stamp, payload=path, image=np.asarray(image, np.uint8), bgr=True)
+                yield Frame(stamp=stamp, payload=path, image=image, bgr=True)
                 stamp = own
         finally:
             capture.release()
@@ -222,6 +220,18 @@ def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
 
     size = (image.shape[1], image.shape[0])
     return Source(name, size, rate or own_rate, frames, length=length if length > 0 else None, loop=loop)
+
+
+def _decoded(capture: cv2.VideoCapture, length: int) -> Generator[tuple[float, Image], None, None]:
+    """Position in milliseconds and picture of every frame that can be decoded; damage in between costs what it hit. At
+    the end of the file, after about `length` frames, reading fails for good."""
+    tried = failed = 0
+    while failed < UNDECODABLE and (not failed or tried < length):
+        tried += 1
+        readable, image = capture.read()
+        failed = 0 if readable else failed + 1
+        if readable:
+            yield capture.get(cv2.CAP_PROP_POS_MSEC), np.asarray(image, np.uint8)
 
 
 def _live(source: str, rate: float | None, loop: bool) -> Source:

@@ -17,6 +17,7 @@ from scipy.io import savemat
 from pave_ros import skeletons
 from pave_ros.datasets import DatasetError, Labels, convert, open_dataset
 from pave_ros.datasets.base import ListedDataset, Sample, held_out
+from pave_ros.datasets.coco import read_coco_json
 
 WIDTH, HEIGHT = 64, 48
 
@@ -411,6 +412,20 @@ def test_labels_as_persons() -> None:
     assert persons.track_ids.tolist() == [4, 5]
 
 
+def test_names_in_the_middle_of_the_body_are_compared_where_they_are_known(tmp_path: Path) -> None:
+    names = list(skeletons.get("posetrack15").keypoints)
+    neck, top = names.index("head_bottom"), names.index("head_top")
+    for one, other, fits in (("neck", "top_head", True), ("throat", "crown", True), ("head_top", "head_bottom", False)):
+        names[neck], names[top] = one, other
+        path = tmp_path / "file.json"
+        write_json(path, coco_file("posetrack15", names))
+        if fits:
+            read_coco_json(path, "posetrack15")
+        else:
+            with pytest.raises(DatasetError, match="head_top.*not those of posetrack15"):
+                read_coco_json(path, "posetrack15")
+
+
 def test_keypoints_are_converted_by_name() -> None:
     crowdpose, posetrack = skeletons.get("crowdpose14"), skeletons.get("posetrack15")
     points = np.arange(14 * 3, dtype=np.float32).reshape(1, 14, 3)
@@ -436,5 +451,6 @@ def test_clips_stay_within_their_video() -> None:
     assert [s.id for s in dataset.clip(3, (-2, -1, 0, 1, 2))] == [2, 2, 3, 4, 4]
     assert [s.id for s in dataset.clip(0, (-1, 0))] == [0, 0]
     assert [s.id for s in dataset.clip(5, (-1, 0, 1))] == [5, 5, 5]
+    assert [s.id for s in dataset.clip(-2, (-2, -1, 0))] == [2, 3, 4]
     assert dataset.annotated == [0, 2, 3, 4, 5]
     assert [s.id for s in dataset[2:4].clip(1, (-1, 0, 1))] == [2, 3, 3]

@@ -447,6 +447,28 @@ def test_results_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     write(path, [{"image_id": dataset[0].id, "keypoints": [0] * 50, "score": 1}])
     with pytest.raises(DatasetError, match="other.json: an entry is broken"):
         from_results(dataset, part_of(dataset), path)
+    good = {"image_id": dataset[0].id, "keypoints": [1] * 51, "score": 1, "bbox": [0, 0, 9, 9]}
+    for change in ({"keypoints": [1] * 51 * 8}, {"score": [0.5]}, {"score": float("nan")}, {"score": None}):
+        write(path, [good, {**good, **change}])
+        with pytest.raises(DatasetError, match=r"other.json: an entry is broken \(.*\)$"):
+            from_results(dataset, part_of(dataset), path)
+    for box in ([1, 2], "abcd", [1] * 9):
+        write(path, [good, {**good, "bbox": box}])
+        with pytest.raises(DatasetError, match="other.json: an entry is broken"):
+            boxes_in(path, dataset)
+
+
+def test_scores_of_a_results_file_keep_their_order(tmp_path: Path) -> None:
+    """Also where float32 cannot tell them apart."""
+    coco_files(tmp_path)
+    dataset = open_dataset("coco", tmp_path)
+    path, scores = tmp_path / "close.json", [0.9, 0.9 + 1e-9, 0.9 - 1e-9, 0.5, 0.9]
+    entries = [{"image_id": dataset[0].id, "keypoints": [i] * 51, "score": score} for i, score in enumerate(scores)]
+    write(path, entries)
+    (found,) = from_results(dataset, [0], path).predictions
+    assert found.keypoints[:, 0, 0].tolist() == [1, 0, 4, 2, 3]
+    assert found.scores[1] == found.scores[2] and len(set(found.scores.tolist())) == 4
+    np.testing.assert_allclose(found.scores, [0.9, 0.9, 0.9, 0.9, 0.5], atol=1e-6)
 
 
 def test_no_scene_is_drawn_for_a_file_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from pave_ros import video
 from pave_ros.frames import Frame
-from pave_ros.video import VideoError, open_source, pictures_in, read_picture
+from pave_ros.video import VideoError, _decoded, open_source, pictures_in, read_picture
 from pave_ros.video_writer import VideoWriter
 
 
@@ -99,6 +99,29 @@ def test_cut_off_video(tmp_path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])  # loses the index, which stands at the end
     with pytest.raises(VideoError, match="a.mp4: not a video .* cut off"):
         open_source(path)
+
+
+class Damaged:
+    """A file of which some frames cannot be decoded, as OpenCV tells of it."""
+
+    def __init__(self, frames: str) -> None:
+        self.frames, self.place = frames, -1
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.place += 1
+        readable = self.frames[self.place : self.place + 1] == "x"
+        return readable, picture(self.place) if readable else None
+
+    def get(self, _: int) -> float:
+        return 40.0 * self.place
+
+
+def test_damage_costs_the_frames_that_it_hit_and_no_others() -> None:
+    for frames, length in (("xx..x.xxxx", 10), ("..xxx", 5), ("xxx", 3), ("xx" + "." * 200 + "x", 203), ("xxxx.", 0)):
+        found = [position for position, _ in _decoded(Damaged(frames), length)]  # type: ignore[arg-type]
+        assert found == [40.0 * i for i, one in enumerate(frames) if one == "x"]
+    capture = Damaged("xx" + "." * 1000 + "x")
+    assert len(list(_decoded(capture, 1003))) == 2 and capture.place < 400, "nothing more is expected"  # type: ignore[arg-type]
 
 
 def test_video_whose_pictures_are_damaged_says_where_it_ends(tmp_path: Path) -> None:

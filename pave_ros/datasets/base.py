@@ -29,7 +29,7 @@ _ALIASES = (
     ("left_back_paw", "left_ankle"),
     ("right_back_paw", "right_ankle"),
 )
-_SAME = {name: other for a, b in _ALIASES for name, other in ((a, b), (b, a))}
+SAME = {name: other for a, b in _ALIASES for name, other in ((a, b), (b, a))}
 
 
 # The fields of `Labels` that have a row for each person.
@@ -86,7 +86,8 @@ class Labels:
         """Labels from keypoints (M, K, 3); what is not given follows from them: the box is their extent, the area 0.53
         of the box, no track, no crowd, no head box. Boxes and areas may be NaN for some people, with the same
         effect."""
-        points = np.array(keypoints, np.float32).reshape(-1, len(skeletons.get(skeleton)), 3)
+        given = np.array(keypoints, np.float32)
+        points = given.reshape(len(given), len(skeletons.get(skeleton)), 3)
         points[points[..., 2] <= 0] = 0
         n = len(points)
         nan = np.full((n, 4), np.nan, np.float32)
@@ -151,7 +152,7 @@ def convert(keypoints: Floats, source: str, target: str, missing: float = np.nan
     converted = np.zeros((len(keypoints), len(skeletons.get(target)), 3), np.float32)
     converted[..., :2] = missing
     for i, name in enumerate(skeletons.get(target).keypoints):
-        found = name if name in have else _SAME.get(name)
+        found = name if name in have else SAME.get(name)
         if found in have:
             converted[:, i] = keypoints[:, have.index(found)]
     return converted
@@ -272,6 +273,7 @@ class ListedDataset(Dataset):
         return ListedDataset(self.name, self.skeleton, self._samples[part])
 
     def clip(self, index: int, offsets: Sequence[int]) -> list[Sample]:
+        index = range(len(self))[index]
         if index not in self._place:
             return [self[index]] * len(offsets)
         video = self._videos[self[index].video or ""]

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import Dataset, DatasetError, Labels, ListedDataset, Sample, split_of
+from pave_ros.datasets.base import SAME, Dataset, DatasetError, Labels, ListedDataset, Sample, split_of
 from pave_ros.datasets.files import broken_entries, first_existing, picture_reader, read_json
 from pave_ros.frames import Image
 
 Json = dict[str, Any]
 
+SIDES = ("left_", "right_")
 # Any pictures can be brought in with one file of this name, COCO's 17 keypoints, beside `images` or `images.tar`.
 SINGLE_FILE = "annotations_coco17.json"
 
@@ -138,14 +139,23 @@ def checked(content: Any, path: Path, skeleton: str) -> Json:
     with broken_entries(path):
         for category in content.get("categories", []):
             names = category.get("keypoints") or skeletons.get(skeleton).keypoints
-            if _sides(names) != _sides(skeletons.get(skeleton).keypoints):
+            if not _mean(names, skeletons.get(skeleton).keypoints):
                 raise DatasetError(f"{path}: has the keypoints {', '.join(names)}, which are not those of {skeleton}")
     return content
 
 
-def _sides(keypoints: Sequence[str]) -> list[str]:
-    """Keypoints without those in the middle of the body, for which the files have several names each."""
-    return [name if name.startswith(("left_", "right_")) else "" for name in keypoints]
+def _mean(names: Sequence[str], keypoints: Sequence[str]) -> bool:
+    """Whether the names of a file mean these keypoints, in this order. Those in the middle of the body have several
+    names each: what the layout does not know stands for any of them."""
+
+    def meant(name: str) -> str:
+        known = [each for each in (name, SAME.get(name, name)) if each in keypoints]
+        return known[0] if known else name if name.startswith(SIDES) else ""
+
+    return len(names) == len(keypoints) and all(
+        meant(name) == own or not (meant(name) or own.startswith(SIDES))
+        for name, own in zip(names, keypoints, strict=True)
+    )
 
 
 def people_of(content: Json, path: Path) -> Mapping[Any, list[Json]]:

@@ -46,7 +46,8 @@ def boxes_in(path: Path, dataset: Dataset) -> BoxesOf:
         for entry in entries_of(path, dataset):
             picture = _picture(entry, known)
             if picture is not None:
-                found[picture].append([*entry["bbox"], entry.get("score", 1.0)])
+                x, y, width, height = map(float, entry["bbox"])
+                found[picture].append([x, y, width, height, float(entry.get("score", 1.0))])
     if not found:
         raise DatasetError(f"{path}: holds no boxes for the pictures of {dataset.name}; is it of another split?")
 

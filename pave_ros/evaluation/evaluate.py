@@ -18,8 +18,9 @@ from pave_ros.datasets.files import broken_entries
 from pave_ros.evaluation.boxes import BoxesOf, entries_of
 from pave_ros.evaluation.result import Result
 from pave_ros.evaluation.similarity import SURE, in_skeleton, partners
+from pave_ros.files import make_folder
 from pave_ros.frames import Frame, Image
-from pave_ros.persons import Persons
+from pave_ros.persons import Floats, Persons
 from pave_ros.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -119,14 +120,29 @@ def from_results(dataset: Dataset, indices: Sequence[int], path: Path) -> Run:
         known = [entry for entry in entries if entry["image_id"] in found]
         if entries and not known and not {entry["image_id"] for entry in entries} & set(ids):
             raise DatasetError(f"{path}: not one of its image_ids is in {dataset.name}; is it of another split?")
-        for entry in known:
-            found[entry["image_id"]].append(entry)
+        told = [float(entry["score"]) for entry in known]
+        if not np.isfinite(told).all():
+            raise ValueError("a score is not finite")
+        for entry, score in zip(known, _in_order(told), strict=True):
+            found[entry["image_id"]].append({**entry, "score": score})
         predictions = [_persons(found[ids[i]], dataset.skeleton) for i in indices]
     return Run([dataset[i] for i in indices], predictions, [])
 
 
+def _in_order(scores: Sequence[float]) -> Floats:
+    """Scores as float32 in the same order, also where they differ by less than that can tell: average precision goes
+    by the order."""
+    values, places = np.unique(np.asarray(scores, float), return_inverse=True)
+    rounded = values.astype(np.float32)
+    for i in range(1, len(rounded)):
+        if rounded[i] <= rounded[i - 1]:
+            rounded[i] = np.nextafter(rounded[i - 1], np.float32(np.inf))
+    return rounded[places]
+
+
 def _persons(entries: list[dict[str, Any]], skeleton: Skeleton) -> Persons:
-    keypoints = np.array([entry["keypoints"] for entry in entries], np.float32).reshape(-1, len(skeleton), 3)
+    keypoints = np.array([entry["keypoints"] for entry in entries], np.float32)
+    keypoints = keypoints.reshape(len(entries), len(skeleton), 3)
     scores = np.array([entry["score"] for entry in entries], np.float32)
     order = np.argsort(-scores, kind="stable")
     return Persons.from_keypoints(keypoints[order], scores[order], skeleton.name)
@@ -149,7 +165,7 @@ def write_report(path: Path, results: Sequence[Result], done: Run, about: dict[s
     """Write a JSON file of what was run, `about`, the median milliseconds a picture, and the results."""
     milliseconds = round(1000 * float(np.median(done.seconds)), 2) if done.seconds else None
     content = {**about, "milliseconds": milliseconds, "results": [result.as_json() for result in results]}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
