@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,13 @@ def test_yolo_of_poses_as_a_detector(tmp_path: Path) -> None:
     path = write_onnx(tmp_path / "hand.onnx", {"output0": anchors[:, :20]}, names="{0: 'person'}")
     with pytest.raises(DetectorError, match=r"hand\.onnx: 20 numbers for each box, but 1 classes"):
         OnnxDetector(path, "cpu")(picture())
+
+
+def test_without_torch_a_detector_says_which_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "pave_ros.detection.torchvision")
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(DetectorError, match=rf"{SMALL} needs torch and torchvision, .*; the detectors embedded, "):
+        open_detector(SMALL, "random", "cpu")
 
 
 def test_a_box_that_is_not_finite_takes_nobody_along(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -163,6 +165,14 @@ def test_what_a_build_depends_on(checkpoint: Path, monkeypatch: pytest.MonkeyPat
     ]
     facts = [one.facts() for one in (base, *different)]
     assert all(a != b for i, a in enumerate(facts) for b in facts[:i])
+
+
+def test_a_killed_process_says_so(checkpoint: Path) -> None:
+    def kill(line: str) -> None:
+        subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "pave_ros.engines.build"], check=True)
+
+    with pytest.raises(EngineError, match="the build was ended by SIGKILL"):
+        build.Build("openvino", checkpoint, "detrpose_n").run_apart(kill)
 
 
 def test_a_failed_process_says_why(checkpoint: Path) -> None:

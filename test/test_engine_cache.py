@@ -52,6 +52,33 @@ def test_a_folder_that_nobody_may_look_into_holds_nothing(cache: EngineCache, mo
     assert cache.find(FACTS) is None
 
 
+def test_what_a_killed_process_left_is_cleared_away(cache: EngineCache) -> None:
+    path = cache.get(FACTS, Maker())
+    left = path.parents[1] / f"part-{path.parent.name}-abc"
+    other = path.parents[1] / "part-detrpose_n-of_another-abc"
+    for folder in (left, other):
+        (folder / "entry").mkdir(parents=True)
+    path.unlink()
+    assert cache.get(FACTS, Maker()) == path and not left.exists() and other.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_lies_in_the_way_is_replaced(kind: str, cache: EngineCache, tmp_path: Path) -> None:
+    path = cache.get(FACTS, Maker())
+    path.parent.rename(tmp_path / "elsewhere")
+    path.parent.write_text("x") if kind == "file" else path.parent.symlink_to(tmp_path / "nowhere")
+    assert cache.get(FACTS, Maker()) == path and path.read_text() == "engine 1"
+
+
+def test_a_full_disk_is_told_with_the_folder(cache: EngineCache) -> None:
+    def make(folder: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(EngineError, match=r"engines: nothing can be kept here \(No space left on device\)"):
+        cache.get(FACTS, make)
+    assert not list(cache.folder.glob("part-*"))
+
+
 def test_where_nothing_can_be_kept_there_is_a_way_out(tmp_path: Path) -> None:
     (tmp_path / "engines").write_text("a file")
     with pytest.raises(EngineError, match=r"engines: nothing can be kept here \(File exists\); set PAVE_ROS_CACHE"):

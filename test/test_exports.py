@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -110,6 +113,8 @@ def test_eight_bits_see_the_same(tmp_path: Path) -> None:
         found = answer(engine, inputs[8])["joints"]
         same, other = (np.corrcoef(found.ravel(), one.ravel())[0, 1] for one in (expected, earlier))
         assert same > 0.98 > 0.9 > other, "nearer to that of the same picture than to that of another"
+    write(network, eight, Request(precision="int8", input_size=SIZE, batch=2, pictures=inputs[:2]))
+    assert answer(OnnxRuntimeEngine(eight, "cpu"), np.concatenate(inputs[7:9]))["joints"].shape[0] == 2
 
 
 def sorted_scores(engine: Engine) -> np.ndarray:
@@ -228,6 +233,13 @@ def test_video_models_become_two_files(tmp_path: Path) -> None:
             np.testing.assert_allclose(found[name], value, atol=1e-5)
     found = answer(OpenVinoEngine(first, precision="fp32"), *frames)
     np.testing.assert_allclose(found["change"], expected["change"], atol=1e-5)
+    with pytest.raises(EngineError, match=r"x\.encode\.onnx: names that end in .encode or .decode are for the parts"):
+        write(Clip(), tmp_path / "x.encode.onnx", Request())
+    export_onnx(model, tmp_path / "smaller.onnx", (32, 32))
+    shutil.copy(first, tmp_path / "mixed.encode.onnx")
+    (tmp_path / "smaller.decode.onnx").replace(tmp_path / "mixed.decode.onnx")
+    with pytest.raises(EngineError, match=r"mixed\.decode\.onnx: made for another input or skeleton"):
+        OnnxRuntimeEngine(tmp_path / "mixed.onnx", "cpu")
     export_onnx(Clip(), tmp_path / "other.onnx")
     (tmp_path / "other.decode.onnx").replace(tmp_path / "clip.decode.onnx")
     with pytest.raises(EngineError, match="other weights"):
@@ -235,6 +247,22 @@ def test_video_models_become_two_files(tmp_path: Path) -> None:
     (tmp_path / "clip.decode.onnx").unlink()
     with pytest.raises(FileNotFoundError, match=r"clip\.decode\.onnx; a video model is exported as two files"):
         OnnxRuntimeEngine(first, "cpu")
+
+
+@pytest.mark.parametrize("change", [
+    {"skeleton": "octopus8"}, {"input_size": "abc"}, {"input_size": [0, 0]}, {"window": 2}, {"std": [0, 0, 0]},
+    {"mean": [1]}, [], None, 3,
+])  # fmt: skip
+def test_a_label_that_describes_no_model_is_refused(change: Any, tmp_path: Path) -> None:
+    export_onnx(Clip().eval(), tmp_path / "clip.onnx")
+    file = tmp_path / "clip.encode.onnx"
+    model = onnx.load(file)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    facts = {**json.loads(properties["pave_ros"]), **change} if isinstance(change, dict) else change
+    onnx.helper.set_model_props(model, {**properties, "pave_ros": json.dumps(facts)})
+    onnx.save(model, file)
+    with pytest.raises(EngineError, match=r"clip\.encode\.onnx: no pave_ros metadata in it that this version"):
+        read_label(file)
 
 
 WITHOUT_TORCH = """

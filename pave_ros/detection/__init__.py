@@ -36,17 +36,23 @@ def open_detector(name: str, weights: str | Path = "auto", device: str = "auto")
         DetectorError: an unknown name, or a file that does not fit.
         FileNotFoundError, `WeightsError`: no weights; the message says how to get them.
     """
+    from pave_ros.detection.base import DetectorError
+
     if name.endswith(".onnx"):
         from pave_ros.detection.onnx import OnnxDetector
 
         return OnnxDetector(Path(name).expanduser(), device)
     if name in TORCHVISION:
         from pave_ros.checkpoints import files
-        from pave_ros.detection.torchvision import TorchvisionDetector
 
+        try:
+            from pave_ros.detection.torchvision import TorchvisionDetector
+        except ModuleNotFoundError as error:
+            raise DetectorError(
+                f"the detector {name} needs torch and torchvision, and {error.name} is not installed; the detectors "
+                "embedded, centernet_lite and .onnx files do without"
+            ) from None
         return TorchvisionDetector(name, None if str(weights) == RANDOM else files.resolve(weights, name), device)
-    from pave_ros.detection.base import DetectorError
-
     raise DetectorError(
         f"unknown detector {name!r}; known: {', '.join(TORCHVISION)}, the path of an .onnx file, the name of a pose "
         f"model, and {GIVEN} (boxes that come with the pictures)"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -81,7 +82,9 @@ class Build:
     def run_apart(self, progress: Progress) -> Path:
         """The same in a process of its own, which leaves the processor to others."""
         request = {key: str(value) if key == "source" else value for key, value in asdict(self).items()}
-        command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(request)]
+        # Not with -m, of which Python warns where the package has imported the module before.
+        start = "import sys; from pave_ros.engines.build import main; sys.exit(main())"
+        command = [sys.executable, "-c", start, json.dumps(request)]
         with (
             TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
@@ -93,6 +96,9 @@ class Build:
             process.wait()
             complaints.seek(0)
             errors = complaints.read().strip().splitlines()
+        if process.returncode < 0:
+            name = signal.Signals(-process.returncode).name
+            raise EngineError(f"the build was ended by {name}; was there too little memory?")
         if process.returncode:
             raise EngineError(errors[-1] if errors else f"the build ended with code {process.returncode}")
         return Path(line)
@@ -142,7 +148,3 @@ def main() -> int:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

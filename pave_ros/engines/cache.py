@@ -65,7 +65,10 @@ class EngineCache:
             if found is not None:
                 return found
             entry = self._entry(facts)
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix="part-") as work:
+            prefix = f"part-{entry.name}-"
+            for left in self.folder.glob(f"{prefix}*"):  # by who was killed, for only who has the lock makes it
+                shutil.rmtree(left, ignore_errors=True)
+            with self._written(), tempfile.TemporaryDirectory(dir=self.folder, prefix=prefix) as work:
                 folder = Path(work) / "entry"
                 folder.mkdir()
                 made = make(folder)
@@ -73,6 +76,8 @@ class EngineCache:
                 names.sort(key=lambda name: name != made.name)  # The one to open first.
                 record = {"facts": dict(facts), "files": {name: sha256(folder / name) for name in names}}
                 (folder / RECORD).write_text(json.dumps(record, indent=2))
+                if entry.is_symlink() or entry.is_file():
+                    entry.unlink()
                 os.replace(folder, entry)
             return entry / made.name
 
@@ -81,13 +86,19 @@ class EngineCache:
         return self.folder / f"{facts.get('model', 'model')}-{digest[:20]}"
 
     @contextmanager
-    def _lock(self, facts: Mapping[str, str]) -> Iterator[None]:
+    def _written(self) -> Iterator[None]:
+        """EngineError where the folder cannot be written to."""
         try:
+            yield
+        except OSError as error:
+            reason = f"{self.folder}: nothing can be kept here ({error.strerror or error})"
+            raise EngineError(f"{reason}; set {CACHE_VARIABLE} to another folder") from error
+
+    @contextmanager
+    def _lock(self, facts: Mapping[str, str]) -> Iterator[None]:
+        with self._written():
             self.folder.mkdir(parents=True, exist_ok=True)
             file = self._entry(facts).with_suffix(".lock").open("w")
-        except OSError as error:
-            reason = f"{self.folder}: nothing can be kept here ({error.strerror})"
-            raise EngineError(f"{reason}; set {CACHE_VARIABLE} to another folder") from error
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

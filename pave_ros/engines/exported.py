@@ -54,7 +54,7 @@ class Label:
         try:
             info = ModelInfo.from_json(properties[METADATA_KEY])
             facts = {key: properties[f"{METADATA_KEY}_{key}"] for key in ("part", "precision", "weights", "version")}
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise EngineError(
                 f"{path}: no pave_ros metadata in it that this version understands; make the file with "
                 "`pave_ros export`"
@@ -116,6 +116,8 @@ class ExportedEngine(Engine):
                 raise EngineError(f"{file}: its name and its metadata ({label.part}) disagree on which part it is")
             if labels and label.weights != labels[0].weights:
                 raise EngineError(f"{file}: made of other weights than the part for encoding; export both anew")
+            if labels and label.info != labels[0].info:
+                raise EngineError(f"{file}: made for another input or skeleton than the part for encoding")
             labels.append(label)
         self.info = labels[0].info
         self._encode, self._decode = parts.get(ENCODE) or parts[WHOLE], parts.get(DECODE)

@@ -69,6 +69,8 @@ class PyTorchEngine(Engine):
         self._decode: Function = self._decoded
         if compiled:
             self._encode, self._decode = torch.compile(self._encode), torch.compile(self._decode)
+            if self.info.top_down:
+                self.batches = (1, 2)  # It compiles for one crop, and again for any number of them.
         if self._device.type == "cuda":
             self._model = self._model.to(memory_format=torch.channels_last)  # as its convolutions compute
             if self._autocast is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,17 @@ from pave_ros.files import complete
 
 # Convolutions at the beginning, which stay in float32: they read the picture itself, whose finest steps 8 bits lose.
 PRECISE = 3
+
+
+def check_installed() -> None:
+    """EngineError where NNCF is not."""
+    if find_spec("nncf") is None:
+        raise EngineError("int8 needs NNCF (pip install nncf)")
+
+
+def _fed(picture: npt.NDArray[np.float32], batch: int) -> dict[str, npt.NDArray[np.float32]]:
+    """A picture as the input of a network that takes so many."""
+    return {"images": np.repeat(picture, batch, 0)}
 
 
 def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
@@ -33,10 +46,9 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
     Raises:
         EngineError: NNCF is not installed, or there are no pictures.
     """
-    try:
-        import nncf
-    except ImportError:
-        raise EngineError("int8 needs NNCF (pip install nncf)") from None
+    check_installed()
+    import nncf
+
     inputs = list(pictures)
     if not inputs:
         raise EngineError("int8 needs pictures like those that will come, to take the ranges of values from")
@@ -44,13 +56,14 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
     for part, file in files_of(path).items():
         label = replace(read_label(file), precision="int8")
         model = onnx.load(file)
+        batch = max(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)  # 0 where any will do
         if part != DECODE:
             backbone = [node for node in model.graph.node if node.name.startswith(f"{BACKBONE}/")]
             first = [node.name for node in backbone if node.op_type == "Conv"][:PRECISE]
             precise = {node.name for node in model.graph.node} - {node.name for node in backbone} | set(first)
             model = nncf.quantize(
                 model,
-                nncf.Dataset(inputs, lambda picture: {"images": picture}),
+                nncf.Dataset(inputs, partial(_fed, batch=batch)),
                 subset_size=len(inputs),
                 # Activations on either side of zero have a zero point, as the CPU likes them.
                 preset=nncf.QuantizationPreset.MIXED,
@@ -59,5 +72,5 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
                 advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
             )
         onnx.helper.set_model_props(model, label.properties())
-        with complete(file) as partial:
-            onnx.save(model, partial)
+        with complete(file) as unfinished:
+            onnx.save(model, unfinished)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.export import export_onnx
-from pave_ros.engines.exported import files_of
+from pave_ros.engines.exported import files_of, whole_path
 from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 
@@ -53,15 +53,19 @@ def write(model: PoseModel, path: Path, request: Request) -> list[Path]:
 
 
 def _write(model: PoseModel, path: Path, request: Request) -> list[Path]:
+    if whole_path(path) != path:
+        raise EngineError(f"{path}: names that end in .encode or .decode are for the parts of video models")
+    if request.precision == "int8":
+        from pave_ros.engines import quantization
+
+        quantization.check_installed()
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     for_gpu = request.format.startswith("tensorrt")
     precision = {"fp16": "half" if for_gpu else "fp16", "int8": "fp32"}.get(request.precision, request.precision)
     with TemporaryDirectory(dir=path.absolute().parent, prefix=".export-") as folder:
         file = Path(folder) / path.with_suffix(".onnx").name
         if request.precision == "int8":
-            from pave_ros.engines.quantization import quantize
-
-            quantize(export_onnx(model, file, request.input_size, batch=request.batch), request.pictures)
+            quantization.quantize(export_onnx(model, file, request.input_size, batch=request.batch), request.pictures)
         else:
             export_onnx(model, file, request.input_size, precision=precision, batch=request.batch)
         return [_convert(part, path.parent, request) for part in files_of(file).values()]

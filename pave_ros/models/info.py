@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from numbers import Integral
-from typing import Any
+
+from pave_ros import skeletons
 
 LARGEST_SIDE = 8192  # Pixels of a network's input.
 METADATA_KEY = "pave_ros"  # Under which an exported file carries it.
@@ -95,6 +96,15 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, text: str) -> ModelInfo:
-        values: dict[str, Any] = json.loads(text)
+        """ValueError or TypeError where the text does not describe a model."""
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("not the facts of a model")
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        made = cls(**{**values, **lists})
+        made.check_input_size()
+        if len(made.mean) != 3 or len(made.std) != 3 or min(made.std) <= 0 or made.stride < 1 or made.window % 2 != 1:
+            raise ValueError("not the facts of a model")
+        if made.skeleton not in skeletons.SKELETONS:
+            raise ValueError(f"unknown skeleton {made.skeleton!r}")
+        return made
