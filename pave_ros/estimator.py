@@ -17,6 +17,7 @@ from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import PoseDetector
 from pave_ros.engines.base import Engine
 from pave_ros.engines.choice import CHECKPOINTS
+from pave_ros.engines.exported import first_of_two
 from pave_ros.frames import Frame, Image, around, same_size
 from pave_ros.models.info import TOP_DOWN
 from pave_ros.persons import Persons
@@ -37,7 +38,8 @@ class Estimator:
     Args:
         model: name, e.g. ``detrpose_s``, see `pave_ros.models.names`; an exported file tells its own, whatever is said.
         weights: ``auto`` (the published file of the model, from the cache or by download), a path (``.pth``, ``.pt``,
-            ``.safetensors``, or an exported ``.onnx``), the name of a known file, or ``random`` (untrained, seeded: to
+            ``.safetensors``, or an exported ``.onnx``; of a video model's two files either, or what their names have in
+            common), the name of a known file, or ``random`` (untrained, seeded: to
             try the data path; its people mean nothing).
         device: ``auto`` (CUDA when there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         engine: ``auto`` (the best that is installed and runs the file) or one of `pave_ros.engines.NAMES`; a pose model
@@ -79,7 +81,7 @@ class Estimator:
             raise ValueError(f"unknown smoothing {smoothing!r}; known: {', '.join(SMOOTHINGS)}")
         name = "_".join(models.split_name(model))
         if str(weights) != RANDOM:
-            path = files.resolve(str(weights), name)
+            path = first_of_two(Path(weights).expanduser()) or files.resolve(str(weights), name)
             self.weights = str(path)
             apart = build_apart and models.split_name(name)[0] not in TOP_DOWN
             self._engine = engines.open_file(path, name, engine, device, precision, input_size, background=apart)
@@ -216,6 +218,10 @@ class Estimator:
                 handing over the same frames again costs nothing.
             index: of the frame in question. A video model looks at frames behind it as well as before it; where there
                 is none, the nearest takes its place.
+
+        Raises:
+            ValueError: the frame in question has no image, or none that `__call__` takes.
+            IndexError: there is no such frame.
         """
         asked = frames[index]
         index %= len(frames)

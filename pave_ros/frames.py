@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pave_ros.persons import Boxes
-from pave_ros.smoothing import Looks
+
+if TYPE_CHECKING:
+    from pave_ros.smoothing import Looks
 
 Image = npt.NDArray[np.uint8]
 

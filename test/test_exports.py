@@ -22,7 +22,7 @@ from pave_ros.checkpoints import files, loading
 from pave_ros.engines import open_file, openvino, tensorrt
 from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.engines.export import export_onnx
-from pave_ros.engines.exported import read_label
+from pave_ros.engines.exported import first_of_two, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine, convert
 from pave_ros.engines.pytorch import PyTorchEngine
@@ -225,7 +225,8 @@ def test_video_models_become_two_files(tmp_path: Path) -> None:
     assert [read_label(tmp_path / f"clip.{part}.onnx").part for part in ("encode", "decode")] == ["encode", "decode"]
     frames = list(np.random.default_rng(0).random((3, 2, 3, 64, 64), np.float32))
     expected = answer(PyTorchEngine(model, "cpu"), *frames)
-    assert files.resolve(tmp_path / "clip.onnx", "pavenet_r50") == tmp_path / "clip.encode.onnx"
+    assert first_of_two(tmp_path / "clip.onnx") == tmp_path / "clip.encode.onnx"
+    assert first_of_two(tmp_path / "other.onnx") is first_of_two(first) is None
     for file in (first, tmp_path / "clip.decode.onnx", tmp_path / "clip.onnx"):  # any name stands for both
         found = answer(OnnxRuntimeEngine(file, "cpu"), *frames)
         assert found.keys() == expected.keys()

@@ -193,21 +193,17 @@ def resolve(weights: str | Path, model: str) -> Path:
     the cache.
 
     Args:
-        weights: ``auto`` (what comes with the package or is published for `model`), a path (of a video model that was
-            exported as two files, of either, or what their names have in common), or the name of a file that the
-            package knows.
+        weights: ``auto`` (what comes with the package or is published for `model`), a path, or the name of a file that
+            the package knows.
         model: e.g. ``detrpose_s``.
 
     Raises:
         FileNotFoundError: neither a file nor a known name.
         WeightsError: nothing is published for the model, or the file could not be downloaded.
     """
-    from pave_ros.engines.exported import ENCODE, part_path  # Which leads back here.
-
     path = Path(weights).expanduser()
-    for file in (path, part_path(path, ENCODE)) if path.suffix else (path,):
-        if file.is_file():
-            return file
+    if path.is_file():
+        return path
     row = find(model if weights == "auto" else str(weights))
     if row is None and weights == "auto":
         raise WeightsError(f"no weights are published for {model}; give the path of a file as weights")

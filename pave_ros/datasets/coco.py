@@ -17,7 +17,7 @@ from pave_ros.frames import Image
 
 Json = dict[str, Any]
 
-SIDES = ("left_", "right_")
+SIDES = ("left_", "right_")  # How the names of keypoints begin that are not in the middle of the body.
 # Any pictures can be brought in with one file of this name, COCO's 17 keypoints, beside `images` or `images.tar`.
 SINGLE_FILE = "annotations_coco17.json"
 
@@ -139,23 +139,20 @@ def checked(content: Any, path: Path, skeleton: str) -> Json:
     with broken_entries(path):
         for category in content.get("categories", []):
             names = category.get("keypoints") or skeletons.get(skeleton).keypoints
-            if not _mean(names, skeletons.get(skeleton).keypoints):
+            if not _named_alike(names, skeletons.get(skeleton).keypoints):
                 raise DatasetError(f"{path}: has the keypoints {', '.join(names)}, which are not those of {skeleton}")
     return content
 
 
-def _mean(names: Sequence[str], keypoints: Sequence[str]) -> bool:
+def _named_alike(names: Sequence[str], keypoints: Sequence[str]) -> bool:
     """Whether the names of a file mean these keypoints, in this order. Those in the middle of the body have several
     names each: what the layout does not know stands for any of them."""
 
-    def meant(name: str) -> str:
-        known = [each for each in (name, SAME.get(name, name)) if each in keypoints]
-        return known[0] if known else name if name.startswith(SIDES) else ""
+    def alike(name: str, own: str) -> bool:
+        meant = next((each for each in (name, SAME.get(name)) if each in keypoints), None)
+        return meant == own or (meant is None and not name.startswith(SIDES) and not own.startswith(SIDES))
 
-    return len(names) == len(keypoints) and all(
-        meant(name) == own or not (meant(name) or own.startswith(SIDES))
-        for name, own in zip(names, keypoints, strict=True)
-    )
+    return len(names) == len(keypoints) and all(map(alike, names, keypoints))
 
 
 def people_of(content: Json, path: Path) -> Mapping[Any, list[Json]]:

@@ -71,11 +71,12 @@ class OnnxDetector:
         self._outputs = [item.name for item in outputs]
         self._stretches = TARGET_SIZES in self._inputs
         self._fields = _fields(self._outputs, path)
-        names = self._names(path)
-        self._path, self._classes = path, len(names)
+        self._path = path
+        names = self._names()
+        self._classes = len(names)
         self._person = self._number_of_people(names) if person is None else person
 
-    def _names(self, path: Path) -> dict[int, str]:
+    def _names(self) -> dict[int, str]:
         """Number and name of each class, in small letters; none where the file does not say."""
         text = self._session.get_modelmeta().custom_metadata_map.get("names", "{}")
         try:
@@ -83,7 +84,7 @@ class OnnxDetector:
             pairs = names.items() if isinstance(names, dict) else enumerate(names)
             return {int(number): str(name).lower() for number, name in pairs}
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-            raise DetectorError(f"{path}: its names of the classes cannot be read: {text[:60]}") from None
+            raise DetectorError(f"{self._path}: its names of the classes cannot be read: {text[:60]}") from None
 
     def _number_of_people(self, names: dict[int, str]) -> int:
         numbers = [number for word in PEOPLE for number, name in names.items() if name == word]

@@ -82,9 +82,7 @@ class Build:
     def run_apart(self, progress: Progress) -> Path:
         """The same in a process of its own, which leaves the processor to others."""
         request = {key: str(value) if key == "source" else value for key, value in asdict(self).items()}
-        # Not with -m, of which Python warns where the package has imported the module before.
-        start = "import sys; from pave_ros.engines.build import main; sys.exit(main())"
-        command = [sys.executable, "-c", start, json.dumps(request)]
+        command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(request)]
         with (
             TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
@@ -148,3 +146,7 @@ def main() -> int:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

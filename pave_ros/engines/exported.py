@@ -54,7 +54,7 @@ class Label:
         try:
             info = ModelInfo.from_json(properties[METADATA_KEY])
             facts = {key: properties[f"{METADATA_KEY}_{key}"] for key in ("part", "precision", "weights", "version")}
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError):
             raise EngineError(
                 f"{path}: no pave_ros metadata in it that this version understands; make the file with "
                 "`pave_ros export`"
@@ -163,6 +163,13 @@ def files_of(path: Path) -> dict[str, Path]:
     if missing:
         raise FileNotFoundError(f"no such model file: {missing[0]}; a video model is exported as two files")
     return pair
+
+
+def first_of_two(path: Path) -> Path | None:
+    """The file for encoding of a video model, by what the names of its two files have in common; None where there is
+    none, or a file of that very name."""
+    encode = part_path(path, ENCODE) if path.suffix else path
+    return encode if not path.is_file() and encode.is_file() else None
 
 
 def read_label(path: Path) -> Label:

@@ -162,6 +162,7 @@ def convert(source: Path, target: Path, half: bool = False) -> Path:
 
 
 def _label_of(model: openvino.Model, path: Path) -> Label:
+    # A group that holds the label, and not a value of that name.
     found = model.rt_info[METADATA_KEY] if model.has_rt_info([METADATA_KEY, METADATA_KEY]) else {}
     return Label.from_properties({key: value.astype(str) for key, value in found.items()}, path)
 

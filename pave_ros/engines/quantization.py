@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,13 @@ from pave_ros.files import complete
 PRECISE = 3
 
 
-def check_installed() -> None:
-    """EngineError where NNCF is not."""
-    if find_spec("nncf") is None:
-        raise EngineError("int8 needs NNCF (pip install nncf)")
+def library() -> Any:
+    """NNCF; EngineError where it is not installed."""
+    try:
+        import nncf
+    except ImportError:
+        raise EngineError("int8 needs NNCF (pip install nncf)") from None
+    return nncf
 
 
 def _fed(picture: npt.NDArray[np.float32], batch: int) -> dict[str, npt.NDArray[np.float32]]:
@@ -46,9 +49,7 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
     Raises:
         EngineError: NNCF is not installed, or there are no pictures.
     """
-    check_installed()
-    import nncf
-
+    nncf = library()
     inputs = list(pictures)
     if not inputs:
         raise EngineError("int8 needs pictures like those that will come, to take the ranges of values from")
@@ -56,8 +57,8 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
     for part, file in files_of(path).items():
         label = replace(read_label(file), precision="int8")
         model = onnx.load(file)
-        batch = max(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)  # 0 where any will do
         if part != DECODE:
+            batch = max(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value, 1)  # 0 where any will do
             backbone = [node for node in model.graph.node if node.name.startswith(f"{BACKBONE}/")]
             first = [node.name for node in backbone if node.op_type == "Conv"][:PRECISE]
             precise = {node.name for node in model.graph.node} - {node.name for node in backbone} | set(first)

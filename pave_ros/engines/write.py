@@ -58,7 +58,7 @@ def _write(model: PoseModel, path: Path, request: Request) -> list[Path]:
     if request.precision == "int8":
         from pave_ros.engines import quantization
 
-        quantization.check_installed()
+        quantization.library()  # What is missing is told before the work.
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     for_gpu = request.format.startswith("tensorrt")
     precision = {"fp16": "half" if for_gpu else "fp16", "int8": "fp32"}.get(request.precision, request.precision)

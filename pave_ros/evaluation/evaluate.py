@@ -18,7 +18,6 @@ from pave_ros.datasets.files import broken_entries
 from pave_ros.evaluation.boxes import BoxesOf, entries_of
 from pave_ros.evaluation.result import Result
 from pave_ros.evaluation.similarity import SURE, in_skeleton, partners
-from pave_ros.files import make_folder
 from pave_ros.frames import Frame, Image
 from pave_ros.persons import Floats, Persons
 from pave_ros.skeletons import Skeleton
@@ -162,10 +161,10 @@ def describe(estimator: Estimator) -> dict[str, Any]:
 
 
 def write_report(path: Path, results: Sequence[Result], done: Run, about: dict[str, Any]) -> None:
-    """Write a JSON file of what was run, `about`, the median milliseconds a picture, and the results."""
+    """Write a JSON file of what was run, `about`, the median milliseconds a picture, and the results. Its folder has to
+    be there."""
     milliseconds = round(1000 * float(np.median(done.seconds)), 2) if done.seconds else None
     content = {**about, "milliseconds": milliseconds, "results": [result.as_json() for result in results]}
-    make_folder(path.parent)
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -14,9 +14,8 @@ from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
-import cv2
 import torch
 import torch.distributed as dist
 import yaml
@@ -24,7 +23,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from pave_ros import models
@@ -32,50 +30,13 @@ from pave_ros.checkpoints import files, loading
 from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 from pave_ros.training.backbones import load_backbone
+from pave_ros.training.batches import Batch, Failed, Samples, batches
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.settings import ConfigError
-from pave_ros.training.target import Target
-
-Batch = tuple[Tensor, list[Target], list[int]]
 
 
 class TrainingError(RuntimeError):
     """A run that cannot go on; the message says why and where to look."""
-
-
-class Samples(Protocol):
-    """An endless supply of training pictures: number `index` is the same in every process and every run."""
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        """A picture (3, H, W) uint8 RGB and its people, or a clip (T, 3, H, W) and those of its middle frame."""
-
-
-class _Numbered(Dataset["tuple[int, Tensor, Target] | _Failed"]):
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor, Target] | _Failed:
-        try:
-            return index, *self.samples[index]
-        except (ValueError, OSError, RuntimeError, cv2.error) as error:
-            # Raised here, it would come out of the loader with the traceback of a worker in its message.
-            return _Failed(index, f"{error}")
-
-
-@dataclass(frozen=True)
-class _Failed:
-    """A picture that could not be made."""
-
-    number: int
-    reason: str
-
-
-def _collate(items: Sequence[tuple[int, Tensor, Target] | _Failed]) -> Batch | _Failed:
-    for item in items:
-        if isinstance(item, _Failed):
-            return item
-    indices, images, targets = zip(*items, strict=True)
-    return torch.stack(images), list(targets), list(indices)
 
 
 @dataclass(frozen=True)
@@ -306,16 +267,14 @@ class Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         """The parts of this process's batches, from the current step on."""
-        loader = DataLoader(
-            _Numbered(self._samples),
-            batch_sampler=_Parts(self),
-            num_workers=self.config.workers,
-            collate_fn=_collate,
-            pin_memory=self.process.device.type == "cuda",
-            worker_init_fn=_start_worker,
+        config = self.config
+        numbers = (
+            self.part_indices(step, part)
+            for step in range(self.step, config.steps)
+            for part in range(config.accumulate)
         )
-        for batch in loader:
-            if isinstance(batch, _Failed):
+        for batch in batches(self._samples, numbers, config.workers, pin_memory=self.process.device.type == "cuda"):
+            if isinstance(batch, Failed):
                 raise TrainingError(f"training picture {batch.number}: {batch.reason}")
             yield batch
 
@@ -441,21 +400,3 @@ def _keep_memory() -> None:
 
 def _in_words(scores: dict[str, float]) -> str:
     return ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
-
-
-class _Parts:
-    """Batch sampler: the numbers of the pictures of every part from the trainer's current step on."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
-
-    def __iter__(self) -> Iterator[list[int]]:
-        config = self._trainer.config
-        for step in range(self._trainer.step, config.steps):
-            for part in range(config.accumulate):
-                yield self._trainer.part_indices(step, part)
-
-
-def _start_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

@@ -1,0 +1,76 @@
+"""Batches of training pictures, prepared by processes beside the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pave_ros.training.target import Target
+
+Batch = tuple[Tensor, list[Target], list[int]]  # Pictures, their people, and their numbers.
+
+
+class Samples(Protocol):
+    """An endless supply of training pictures: number `index` is the same in every process and every run."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        """A picture (3, H, W) uint8 RGB and its people, or a clip (T, 3, H, W) and those of its middle frame."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture that could not be made, and why."""
+
+    number: int
+    reason: str
+
+
+def batches(samples: Samples, numbers: Iterable[list[int]], workers: int, pin_memory: bool) -> Iterator[Batch | Failed]:
+    """The batches of these pictures, one after the other.
+
+    Args:
+        samples: the pictures.
+        numbers: those of each batch.
+        workers: processes that prepare them; 0 prepares them here.
+        pin_memory: whether they go to a GPU.
+    """
+    loader = DataLoader(
+        _Numbered(samples),
+        batch_sampler=numbers,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
+    return iter(loader)
+
+
+class _Numbered(Dataset[tuple[int, Tensor, Target] | Failed]):
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, Target] | Failed:
+        try:
+            return index, *self.samples[index]
+        except (ValueError, OSError, RuntimeError, cv2.error) as error:
+            # Raised here, it would come out of the loader with the traceback of a worker in its message.
+            return Failed(index, f"{error}")
+
+
+def _collate(items: Sequence[tuple[int, Tensor, Target] | Failed]) -> Batch | Failed:
+    for item in items:
+        if isinstance(item, Failed):
+            return item
+    indices, images, targets = zip(*items, strict=True)
+    return torch.stack(images), list(targets), list(indices)
+
+
+def _start_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
