@@ -17,7 +17,7 @@ import reference
 import torch
 from torch import Tensor, nn
 
-from pave_ros import calibration
+from pave_ros import calibration, models
 from pave_ros.checkpoints import files, loading
 from pave_ros.engines import open_file, openvino, tensorrt
 from pave_ros.engines.base import Engine, EngineError, Outputs
@@ -182,6 +182,25 @@ def test_tensorrt_builds_in_half_precision_for_several_gpus(checkpoint: Path, tm
     if not torch.cuda.is_available():
         with pytest.raises(EngineError, match="no such CUDA GPU here|does not run on cpu"):
             open_file(file, "detrpose_n")
+
+
+@pytest.mark.parametrize(
+    ("library", "gpu", "message"),
+    [
+        ("tensorrt_rtx", "SM1", "unknown compute capability 'SM1'.*SM89"),
+        ("tensorrt", "SM86", "tensorrt cannot be used"),
+    ],
+)
+def test_what_tensorrt_lacks_is_told_before_the_network_is_written(
+    library: str, gpu: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if library == "tensorrt_rtx":
+        pytest.importorskip(library, reason="there is no TensorRT for this processor")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr("pave_ros.engines.write.export_onnx", lambda *_, **__: pytest.fail("the work has begun"))
+    request = Request(library, capabilities=(gpu,))
+    with pytest.raises(EngineError, match=message):
+        write(models.create("detrpose_n"), tmp_path / "n.engine", request)
 
 
 def test_tensorrt_tells_how_far_it_is_and_what_is_wrong(exported: Path, tmp_path: Path) -> None:

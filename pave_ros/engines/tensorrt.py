@@ -48,7 +48,7 @@ def build(
     Raises:
         EngineError: the network cannot be built; says why.
     """
-    trt = import_module(library)
+    trt = builder_for(library, capabilities)
     log = _log(trt)
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -70,9 +70,6 @@ def build(
     if capabilities:
         config.num_compute_capabilities = len(capabilities)
         for index, name in enumerate(capabilities):
-            if name not in trt.ComputeCapability.__members__:
-                known = ", ".join(trt.ComputeCapability.__members__)
-                raise EngineError(f"unknown compute capability {name!r}; {library} knows {known}")
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -83,6 +80,21 @@ def build(
         file.write(header)
         file.write(plan)
     return target
+
+
+def builder_for(library: str, capabilities: Sequence[str] = ()) -> Any:
+    """The module of a library; EngineError where it is not installed, or does not build for GPUs of these names."""
+    try:
+        trt = import_module(library)
+    except ImportError as error:
+        raise EngineError(f"{library} cannot be used here ({error})") from None
+    kinds = getattr(trt, "ComputeCapability", None)
+    known = kinds.__members__ if kinds else {}
+    for name in capabilities:
+        if name not in known:
+            names = ", ".join(known) or "none by name, for it builds for the one that is here"
+            raise EngineError(f"unknown compute capability {name!r}; {library} knows {names}")
+    return trt
 
 
 def read_engine(path: Path) -> tuple[Label, bytes]:

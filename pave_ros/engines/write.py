@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
+from pave_ros.engines import tensorrt
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.export import export_onnx
 from pave_ros.engines.exported import files_of, whole_path
@@ -55,12 +56,15 @@ def write(model: PoseModel, path: Path, request: Request) -> list[Path]:
 def _write(model: PoseModel, path: Path, request: Request) -> list[Path]:
     if whole_path(path) != path:
         raise EngineError(f"{path}: names that end in .encode or .decode are for the parts of video models")
+    for_gpu = request.format in tensorrt.LIBRARIES
+    # What is missing is told before the work.
+    if for_gpu:
+        tensorrt.builder_for(request.format, request.capabilities)
     if request.precision == "int8":
         from pave_ros.engines import quantization
 
-        quantization.library()  # What is missing is told before the work.
+        quantization.library()
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    for_gpu = request.format.startswith("tensorrt")
     precision = {"fp16": "half" if for_gpu else "fp16", "int8": "fp32"}.get(request.precision, request.precision)
     with TemporaryDirectory(dir=path.absolute().parent, prefix=".export-") as folder:
         file = Path(folder) / path.with_suffix(".onnx").name
@@ -85,8 +89,6 @@ def _convert(file: Path, folder: Path, request: Request) -> Path:
             raise EngineError(f"{target}: cannot be written ({str(error).strip()}); is the disk full?") from None
         made.with_suffix(".bin").replace(target.with_suffix(".bin"))
         return made.replace(target)
-    from pave_ros.engines.tensorrt import build
-
     with complete(target) as partial:
-        build(request.format, file, partial, request.batch, request.capabilities)
+        tensorrt.build(request.format, file, partial, request.batch, request.capabilities)
     return target
