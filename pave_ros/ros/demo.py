@@ -120,8 +120,8 @@ def set_environment() -> None:
     humble = os.environ.get("ROS_DISTRO") == "humble"
     local = {"ROS_LOCALHOST_ONLY": "1"} if humble else {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     os.environ.update(local)
-    profiles = "FASTRTPS_DEFAULT_PROFILES_FILE" if humble else "FASTDDS_DEFAULT_PROFILES_FILE"
-    os.environ.setdefault(profiles, str(profiles_file()))
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):  # from Kilted on, and before
+        os.environ.setdefault(name, str(profiles_file()))
     # Three processes share the cores; a thread of the model that has to wait for one holds up all the others.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 

@@ -35,6 +35,7 @@ from pave_ros.persons import Persons
 from pave_ros.ros import images, markers, messages
 from pave_ros.ros.boxes import Pairing, boxes_of
 from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
+from pave_ros.ros.lifecycle import refuse_impossible_transitions
 from pave_ros.ros.parameters import Parameters, Settings
 from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import ImageSubscriber
@@ -67,6 +68,7 @@ class PoseNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("pose_node", **options)
+        refuse_impossible_transitions(self)
         self._parameters_of_node = Parameters(self)
         self.statistics = Statistics()
         self._reporter = Reporter(self.get_fully_qualified_name(), self.statistics)
@@ -283,8 +285,8 @@ class PoseNode(LifecycleNode):
             if self._pairing is None:
                 self._push(frame)
                 return
-            if self._pairing.add_image(frame) and not self.count_publishers("boxes"):
-                topic = self._boxes_subscription.topic_name
+            topic = self._boxes_subscription.topic_name
+            if self._pairing.add_image(frame) and not self.count_publishers(topic):
                 self.get_logger().warning(
                     f"images come, but nobody publishes {topic}; remap `boxes` to the topic of your detector",
                     throttle_duration_sec=10.0,

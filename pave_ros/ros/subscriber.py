@@ -134,7 +134,7 @@ class ImageSubscriber:
         return start + (
             "Is the camera paused? If not, its images may not fit the middleware's shared memory: start the camera "
             f"driver with FASTDDS_DEFAULT_PROFILES_FILE={profiles_file()} (FASTRTPS_DEFAULT_PROFILES_FILE before "
-            "Jazzy), or use image_transport compressed"
+            "Kilted), or use image_transport compressed"
         )
 
 

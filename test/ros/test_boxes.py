@@ -134,3 +134,18 @@ def test_boxes_that_never_come_are_told(start: Start, peer: Peer) -> None:
         time.sleep(0.02)
     wait_for(lambda: "nobody publishes /alone/boxes; remap `boxes`" in node.output, "a line in the log")
     wait_for(lambda: any("no boxes for them" in report.message for report in diagnostics.reports), "a report")
+
+
+def test_a_detector_of_other_pictures_is_not_taken_for_none(start: Start, peer: Peer) -> None:
+    node = start(
+        "pave_ros.ros.node", "--ros-args", "-r", "__ns:=/other", "-p", "model:=vitpose_s", "-p", "weights:=random",
+        "-p", "detector:=given", "-p", "input_size:=[32, 32]", "-r", "boxes:=people",
+    )  # fmt: skip
+    images, boxes = peer.publisher(type(image()), "/other/image"), peer.publisher(Poses, "/other/people")
+    diagnostics = peer.diagnostics("/other/pose_node")
+    for stamp in range(1, PATIENCE + 10):
+        boxes.publish(Poses(header=image(stamp * 10**7 + 1).header))
+        images.publish(image(stamp * 10**7))
+        time.sleep(0.02)
+    wait_for(lambda: any("no boxes for them" in report.message for report in diagnostics.reports), "a report")
+    assert "nobody publishes" not in node.output

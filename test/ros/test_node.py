@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import CAMERA, MODEL, Start
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from peer import Peer, Process, wait_for
+from rclpy.lifecycle import LifecycleNodeMixin
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
@@ -150,6 +153,21 @@ def test_lifecycle(camera: Process, start: Start, peer: Peer) -> None:
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
     assert process.running
     assert "Traceback" not in process.output
+
+
+def test_impossible_transitions_do_no_harm_before_kilted_either(
+    peer: Peer, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_in_jazzy(node: Any, transition: int) -> None:
+        node._state_machine.trigger_transition_by_id(transition, True)
+
+    monkeypatch.setattr(LifecycleNodeMixin, "_LifecycleNodeMixin__change_state", as_in_jazzy)
+    name = make_node(autostart=False)[0].get_fully_qualified_name()
+    for _ in range(2):
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
+        assert not peer.call(ChangeState, f"{name}/change_state", request).success
+    state = peer.call(GetState, f"{name}/get_state", GetState.Request()).current_state
+    assert state.label == "unconfigured"
 
 
 @pytest.mark.parametrize(
