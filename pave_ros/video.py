@@ -225,13 +225,21 @@ def _video(path: str, name: str, rate: float | None, loop: bool) -> Source:
 def _decoded(capture: cv2.VideoCapture, length: int) -> Generator[tuple[float, Image], None, None]:
     """Position in milliseconds and picture of every frame that can be decoded; damage in between costs what it hit. At
     the end of the file, after about `length` frames, reading fails for good."""
+    opposite = _turns_wrongly(capture)
     tried = failed = 0
     while failed < UNDECODABLE and (not failed or tried < length):
         tried += 1
         readable, image = capture.read()
         failed = 0 if readable else failed + 1
         if readable:
+            image = cv2.rotate(image, cv2.ROTATE_180) if opposite else image
             yield capture.get(cv2.CAP_PROP_POS_MSEC), np.asarray(image, np.uint8)
+
+
+def _turns_wrongly(capture: cv2.VideoCapture) -> bool:
+    """Whether this OpenCV shows a phone video upside down: 4.6.0, that of Ubuntu 24.04, turns by a quarter in the
+    opposite direction (its issue 22088)."""
+    return cv2.__version__ == "4.6.0" and capture.get(cv2.CAP_PROP_ORIENTATION_META) in (90, 270)
 
 
 def _live(source: str, rate: float | None, loop: bool) -> Source:
@@ -314,6 +322,7 @@ def _capture(source: int | str) -> cv2.VideoCapture:
             source = os.path.abspath(source)  # FFmpeg takes what stands before a colon for a protocol.
         capture = cv2.VideoCapture(source)
     if capture.isOpened():
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 turns nothing of itself.
         return capture
     if isinstance(source, int) or source.startswith("/dev/"):
         cameras = sorted(str(p) for p in Path("/dev").glob("video*"))

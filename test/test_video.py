@@ -93,6 +93,16 @@ def test_rotation_of_a_phone_is_applied(tmp_path: Path) -> None:
     assert image[8, -8].min() > 200 and image[8, 8].max() < 100  # the white corner is top right now
 
 
+def test_rotation_is_put_right_where_opencv_has_it_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4.6.0 turns a quarter the other way; this one does not, so its pictures come out upside down here."""
+    make_video(tmp_path / "straight.mp4")
+    rotate(make_video(tmp_path / "turned.mp4"))
+    right, straight = (next(iter(open_source(tmp_path / name))).image for name in ("turned.mp4", "straight.mp4"))
+    monkeypatch.setattr(cv2, "__version__", "4.6.0")
+    assert np.array_equal(next(iter(open_source(tmp_path / "turned.mp4"))).image, right[::-1, ::-1])
+    assert np.array_equal(next(iter(open_source(tmp_path / "straight.mp4"))).image, straight)
+
+
 def test_cut_off_video(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=40)
     data = path.read_bytes()
