@@ -198,11 +198,15 @@ def test_exported_files_run_without_pytorch(installed_by_pip: tuple[Environment,
 def test_colcon_builds_with_only_the_wheels(
     option: tuple[str, ...], workspace: Environment, checkout: Path, tmp_path: Path
 ) -> None:
+    left = checkout / "pave_ros/msg/_left_by_an_editable_install.py"
+    left.parent.mkdir(exist_ok=True)
+    left.touch()
     workspace.run("colcon", "build", "--base-paths", checkout, *option, folder=tmp_path)
     prefix = tmp_path / "install/pave_ros"
     home = workspace.package_lies_in(setup=f"source {tmp_path}/install/setup.bash")
     assert home.is_relative_to(prefix)
     assert (home / "persons.py").is_symlink() == bool(option)
+    assert not (home / "msg" / left.name).exists()
     assert_prefix_is_complete(prefix, checkout)
     assert_weights_came_along(home, checkout)
     installed = {str(path.relative_to(home)) for path in home.rglob("*.py") if path.parent.name != "msg"}
