@@ -213,6 +213,18 @@ def test_colcon_builds_with_only_the_wheels(
     assert installed == {name.partition("/")[2] for name in files("pave_ros") if name.endswith(".py")}
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="there are no wheels of Jazzy for this Python")
+def test_jazzy_builds_and_runs_it(checkout: Path, tmp_path: Path) -> None:
+    """With its rclpy and messages, and with Ubuntu's older numpy and OpenCV; camera and node talk over DDS."""
+    jazzy = Environment(tmp_path / "jazzy", ["--requirement", str(ROOT / "test/jazzy.txt")])
+    jazzy.run("colcon", "build", "--base-paths", checkout, folder=tmp_path)
+    setup = f"source {tmp_path}/install/setup.bash"
+    assert jazzy.package_lies_in(setup).is_relative_to(tmp_path / "install/pave_ros")
+    script = f"{setup} && {tmp_path}/install/pave_ros/lib/pave_ros/pave_ros demo --seconds 3 --output {tmp_path}/demo"
+    told = jazzy.run("bash", "-c", script, folder=tmp_path)
+    assert "simplebaseline_lite in onnxruntime on cpu" in told and (tmp_path / "demo/demo.mp4").stat().st_size
+
+
 def test_source_archive_holds_all_that_a_build_needs(workspace: Environment, checkout: Path, tmp_path: Path) -> None:
     build = f"import setuptools.build_meta as backend; backend.build_sdist({str(tmp_path)!r})"
     workspace.run("python", "-c", build, folder=checkout)
