@@ -103,7 +103,7 @@ class PictureStore(Sequence[Picture]):
 
     def image(self, index: int) -> Image:
         """The picture, (H, W, 3) uint8 RGB."""
-        return self._decode(index, 0, cv2.IMREAD_COLOR_RGB)
+        return np.asarray(cv2.cvtColor(self._decode(index, 0, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
     def _decode(self, index: int, part: int, flags: int) -> Image:
         if self._bytes is None:  # mapped by each worker for itself, so that the store can be sent to workers
