@@ -45,6 +45,17 @@ assert deserialize_message(serialize_message(sent), Poses) == sent
 print(pave_ros.__file__)
 """
 
+# All that the package's code says of these libraries, what is only run for training too.
+MISSING_NAMES = """
+import re, cv2, numpy as np
+from pathlib import Path
+import pave_ros
+code = "".join(path.read_text() for path in Path(pave_ros.__file__).parent.rglob("*.py"))
+used = {(library, name) for library in ("cv2", "np") for name in re.findall(rf"\\b{library}\\.(\\w+)", code)}
+assert len(used) > 100
+print("missing:", *sorted(f"{library}.{name}" for library, name in used if not hasattr(globals()[library], name)))
+"""
+
 
 class Environment:
     """A virtual environment of its own, which nothing of the environment that runs the tests gets into."""
@@ -220,6 +231,8 @@ def test_jazzy_builds_and_runs_it(checkout: Path, tmp_path: Path) -> None:
     jazzy.run("colcon", "build", "--base-paths", checkout, folder=tmp_path)
     setup = f"source {tmp_path}/install/setup.bash"
     assert jazzy.package_lies_in(setup).is_relative_to(tmp_path / "install/pave_ros")
+    names = jazzy.run("bash", "-c", f"{setup} && python -c '{MISSING_NAMES}'", folder=tmp_path)
+    assert names.splitlines()[-1] == "missing:", names
     script = f"{setup} && {tmp_path}/install/pave_ros/lib/pave_ros/pave_ros demo --seconds 3 --output {tmp_path}/demo"
     told = jazzy.run("bash", "-c", script, folder=tmp_path)
     assert "simplebaseline_lite in onnxruntime on cpu" in told and (tmp_path / "demo/demo.mp4").stat().st_size

@@ -15,6 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 
 RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
@@ -131,11 +132,21 @@ class ImageSubscriber:
         start = f"{self.topic} is published by {publishers[0].node_name}, but no image came for {silent:.0f} s. "
         if self.reliability == RELIABLE and all(p.qos_profile.reliability == BEST_EFFORT for p in publishers):
             return start + "It is published best effort and subscribed reliable: set `reliability` to auto"
-        return start + (
-            "Is the camera paused? If not, its images may not fit the middleware's shared memory: start the camera "
-            f"driver with FASTDDS_DEFAULT_PROFILES_FILE={profiles_file()} (FASTRTPS_DEFAULT_PROFILES_FILE before "
-            "Kilted), or use image_transport compressed"
+        return start + f"Is the camera paused? If not, {_large_images()}, or use image_transport compressed"
+
+
+def _large_images() -> str:
+    """What keeps the middleware that is used here from getting large images across, and the cure."""
+    middleware = get_rmw_implementation_identifier()
+    if "fastrtps" not in middleware:
+        return (
+            f"its images may be larger than {middleware} gets across (with Cyclone DDS: `sudo sysctl -w "
+            "net.core.rmem_max=2147483647`)"
         )
+    return (
+        "its images may not fit the middleware's shared memory: start the camera driver with "
+        f"FASTDDS_DEFAULT_PROFILES_FILE={profiles_file()} (FASTRTPS_DEFAULT_PROFILES_FILE before Kilted)"
+    )
 
 
 def profiles_file() -> Path:

@@ -105,6 +105,15 @@ def test_silence_is_explained_with_its_cure(
     assert_advice(advice, node, peer, capfd)
 
 
+def test_another_middleware_needs_another_cure(
+    peer: Peer, make_node: MakeNode, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pave_ros.ros.subscriber.get_rmw_implementation_identifier", lambda: "rmw_cyclonedds_cpp")
+    node, _ = make_node()
+    peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1))
+    assert_advice("larger than rmw_cyclonedds_cpp gets across", node, peer, capfd)
+
+
 def test_a_publisher_that_comes_late_and_is_silent_is_explained_soon(
     peer: Peer, make_node: MakeNode, capfd: pytest.CaptureFixture[str]
 ) -> None:
