@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,15 @@ from pave_ros.models.base import PoseModel
 from pave_ros.video_writer import VideoWriter
 
 QUICK = ("--model", "detrpose_n", "--weights", "random", "--input-size", "96", "--device", "cpu")
+
+# As `ros2 run pave_ros pave_ros` starts it, see cmake/script.sh.in
+SCRIPT = """
+import sys
+from pave_ros.ros import end_quietly
+end_quietly()
+from pave_ros.cli import main
+sys.exit(main())
+"""
 
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -293,3 +304,29 @@ def test_demo_takes_a_video_and_weights(call: Call, demos: list[dict[str, Any]],
     assert (first["source"], first["weights"]) == (clip, str(path))
     assert first["ros_args"] == ["--ros-args", "--log-level", "debug"]
     assert second["weights"] == "mine.pth"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whatever_ends_it_leaves_nothing_half_done(number: signal.Signals, tmp_path: Path) -> None:
+    """Also where the script of a colcon workspace has started it, which lets nodes end at once."""
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        "predict",
+        "synthetic:frames=9000,width=160,height=120",
+        *QUICK,
+        "-o",
+        str(out),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        deadline = time.monotonic() + 100
+        while not list(out.glob("*.mp4")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert list(out.glob("*.part.mp4")), "a video that is being written"
+        running.send_signal(number)
+        told = running.communicate(timeout=60)[0]
+    assert running.returncode == 130, told
+    assert "Traceback" not in told
+    assert list(out.iterdir()) == []

@@ -6,6 +6,7 @@ Everything heavy is imported inside the command that needs it, so that help is t
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -42,6 +43,10 @@ app.add_typer(weights.app, name="weights")
 
 def main() -> None:
     """Run the command line: every error is one clear line on stderr and the exit code 1; wrong usage gives 2."""
+    # Ctrl-C and `kill` alike, whatever the script that started it has made of them: what is half done is cleared away.
+    # Nodes have ways of their own.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
     arguments = sys.argv[1:]
     # What follows --ros-args is for ROS; its -p and -r must not be taken for options of ours.
     split = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
