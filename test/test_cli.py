@@ -24,14 +24,10 @@ from pave_ros.video_writer import VideoWriter
 
 QUICK = ("--model", "detrpose_n", "--weights", "random", "--input-size", "96", "--device", "cpu")
 
-# As `ros2 run pave_ros pave_ros` starts it, see cmake/script.sh.in
-SCRIPT = """
-import sys
-from pave_ros.ros import end_quietly
-end_quietly()
-from pave_ros.cli import main
-sys.exit(main())
-"""
+# What `ros2 run pave_ros pave_ros` hands to Python.
+SCRIPT = (
+    (Path(__file__).parents[1] / "cmake/script.sh.in").read_text().split("'")[-2].replace("@module@", "pave_ros.cli")
+)
 
 
 def process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -311,15 +307,8 @@ def test_whatever_ends_it_leaves_nothing_half_done(number: signal.Signals, tmp_p
     """Also where the script of a colcon workspace has started it, which lets nodes end at once."""
     out = tmp_path / "out"
     command = [
-        sys.executable,
-        "-c",
-        SCRIPT,
-        "predict",
-        "synthetic:frames=9000,width=160,height=120",
-        *QUICK,
-        "-o",
-        str(out),
-    ]
+        sys.executable, "-c", SCRIPT, "predict", "synthetic:frames=9000,width=160,height=120", *QUICK, "-o", str(out),
+    ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
         deadline = time.monotonic() + 100
         while not list(out.glob("*.mp4")) and time.monotonic() < deadline:

@@ -86,7 +86,7 @@ def builder_for(library: str, capabilities: Sequence[str] = ()) -> Any:
     """The module of a library; EngineError where it is not installed, or does not build for GPUs of these names."""
     try:
         trt = import_module(library)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: it is installed, but not what it loads
         raise EngineError(f"{library} cannot be used here ({error})") from None
     kinds = getattr(trt, "ComputeCapability", None)
     known = kinds.__members__ if kinds else {}

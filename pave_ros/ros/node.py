@@ -285,13 +285,17 @@ class PoseNode(LifecycleNode):
             if self._pairing is None:
                 self._push(frame)
                 return
-            topic = self._boxes_subscription.topic_name
-            if self._pairing.add_image(frame) and not self.count_publishers(topic):
-                self.get_logger().warning(
-                    f"images come, but nobody publishes {topic}; remap `boxes` to the topic of your detector",
-                    throttle_duration_sec=10.0,
-                )
+            if self._pairing.add_image(frame):
+                self._explain_missing_boxes()
             self.statistics.without_boxes = self._pairing.passed_over
+
+    def _explain_missing_boxes(self) -> None:
+        topic = self._boxes_subscription.topic_name
+        if not self.count_publishers(topic):
+            self.get_logger().warning(
+                f"images come, but nobody publishes {topic}; remap `boxes` to the topic of your detector",
+                throttle_duration_sec=10.0,
+            )
 
     def _on_boxes(self, message: Poses) -> None:
         if self._enabled and self._pairing is not None:
