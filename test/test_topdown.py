@@ -262,11 +262,22 @@ def test_who_is_seen_in_part_is_scored_by_what_is_in_view() -> None:
     seen[1, 9:, 2] = 0.0  # down to the elbows
     seen[2, 1:, 2] = 0.0  # a nose
     present = (seen[..., 2] > 0).astype(np.float32)
-    np.testing.assert_allclose(person_scores(seen, present), [0.8, 0.8, 0.1], atol=1e-6)
-    everything = np.ones_like(present)
-    np.testing.assert_allclose(person_scores(seen, everything), seen[..., 2].mean(1), atol=1e-6)
+    published, sure = STYLES["vitpose"], np.ones(3, np.float32)
+    np.testing.assert_allclose(person_scores(seen, present, sure, published), [0.8, 0.8, 0.1], atol=1e-6)
+    whole = person_scores(seen, np.ones_like(present), sure, published)
+    np.testing.assert_allclose(whole, seen[..., 2].mean(1), atol=1e-6)
     few = np.full((1, 5, 3), 0.8, np.float32)
-    np.testing.assert_allclose(person_scores(few, np.ones((1, 5))), 0.8, atol=1e-6)
+    np.testing.assert_allclose(person_scores(few, np.ones((1, 5)), sure[:1], published), 0.8, atol=1e-6)
+
+
+def test_a_score_takes_as_much_of_the_boxs_as_the_system_says() -> None:
+    height, box = 0.5, np.array([0.25, 0.0], np.float32)
+    present = np.ones((2, 17), np.float32)
+    for system, expected in (("vitpose", box * height), ("simplebaseline", box**0.2 * height)):
+        style = STYLES[system]
+        seen = np.zeros((2, 17, 3), np.float32)
+        seen[..., 2] = (height * box[:, None]) ** style.power
+        np.testing.assert_allclose(person_scores(seen, present, box, style), expected, atol=1e-6)
 
 
 # --- people followed from frame to frame ------------------------------------------------------------------------------

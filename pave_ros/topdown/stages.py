@@ -25,7 +25,7 @@ from pave_ros.topdown.finder import NOBODY, SAME_BOX, Finder, Found
 from pave_ros.topdown.heatmaps import keypoints_in, presence
 from pave_ros.topdown.likeness import Followed, both_looks, distinct, steady_sides
 from pave_ros.topdown.options import TopDownOptions
-from pave_ros.topdown.styles import STYLES
+from pave_ros.topdown.styles import STYLES, Style
 from pave_ros.tracking import overlap
 
 Views = Sequence[Any]  # Features of one crop, plain and, for the flip test, mirrored.
@@ -106,8 +106,8 @@ class TopDown:
             before: the frame before the middle one, where people were that may be followed.
 
         Returns:
-            The score of a keypoint is that of the box times the maximum of the heatmap, to the system's power, that of
-            a person the mean over the keypoints in view, see `person_scores`; best first.
+            The score of a keypoint is that of the box times the maximum of the heatmap, to the system's power; for that
+            of a person see `person_scores`; best first.
         """
         middle = window[len(window) // 2]
         last = self._last(middle, before)
@@ -116,10 +116,10 @@ class TopDown:
             self._seen(middle, max_persons, last)
         found, features = (self._linked if self.options.reuse_features else self._cut_anew)(window, max_persons)
         keypoints, present = self._keypoints(features, found)
-        scores = person_scores(keypoints, present)
+        scores = person_scores(keypoints, present, found.scores, self._style)
         kept = self._kept(keypoints, scores, found.boxes, middle)
         if self._style.again and self._look_again(keypoints, present, kept, found, middle, earlier):
-            scores = person_scores(keypoints, present)
+            scores = person_scores(keypoints, present, found.scores, self._style)
             kept = kept[self._kept(keypoints[kept], scores[kept], found.boxes[kept], middle)]
         if self.follows:
             sure = kept[scores[kept] >= SURE]
@@ -167,8 +167,8 @@ class TopDown:
         guess = np.zeros(len(boxes), bool)
         if isinstance(frame.features, _Seen):
             guess = (boxes[:, None] == frame.features.found.supposed.boxes).all(-1).any(1)
-        # A box that was found fits better.
-        kept = distinct(keypoints, scores - guess, boxes, self._skeleton, self._style.same)
+        # Of two looks at somebody the surer one of the keypoints stays, and a box that was found, which fits better.
+        kept = distinct(keypoints, keypoints[..., 2].mean(1) - guess, boxes, self._skeleton, self._style.same)
         sure = kept[~guess[kept] & (scores[kept] >= SURE)]
         needless = guess[kept] & (overlap(boxes[kept], boxes[sure]) > APART).any(1)
         kept = kept[~needless]
@@ -221,7 +221,7 @@ class TopDown:
         height, width = frame.image.shape[:2]
         whole = Boxes.of([[0, 0, width, height]])
         keypoints, present = self._look(frame, whole)
-        if person_scores(keypoints, present)[0] < SURE:
+        if person_scores(keypoints, present, whole.scores, self._style)[0] < SURE:
             return NOBODY
         return Boxes.of(around_keypoints(keypoints, present), [self._style.whole])
 
@@ -301,11 +301,20 @@ class TopDown:
         return np.concatenate(outputs)
 
 
-def person_scores(keypoints: Floats, present: Floats) -> Floats:
-    """(N,) scores of people: the mean over the keypoints (N, K, 3) in view, as many as `present` (N, K) expects, but at
-    least eight. Who is seen down to the chest is no less a person, and a foot alone is hardly one."""
+def person_scores(keypoints: Floats, present: Floats, boxes: Floats, style: Style) -> Floats:
+    """(N,) scores of people: that of their box, to the system's power for it, times the mean height of their spots in
+    the heatmaps, over the keypoints in view, as many as `present` (N, K) expects, but at least eight. Who is seen down
+    to the chest is no less a person, and a foot alone is hardly one.
+
+    Args:
+        keypoints: (N, K, 3), whose score is that of the box times the height, to the system's power.
+        present: (N, K) how likely each is in view.
+        boxes: (N,) scores of the boxes.
+        style: of the system.
+    """
+    heights = keypoints[..., 2] ** (1 / style.power) / np.maximum(boxes, np.float32(1e-6))[:, None]
     expected = np.maximum(present.sum(1), min(IN_VIEW, keypoints.shape[1]))
-    return np.asarray(keypoints[..., 2].sum(1) / expected)
+    return np.asarray(boxes**style.box_power * heights.sum(1) / expected)
 
 
 def around_keypoints(keypoints: Floats, present: Floats) -> Floats:

@@ -20,7 +20,10 @@ class Style:
             miss large ones; None never does.
         least_box: confidence down to which boxes are looked at in evaluation.
         same: similarity from which two people are one, who was found twice or in part; above 1 keeps all, as published.
-        power: that scores are raised to, which brings the one from which people are shown to that of the other models.
+        power: that the scores of keypoints are raised to, which brings the one from which they are shown to that of
+            the other models.
+        box_power: that the score of a person's box is raised to in theirs, where a network that can tell that nobody is
+            there knows better than the detector; 1 as published.
         follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
             not, as published.
         detect_every: frames from one in which people are looked for to the next, where people are followed; between,
@@ -43,6 +46,7 @@ class Style:
     least_box: float = 0.2
     same: float = 2.0
     power: float = 1.0
+    box_power: float = 1.0
     follow: float = 0.0
     detect_every: int = 1
     whole: float = 0.0
@@ -64,6 +68,7 @@ STYLES = {
         least_box=0.02,
         same=0.5,
         power=0.6,
+        box_power=0.2,
         follow=0.8,
         detect_every=2,
         whole=0.7,
