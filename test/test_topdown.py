@@ -278,6 +278,8 @@ def test_a_score_takes_as_much_of_the_boxs_as_the_system_says() -> None:
         seen = np.zeros((2, 17, 3), np.float32)
         seen[..., 2] = (height * box[:, None]) ** style.power
         np.testing.assert_allclose(person_scores(seen, present, box, style), expected, atol=1e-6)
+    seen[..., 2] = 1.0
+    assert person_scores(seen, 0.1 * present, np.ones(2, np.float32), style).max() <= 1.0
 
 
 # --- people followed from frame to frame ------------------------------------------------------------------------------

@@ -314,7 +314,8 @@ def person_scores(keypoints: Floats, present: Floats, boxes: Floats, style: Styl
     """
     heights = keypoints[..., 2] ** (1 / style.power) / np.maximum(boxes, np.float32(1e-6))[:, None]
     expected = np.maximum(present.sum(1), min(IN_VIEW, keypoints.shape[1]))
-    return np.asarray(boxes**style.box_power * heights.sum(1) / expected)
+    # Heatmaps that are no probabilities may be higher than the keypoint is likely.
+    return np.minimum(boxes**style.box_power * heights.sum(1) / expected, np.float32(1))
 
 
 def around_keypoints(keypoints: Floats, present: Floats) -> Floats:
