@@ -167,7 +167,7 @@ class TopDown:
         guess = np.zeros(len(boxes), bool)
         if isinstance(frame.features, _Seen):
             guess = (boxes[:, None] == frame.features.found.supposed.boxes).all(-1).any(1)
-        # Of two looks at somebody the surer one of the keypoints stays, and a box that was found, which fits better.
+        # The look stays whose keypoints are surer, and rather one in a box that was found, which fits better.
         kept = distinct(keypoints, keypoints[..., 2].mean(1) - guess, boxes, self._skeleton, self._style.same)
         sure = kept[~guess[kept] & (scores[kept] >= SURE)]
         needless = guess[kept] & (overlap(boxes[kept], boxes[sure]) > APART).any(1)

@@ -20,10 +20,10 @@ class Style:
             miss large ones; None never does.
         least_box: confidence down to which boxes are looked at in evaluation.
         same: similarity from which two people are one, who was found twice or in part; above 1 keeps all, as published.
-        power: that the scores of keypoints are raised to, which brings the one from which they are shown to that of
-            the other models.
-        box_power: that the score of a person's box is raised to in theirs, where a network that can tell that nobody is
-            there knows better than the detector; 1 as published.
+        power: that the scores of keypoints are raised to, which brings the one from which they are drawn to that of the
+            other models.
+        box_power: that the box's score is raised to in the person's: little where the network can tell that nobody is
+            there, and so knows better than the detector; 1 as published.
         follow: people are also looked for where they were a frame before, with this share of their box's score; 0 does
             not, as published.
         detect_every: frames from one in which people are looked for to the next, where people are followed; between,
