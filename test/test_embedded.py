@@ -346,8 +346,10 @@ def test_agreement_with_a_teacher_who_sees_the_same(tmp_path: Path, monkeypatch:
     points = np.concatenate([np.random.default_rng(0).uniform(0, 60, (1, 17, 2)), np.ones((1, 17, 1))], axis=2)
     someone = Persons.from_keypoints(points, [0.9], "coco17")
     monkeypatch.setattr(card, "Teacher", lambda path: lambda image: someone)
-    monkeypatch.setattr(card, "Estimator", lambda *args, **options: lambda image: someone)
-    figures = card.against_teacher("embedded", tmp_path, [clip], every=2)
+    asked: list[dict[str, str]] = []
+    monkeypatch.setattr(card, "Estimator", lambda *args, **options: asked.append(options) or (lambda image: someone))
+    figures = card.against_teacher("embedded", tmp_path, [clip], every=2, precision="int8")
+    assert asked == [{"device": "cpu", "precision": "int8"}]
     expected = {"pictures": 3, "people": 3, "matched": 3, "found": 3, "share": 1.0}
     assert figures == {"clip": expected, "all": expected}
 
@@ -360,7 +362,7 @@ def test_hand_labels_show_the_model_beside_its_teacher(tmp_path: Path, monkeypat
     monkeypatch.setattr(card, "open_dataset", lambda *_: ListedDataset("lsp", skeletons.get("lsp14"), [one]))
     monkeypatch.setattr(card, "Teacher", lambda path: lambda image: someone)
     blind = SimpleNamespace(reach=0, estimate=lambda frames, index: someone[:0])
-    monkeypatch.setattr(card, "everybody", lambda model: blind)
+    monkeypatch.setattr(card, "everybody", lambda model, precision: blind)
     figures = card.on_hand_labels("embedded", tmp_path, {"lsp": tmp_path}, limit=1)["lsp"]
     assert figures["teacher"]["COCO keypoints"]["AP"] == figures["teacher"]["PCK@0.2 torso"]["Mean"] == 1
     assert figures["model"]["COCO keypoints"]["AP"] == figures["model"]["PCK@0.2 torso"]["Mean"] == 0

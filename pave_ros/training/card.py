@@ -46,23 +46,26 @@ def silent(items: Iterable[Any], what: str) -> Iterable[Any]:
     return items
 
 
-def everybody(model: str, engine: str = "auto") -> Estimator:
+def everybody(model: str, precision: str = "fp32") -> Estimator:
     """The shipped model as average precision wants it: down to the least sure."""
     unsure = TopDownOptions(box_threshold=least_box(model))
-    return Estimator(model, device="cpu", engine=engine, score_threshold=0.0, max_persons=30, top_down=unsure)
+    return Estimator(model, device="cpu", precision=precision, score_threshold=0.0, max_persons=30, top_down=unsure)
 
 
-def on_validation_pictures(model: str, mixture: Mixture, limit: int = 0) -> Figures:
+def on_validation_pictures(model: str, mixture: Mixture, limit: int = 0, precision: str = "fp32") -> Figures:
     """AP on the pictures of each source that training never saw."""
-    estimator = everybody(model)
+    estimator = everybody(model, precision)
     results = by_source(lambda image, labels: estimator(image), ValidationPictures(mixture), limit)
     return {name: _numbers(result) for name, result in results.items()}
 
 
-def on_synthetic_scenes(model: str, limit: int | None = None, progress: Progress = silent) -> Figures:
+def on_synthetic_scenes(
+    model: str, limit: int | None = None, progress: Progress = silent, precision: str = "fp32"
+) -> Figures:
     """AP on the validation scenes, what ``pave_ros evaluate --dataset synthetic`` prints."""
     data = SyntheticDataset("val")
-    done = evaluate.run(data, list(progress(evaluate.part_of(data, limit), "synthetic scene")), everybody(model))
+    scenes = list(progress(evaluate.part_of(data, limit), "synthetic scene"))
+    done = evaluate.run(data, scenes, everybody(model, precision))
     return _numbers(coco_ap(done.samples, done.predictions))
 
 
@@ -72,7 +75,12 @@ def _numbers(result: Result) -> Figures:
 
 
 def against_teacher(
-    model: str, teacher: Path, clips: Iterable[Path], every: int = 1, progress: Progress = silent
+    model: str,
+    teacher: Path,
+    clips: Iterable[Path],
+    every: int = 1,
+    progress: Progress = silent,
+    precision: str = "fp32",
 ) -> Figures:
     """Agreement with the teacher on clips, and on ``all`` of them together.
 
@@ -82,8 +90,9 @@ def against_teacher(
         clips: videos.
         every: look at every so many frames.
         progress: wraps the frames of a clip.
+        precision: that the model computes in.
     """
-    watch, estimator = Teacher(teacher), Estimator(model, device="cpu")
+    watch, estimator = Teacher(teacher), Estimator(model, device="cpu", precision=precision)
     figures, total = {}, Agreement()
     for clip in clips:
         of_clip = agreement(_answers(progress(_images(clip, every), clip.stem), watch, estimator))
@@ -106,7 +115,12 @@ class _Watching:
 
 
 def on_hand_labels(
-    model: str, teacher: Path, folders: Mapping[str, Path], limit: int | None = None, progress: Progress = silent
+    model: str,
+    teacher: Path,
+    folders: Mapping[str, Path],
+    limit: int | None = None,
+    progress: Progress = silent,
+    precision: str = "fp32",
 ) -> Figures:
     """The model and its teacher side by side on the people whom others labelled by hand, none of which training saw:
     by data set and then ``teacher`` or ``model``, the values of each metric by its name.
@@ -117,8 +131,10 @@ def on_hand_labels(
         folders: of the data sets, by their names.
         limit: at most so many pictures of each; videos are looked at as a stream, whole.
         progress: wraps the pictures of a data set.
+        precision: that the model computes in.
     """
-    looking: dict[str, evaluate.Model] = {"teacher": _Watching(Teacher(teacher)), "model": everybody(model)}
+    watch, estimator = _Watching(Teacher(teacher)), everybody(model, precision)
+    looking: dict[str, evaluate.Model] = {"teacher": watch, "model": estimator}
     figures: Figures = {}
     for name, folder in folders.items():
         data = open_dataset(name, folder, "val")

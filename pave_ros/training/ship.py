@@ -180,7 +180,8 @@ def main(
     jhmdb: Annotated[Path | None, typer.Option(help="Folder of JHMDB.")] = None,
     coco: Annotated[Path | None, typer.Option(help="Folder of COCO keypoints.")] = None,
     synthetic: Annotated[bool, typer.Option(help="Measure on the synthetic scene.")] = True,
-    speed: Annotated[bool, typer.Option(help="Measure the speed, on two cores.")] = True,
+    precision: Annotated[str, typer.Option(help="That accuracy is measured in: fp32, bf16 or int8.")] = "fp32",
+    speed: Annotated[bool, typer.Option(help="Measure the speed, on two cores, in the precision of auto.")] = True,
 ) -> None:
     """Ship what is given, measure, and write the model card."""
     if video is not None:
@@ -203,14 +204,14 @@ def main(
     if config is not None:
         settings = TrainingConfig.read(config)
         mixture = Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
-        figures["validation"] = card.on_validation_pictures(MODEL, mixture, limit)
+        figures["validation"] = card.on_validation_pictures(MODEL, mixture, limit, precision)
     if synthetic:
-        figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, _tracked)
+        figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, _tracked, precision)
     if teacher is not None:
         if found:
-            figures["agreement"] = card.against_teacher(MODEL, teacher, found, every, _tracked)
+            figures["agreement"] = card.against_teacher(MODEL, teacher, found, every, _tracked, precision)
         if labelled:
-            figures["by_hand"] = card.on_hand_labels(MODEL, teacher, labelled, limit or None, _tracked)
+            figures["by_hand"] = card.on_hand_labels(MODEL, teacher, labelled, limit or None, _tracked, precision)
     if speed:
         figures["speed"] = {name: card.speed(MODEL, name) for name in _engines()}
     card.write(PAGE, figures)
