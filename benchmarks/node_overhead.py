@@ -109,7 +109,7 @@ def in_process(settings: dict[str, Any], rounds: int) -> dict[str, Figures]:
                 node._on_image(message)
                 taken = worker.buffer.take(0.0)
                 assert taken is not None
-                worker.work(*taken)
+                worker.work(taken)
 
             def alone(stamp: int, picture: np.ndarray = picture) -> None:
                 estimator.estimate([Frame(stamp, image=picture)])

@@ -34,7 +34,7 @@ SYSTEMS = {
     "pavenet": System(
         "PAVE-Net (Yu et al., 2025), and PETR (Shi et al., 2022) for single pictures",
         "Video in which people hide each other or blur: three frames tell more than one, without a detector.",
-        "how exactly its place is known, times its person's score",
+        "how exactly its place is known, times its person's score; of PETR always 1, as published",
     ),
     "tarvitpose": System(
         "TAR-ViTPose (Fang et al., 2026)",

@@ -116,6 +116,8 @@ def test_errors_are_one_line_without_a_traceback(call: Call, clip: Path, tmp_pat
         ("predict", str(clip), "-o", out, *QUICK, "--smoothing", "strong"): "unknown smoothing 'strong'; known: auto",
         ("weights", "download", "posenet"): "error: no published weights named 'posenet'; ",
         ("predict", str(clip), "-o", out, *QUICK, "--input-size", "50"): "error: input size 50x50",
+        ("predict", str(clip), "-o", out, "--precision", "fp64"): "precision fp64",
+        ("predict", str(clip), "-o", out, "--engine", "abacus"): "error: unknown engine 'abacus'",
         ("predict", str(clip), "-o", out, *QUICK, "--input-size", "96000"): "96000x96000: at most 8192",
         ("predict", str(clip), "-o", str(clip), *QUICK): "clip.mp4: is a file; results go into a folder",
         ("demo", "--video", str(clip), "-o", str(clip), *QUICK): "clip.mp4: is a file; results go into a folder",
@@ -149,9 +151,11 @@ def test_no_weights_and_no_network_says_what_to_do(call: Call, clip: Path, tmp_p
 def test_predict(call: Call, clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     everything = ("--score-threshold", "0", "--format", "video", "--format", "jsonl", "--format", "coco")
-    result = call("predict", str(clip), "-o", str(out), *QUICK, *everything, "--max-persons", "2")
+    result = call(
+        "predict", str(clip), "-o", str(out), *QUICK, *everything, "--max-persons", "2", "--input-size", "64x96"
+    )
     assert result.returncode == 0, result.stderr
-    assert "weights random" in result.stderr and "skeletons mean nothing" in result.stderr
+    assert "input 64x96, weights random" in result.stderr and "skeletons mean nothing" in result.stderr
     assert "4 pictures of 1 files, 8 people" in result.stderr
     assert [Path(line).name for line in result.stdout.split()] == [
         "clip.mp4", "persons.jsonl", "coco.json", "coco_images.json",

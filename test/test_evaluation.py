@@ -505,7 +505,7 @@ def test_command_runs_a_model(tmp_path: Path) -> None:
     coco_files(tmp_path)
     report = tmp_path / "report.json"
     arguments = ["--root", str(tmp_path), "--model", "detrpose_n", "--weights", "random", "--device", "cpu"]
-    arguments += ["--engine", "pytorch"]
+    arguments += ["--engine", "pytorch", "--precision", "bf16"]
     answer = RUNNER.invoke(
         cli.app,
         ["evaluate", "--dataset", "coco", *arguments, "--limit", "2", "--input-size", "160", "--output", str(report)],
@@ -513,7 +513,8 @@ def test_command_runs_a_model(tmp_path: Path) -> None:
     )
     assert answer.exit_code == 0, answer.output
     content = json.loads(report.read_text())
-    assert (content["model"], content["engine"], content["results"][0]["pictures"]) == ("detrpose_n", "pytorch", 2)
+    assert (content["model"], content["engine"], content["precision"]) == ("detrpose_n", "pytorch", "bf16")
+    assert content["results"][0]["pictures"] == 2
     assert content["milliseconds"] > 0 and content["input_size"] == [160, 160]
 
 

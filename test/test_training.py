@@ -399,6 +399,15 @@ def test_options_of_an_objective_are_checked(model: str, options: dict[str, obje
         system.criterion("coco17", **options)
 
 
+@pytest.mark.parametrize("model", ["detrpose", "poet", "querypose", "centernet"])
+def test_weights_of_losses_may_be_others(model: str) -> None:
+    system = import_module(f"pave_ros.training.{model}")
+    usual, other = system.criterion("coco17").weights, system.criterion("coco17", keypoints="3e1").weights
+    assert (other.keypoints, replace(other, keypoints=usual.keypoints)) == (30, usual)
+    with pytest.raises(ConfigError, match=r"objective_options: unknown setting surprise; known: .*classes|centres"):
+        system.criterion("coco17", surprise=1)
+
+
 def test_inputs_that_the_network_cannot_take_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"input_size 100x96 \(height x width\): detrpose_n takes multiples of 32"):
         Trainer(config(tmp_path, input_size=(100, 96)), Dots())

@@ -144,7 +144,7 @@ def test_cache_is_the_users_unless_told_otherwise(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("kind", ["ranges", "whole", "moved"])
-@pytest.mark.parametrize("known", [{}, {"size": len(CONTENT), "sha256": SHA256}])
+@pytest.mark.parametrize("known", [{}, {"size": len(CONTENT), "sha256": SHA256}, {"sha256": SHA256[:8]}])
 def test_download(server: Server, kind: str, known: dict[str, object]) -> None:
     row = server.row(kind, **known)
     assert files.download(row) == row.path and row.path.read_bytes() == CONTENT
@@ -198,6 +198,7 @@ def test_connection_that_keeps_breaking_leaves_its_part_for_the_next_time(server
     ("known", "message"),
     [
         ({"sha256": "0" * 64}, f"SHA-256 {SHA256} instead of 0000"),
+        ({"sha256": "0" * 8}, f"SHA-256 {SHA256} instead of 00000000; it was deleted"),
         ({"size": 999_999}, "1000000 bytes came instead of 999999"),
     ],
 )

@@ -33,7 +33,7 @@ def introduce(estimator: Estimator) -> None:
     """Say what runs, and what may be expected of it."""
     height, width = estimator.input_size
     err.print(
-        f"{estimator.name} in {estimator.engine} on {estimator.device}, input {width}x{height}, "
+        f"{estimator.name} in {estimator.engine} on {estimator.device}, input {height}x{width}, "
         f"weights {estimator.weights}",
         soft_wrap=True,
     )

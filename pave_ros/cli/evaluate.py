@@ -28,7 +28,8 @@ def evaluate(
     model: options.Model = DEFAULT,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
-    engine: Annotated[str, typer.Option(help="What runs the model; auto takes the best that is installed.")] = "auto",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
     input_size: options.InputSize = "",
     results: Annotated[Path | None, typer.Option(help="Score this results file in COCO's format instead of a model.",
                                                  exists=True, dir_okay=False)] = None,
@@ -89,8 +90,8 @@ def evaluate(
         )
         # Average precision looks at everybody, down to the least sure.
         estimator = Estimator(
-            model, weights, device, engine=engine, input_size=options.parse_size(input_size), score_threshold=0.0,
-            max_persons=100, smoothing=smoothing, top_down=top_down,
+            model, weights, device, engine=engine, precision=precision, input_size=options.parse_size(input_size),
+            score_threshold=0.0, max_persons=100, smoothing=smoothing, top_down=top_down,
         )  # fmt: skip
         introduce(estimator)
         about.update(evaluation.describe(estimator))

@@ -11,6 +11,10 @@ WEIGHTS_HELP = "auto (those of the package, or published), a path, a name of `we
 DEVICE_HELP = "auto, cpu, cuda or cuda:N."
 Weights = Annotated[str, typer.Option(help=WEIGHTS_HELP)]
 Device = Annotated[str, typer.Option(help=DEVICE_HELP)]
+Engine = Annotated[str, typer.Option(help="What runs the model; auto takes the best that is installed.")]
+Precision = Annotated[
+    str, typer.Option(help="What it computes in: auto, fp32, fp16, bf16, half or int8, as the engine and the file do.")
+]
 InputSize = Annotated[
     str, typer.Option(help="Input of the network, HEIGHTxWIDTH or one number for both; empty: the model's own.")
 ]

@@ -37,6 +37,8 @@ def predict(
     model: options.Model = DEFAULT,
     weights: options.Weights = "auto",
     device: options.Device = "auto",
+    engine: options.Engine = "auto",
+    precision: options.Precision = "auto",
     input_size: options.InputSize = "",
     score_threshold: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out people below; for COCO's evaluation give 0.")
@@ -75,6 +77,8 @@ def predict(
         model,
         weights,
         device,
+        engine=engine,
+        precision=precision,
         input_size=size,
         score_threshold=score_threshold,
         max_persons=max_persons,

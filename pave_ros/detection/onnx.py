@@ -18,10 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from pave_ros.detection.base import DetectorError
-from pave_ros.engines.onnxruntime import providers_for
+from pave_ros.engines.onnxruntime import open_session, providers_for
 from pave_ros.frames import Image
 from pave_ros.persons import Boxes
 from pave_ros.preprocessing import check_image
@@ -54,7 +53,7 @@ class OnnxDetector:
         self.name = path.stem
         _, providers = providers_for(device)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), providers=providers)
+            self._session = open_session(path, providers)
         except Exception as error:  # ONNX Runtime's errors share no public base class.
             raise DetectorError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[-1]})") from None
         inputs = self._session.get_inputs()

@@ -226,7 +226,7 @@ class PoseNode(LifecycleNode):
             log.warning("no CUDA device was found: the model runs on the CPU, which is slow")
         log.info(
             f"{estimator.name} on {estimator.device} ({estimator.engine}: {estimator.engine_reason}), "
-            f"input {estimator.input_size[1]}x{estimator.input_size[0]}, weights: {estimator.weights}"
+            f"input {estimator.input_size[0]}x{estimator.input_size[1]}, weights: {estimator.weights}"
         )
         if not estimator.trained:
             log.warning("the weights are untrained: the skeletons mean nothing, only the way of the data is shown")
@@ -398,7 +398,7 @@ def _facts(estimator: Estimator) -> dict[str, str]:
         "device": estimator.device,
         "precision": estimator.precision,
         "detector": estimator.detector or "none",
-        "input size": f"{estimator.input_size[1]}x{estimator.input_size[0]}",
+        "input size": f"{estimator.input_size[0]}x{estimator.input_size[1]}",
         "weights": estimator.weights,
         "trained": "yes" if estimator.trained else "no",
     }

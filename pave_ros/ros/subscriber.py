@@ -27,14 +27,14 @@ REMINDER = 10.0  # seconds until the same reason is logged again
 _TYPES = {"raw": (Image, "sensor_msgs/msg/Image"), "compressed": (CompressedImage, "sensor_msgs/msg/CompressedImage")}
 
 
-def image_topic(node: Node, transport: str, base: str = "image") -> str:
+def image_topic(node: Node, transport: str) -> str:
     """The full name of the image topic. The suffix of the compressed one is added after remapping, as image_transport
     does, so that remapping `image` moves both; a remapping of `image/compressed` itself goes first."""
-    topic = str(node.resolve_topic_name(base))
+    topic = str(node.resolve_topic_name("image"))
     if transport == "raw":
         return topic
-    suffixed = str(node.resolve_topic_name(f"{base}/compressed"))
-    if suffixed != node.resolve_topic_name(f"{base}/compressed", only_expand=True):
+    suffixed = str(node.resolve_topic_name("image/compressed"))
+    if suffixed != node.resolve_topic_name("image/compressed", only_expand=True):
         return suffixed
     return topic if topic.endswith("/compressed") else f"{topic}/compressed"
 

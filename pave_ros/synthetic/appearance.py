@@ -41,7 +41,7 @@ class Appearance:
     """One person's look.
 
     Attributes:
-        figure: one of `figure.FIGURES`; build: the proportions.
+        figure: man, woman or stout; build: the proportions.
         pieces: what and kind of every mesh piece, see `figure.piece`.
         paint: makes the texture, (len(SHEETS) * SHEET, SHEET, 3) uint8; takes a while, and is to be called once.
     """

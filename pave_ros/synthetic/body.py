@@ -157,11 +157,6 @@ class Build:
         """Ankle joint above the ground when the foot is flat, metres."""
         return float(REST[15, 1] * self.feet)
 
-    @property
-    def stature(self) -> float:
-        """Standing height, metres."""
-        return self.leg_length + self.ankle_height + self.trunk * 0.52 + self.head * 0.285 + 0.025
-
 
 def along(bone: str) -> Array:
     """Unit direction at rest from the joint of a limb's bone to the next joint."""

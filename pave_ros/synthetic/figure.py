@@ -17,11 +17,6 @@ from pave_ros.synthetic.arrays import Array, Indices, Vector
 from pave_ros.synthetic.body import BONE, BONES, EYE_HEIGHT, HALFWAY, PARENT, REST, SIDES, along
 from pave_ros.synthetic.surface import Blob, blend, bounds, mesh_of
 
-FIGURES = ("man", "woman", "stout")
-TOPS = ("tee", "shirt", "jacket", "tank", "dress")
-BOTTOMS = ("trousers", "slim", "shorts", "skirt", "long_skirt", "none")
-HAIR = ("bald", "short", "crop", "bob", "long", "bun", "ponytail", "afro", "cap", "beanie")
-
 SHEETS = ("top", "sleeve", "bottom", "leg", "skin", "head", "hair", "shoe", "extra")
 """The texture sheets of a person, in the order in which they are stacked in the atlas."""
 WRAP = 0.5
@@ -414,9 +409,11 @@ def piece(figure: str, what: str, kind: str, detail: float) -> Piece | None:
     """One piece of a person, or None where there is nothing to see.
 
     Args:
-        figure: one of `FIGURES`.
+        figure: man, woman or stout.
         what: skin, head, hair, hand, shoe, top, bottom, bag.
-        kind: for top, bottom and hair one of `TOPS`, `BOTTOMS`, `HAIR`; for skin what is bare, as "arms", "legs".
+        kind: for top tee, shirt, jacket, tank or dress; for bottom trousers, slim, shorts, skirt, long_skirt or none;
+            for hair bald, short, crop, bob, long, bun, ponytail, afro, cap or beanie; for skin what is bare, as
+            "arms", "legs".
         detail: size of the cells relative to the finest mesh, at least 1.
     """
     sheets = ("skin", "skin", "skin")

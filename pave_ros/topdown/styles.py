@@ -12,7 +12,7 @@ class Style:
     """How a system cuts crops and reads heatmaps.
 
     Attributes:
-        udp: the way of counting coordinates, see above.
+        udp: the way of counting coordinates, see `pave_ros.topdown.crops`.
         blur: side in pixels of the Gaussian that DARK smooths heatmaps with: as wide as the one in its targets.
         decoding: that it is published with.
         detector: what finds the people for it, unless another is asked for.

@@ -62,7 +62,7 @@ def on_validation_pictures(model: str, mixture: Mixture, limit: int = 0, precisi
 def on_synthetic_scenes(
     model: str, limit: int | None = None, progress: Progress = silent, precision: str = "fp32"
 ) -> Figures:
-    """AP on the validation scenes, what ``pave_ros evaluate --dataset synthetic`` prints."""
+    """AP on the validation scenes, as ``pave_ros evaluate --dataset synthetic`` measures it."""
     data = SyntheticDataset("val")
     scenes = list(progress(evaluate.part_of(data, limit), "synthetic scene"))
     done = evaluate.run(data, scenes, everybody(model, precision))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from pave_ros.models.mobilenet import STRIDE
 from pave_ros.training.focal import spot_loss
 from pave_ros.training.matching import keypoint_similarity
 from pave_ros.training.movenet import load_movenet
+from pave_ros.training.settings import filled
 from pave_ros.training.target import Target, inside, mean_over_processes
 
 JOINT_SPREAD = 0.7  # Standard deviation, in cells, of the spot around a joint where a miss costs less.
@@ -82,9 +84,13 @@ class LossWeights:
     joints: float = 2.0
 
 
-def criterion(skeleton: str) -> CenterNetCriterion:
-    """The objective with its usual weights."""
-    return CenterNetCriterion(skeleton)
+USUAL = LossWeights()
+
+
+def criterion(skeleton: str, **weights: Any) -> CenterNetCriterion:
+    """The objective; `weights` are those of `LossWeights` that take the place of the usual ones. ConfigError names what
+    is unknown or of the wrong kind."""
+    return CenterNetCriterion(skeleton, filled(LossWeights, weights, "objective_options"))
 
 
 class CenterNetCriterion:
@@ -95,8 +101,8 @@ class CenterNetCriterion:
         weights: of the losses.
     """
 
-    def __init__(self, skeleton: str, weights: LossWeights | None = None) -> None:
-        self.weights = weights or LossWeights()
+    def __init__(self, skeleton: str, weights: LossWeights = USUAL) -> None:
+        self.weights = weights
         self.sigmas = torch.tensor(skeletons.get(skeleton).sigmas)
 
     def __call__(

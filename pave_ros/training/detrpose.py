@@ -42,11 +42,11 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(LossWeights):
     """What may be chosen of the objective.
 
     Attributes:
-        denoising: see `DETRPoseCriterion`.
+        denoising: most positive noised queries of each picture, 0 for none.
     """
 
     denoising: int = DENOISING_QUERIES
@@ -55,10 +55,13 @@ class Options:
         check_bounds(self, ((("denoising",), 0, math.inf),))
 
 
+PUBLISHED = Options()
+
+
 def criterion(skeleton: str, **options: Any) -> DETRPoseCriterion:
-    """The objective with its published weights; `options` are those of `Options`. ConfigError names what is unknown or
+    """The objective; `options` are those of `Options` that are not as published. ConfigError names what is unknown or
     of the wrong kind."""
-    return DETRPoseCriterion(skeleton, denoising=filled(Options, options, "objective_options").denoising)
+    return DETRPoseCriterion(skeleton, filled(Options, options, "objective_options"))
 
 
 class DETRPoseCriterion:
@@ -66,13 +69,11 @@ class DETRPoseCriterion:
 
     Args:
         skeleton: keypoint layout, which gives the OKS sigmas.
-        weights: of the losses.
-        denoising: most positive noised queries of each picture, 0 for none.
+        options: weights of the losses, and how much is denoised.
     """
 
-    def __init__(self, skeleton: str, weights: LossWeights | None = None, denoising: int = DENOISING_QUERIES) -> None:
-        self.weights = weights or LossWeights()
-        self.denoising = denoising
+    def __init__(self, skeleton: str, options: Options = PUBLISHED) -> None:
+        self.weights, self.denoising = options, options.denoising
         self.matcher = Matcher(
             torch.tensor(skeletons.get(skeleton).sigmas),
             PERSON,

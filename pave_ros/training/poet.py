@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from pave_ros.models.poet import CLASSES, POET
 from pave_ros.training.matching import Matches, cheapest, people_of, places
+from pave_ros.training.settings import filled
 from pave_ros.training.target import Target, mean_over_processes
 
 PERSON = 1
@@ -35,6 +37,9 @@ class LossWeights:
     offsets: float = 0.5
     centres: float = 0.5
     visibility: float = 0.2
+
+
+PUBLISHED = LossWeights()
 
 
 @dataclass(frozen=True)
@@ -92,16 +97,17 @@ class Differences:
         )
 
 
-def criterion(skeleton: str) -> POETCriterion:
-    """The objective with its published weights; it is the same for every keypoint layout."""
-    return POETCriterion()
+def criterion(skeleton: str, **weights: Any) -> POETCriterion:
+    """The objective, which is the same for every keypoint layout; `weights` are those of `LossWeights` that take the
+    place of the published ones. ConfigError names what is unknown or of the wrong kind."""
+    return POETCriterion(filled(LossWeights, weights, "objective_options"))
 
 
 class POETCriterion:
-    """Losses of a batch."""
+    """Losses of a batch, with these weights."""
 
-    def __init__(self, weights: LossWeights | None = None) -> None:
-        self.weights = weights or LossWeights()
+    def __init__(self, weights: LossWeights = PUBLISHED) -> None:
+        self.weights = weights
 
     def __call__(
         self, model: torch.nn.Module, images: Tensor, targets: Sequence[Target], seeds: Sequence[int]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from pave_ros.models.querypose import Prediction, QueryPose
 from pave_ros.training.focal import focal_cost, focal_loss
 from pave_ros.training.matching import Matches, cheapest, people_of, places
 from pave_ros.training.rle import residual_log_likelihood
+from pave_ros.training.settings import filled
 from pave_ros.training.target import Target, mean_over_processes
 
 Losses = dict[str, Tensor]
@@ -33,6 +35,9 @@ class LossWeights:
     boxes: float = 5.0
     overlap: float = 2.0
     keypoints: float = 1.0
+
+
+PUBLISHED = LossWeights()
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,17 @@ class Truth:
         return len(self.boxes)
 
 
-def criterion(skeleton: str) -> QueryPoseCriterion:
-    """The objective with its published weights; it is the same for every keypoint layout."""
-    return QueryPoseCriterion()
+def criterion(skeleton: str, **weights: Any) -> QueryPoseCriterion:
+    """The objective, which is the same for every keypoint layout; `weights` are those of `LossWeights` that take the
+    place of the published ones. ConfigError names what is unknown or of the wrong kind."""
+    return QueryPoseCriterion(filled(LossWeights, weights, "objective_options"))
 
 
 class QueryPoseCriterion:
-    """Losses of a batch."""
+    """Losses of a batch, with these weights."""
 
-    def __init__(self, weights: LossWeights | None = None) -> None:
-        self.weights = weights or LossWeights()
+    def __init__(self, weights: LossWeights = PUBLISHED) -> None:
+        self.weights = weights
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Sequence[Target], seeds: Sequence[int]) -> Losses:
         """The weighted losses by name, whose sum is to be minimised; every stage has its own matching.

@@ -29,7 +29,6 @@ import numpy as np
 import typer
 from rich.progress import track
 
-from pave_ros import engines
 from pave_ros.calibration import network_inputs
 from pave_ros.checkpoints import files, loading
 from pave_ros.datasets import open_dataset
@@ -172,7 +171,9 @@ def main(
     pose: Annotated[Path | None, typer.Option(help="Checkpoint of the second stage, one person's crop.")] = None,
     video: Annotated[Path | None, typer.Option(help="Checkpoint of the small video model.")] = None,
     config: Annotated[Path | None, typer.Option(help="Training configuration, for the validation pictures.")] = None,
-    teacher: Annotated[Path | None, typer.Option(help="MoveNet MultiPose as an ONNX file; with --clips.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="MoveNet MultiPose as an ONNX file; with --clips and data sets.")
+    ] = None,
     clips: Annotated[Path | None, typer.Option(help="A clip, or a folder of clips.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Look at every so many frames of the clips.")] = 1,
     limit: Annotated[int, typer.Option(min=0, help="At most so many pictures of each source; 0: all.")] = 0,
@@ -220,7 +221,7 @@ def main(
 
 def _engines() -> list[str]:
     """The engines that run the exported file on a CPU and are installed here."""
-    return [name for name in ("onnxruntime", "openvino") if name in engines.NAMES and find_spec(name)]
+    return [name for name in ("onnxruntime", "openvino") if find_spec(name)]
 
 
 if __name__ == "__main__":

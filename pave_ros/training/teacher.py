@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pave_ros import skeletons
 from pave_ros.datasets.base import BODY_SHARE, Labels
+from pave_ros.engines.onnxruntime import open_session
 from pave_ros.frames import Image
 from pave_ros.persons import Floats, Persons
 from pave_ros.tracking import coverage
@@ -27,6 +28,7 @@ _STRIDE = 32  # pixels; height and width of the teacher's input are multiples of
 _CLOSER = 1.75  # pictures with more than one person are looked at again, larger: those in the background are small
 _MIRROR = list(SKELETON.mirror)
 _FACE = np.arange(17) < 5
+LEAST = 0.05  # score below which somebody is nobody
 _SIGMAS = np.array(SKELETON.sigmas)
 
 
@@ -45,13 +47,9 @@ class Teacher:
     """
 
     def __init__(self, path: str | Path, size: int = 256, threads: int = 0) -> None:
-        import onnxruntime
-
         if not Path(path).is_file():
             raise TeacherError(f"{path}: no such file; the teacher is an ONNX file of MoveNet MultiPose")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = open_session(Path(path), ["CPUExecutionProvider"], threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or inputs[0].type != "tensor(int32)" or outputs[0].shape[-1] != 56:
             raise TeacherError(f"{path}: not a MoveNet MultiPose: expected one int32 input and an output (1, N, 56)")
@@ -79,12 +77,11 @@ class Teacher:
         return Persons.from_keypoints(points, found[:, 55], SKELETON.name, np.concatenate([low, high - low], axis=1))
 
 
-def distinct(*looks: Persons, least: float = 0.05, same: float = 0.5) -> Persons:
+def distinct(*looks: Persons, same: float = 0.5) -> Persons:
     """The people of several looks at one picture, each once, best score first.
 
     Args:
         looks: people, in `coco17`.
-        least: score below which somebody is nobody.
         same: object keypoint similarity, or overlap of boxes, from which two are one.
     """
     order = np.argsort(-np.concatenate([look.scores for look in looks]), kind="stable")
@@ -92,7 +89,7 @@ def distinct(*looks: Persons, least: float = 0.05, same: float = 0.5) -> Persons
         np.concatenate([getattr(look, name) for look in looks])[order] for name in ("keypoints", "scores", "boxes")
     )
     everyone = Persons.from_keypoints(keypoints, scores, SKELETON.name, boxes)
-    everyone = everyone[everyone.scores >= least]
+    everyone = everyone[everyone.scores >= LEAST]
     areas = BODY_SHARE * everyone.boxes[:, 2:].prod(axis=1)
     likeness = np.maximum(
         similarities(Labels.from_keypoints(everyone.keypoints, SKELETON.name, areas=areas), everyone),

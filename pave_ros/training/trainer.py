@@ -72,7 +72,6 @@ class Trainer:
     Args:
         config: the settings.
         samples: the training pictures.
-        process: this process among others; None joins those that torchrun started.
         validate: measures a network as it is now, e.g. its AP; called every `validate_every` steps and at the end.
     """
 
@@ -80,12 +79,11 @@ class Trainer:
         self,
         config: TrainingConfig,
         samples: Samples,
-        process: Process | None = None,
         validate: Callable[[PoseModel], dict[str, float]] | None = None,
     ) -> None:
         self.config = config
         self._validate = validate
-        self.process = process or Process.join()
+        self.process = Process.join()
         per_process, rest = divmod(config.batch_size, self.process.world * config.accumulate)
         if rest or not per_process:
             raise TrainingError(
