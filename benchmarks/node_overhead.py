@@ -43,6 +43,7 @@ from pave_ros.ros import images, messages
 from pave_ros.ros.demo import Child, set_environment
 from pave_ros.ros.node import PoseNode
 from pave_ros.synthetic import Scene
+from pave_ros.training.card import processor
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080))
 PEOPLE = 20
@@ -204,14 +205,12 @@ def table(found: dict[str, Figures]) -> str:
 
 def machine(device: str) -> str:
     """What the figures were measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
     gpu = ""
     if device != "cpu":
         import torch
 
         gpu = f", {torch.cuda.get_device_name()}"
-    return f"{os.cpu_count()} cores of {cpu}{gpu}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {processor()}{gpu}, Python {platform.python_version()}"
 
 
 def main() -> None:

@@ -9,11 +9,15 @@ from pathlib import Path
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; the file gets its name when it is complete, and vanishes when it is not."""
+    """A path beside `path` to write to; the file gets its name when it is complete, and vanishes when it is not. An
+    OSError on the way, such as of a full disk, names it."""
     partial = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -186,6 +186,53 @@ def test_pictures_are_read_in_place_from_a_tar_archive(tmp_path: Path) -> None:
         open_dataset("lspet", tmp_path, "all")
 
 
+def test_pictures_of_the_same_name_in_a_tar_archive_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    content = coco_file("coco17")
+    for image, name in zip(content["images"], ("a/1.png", "b/1.png"), strict=True):
+        image["file_name"] = name
+        write_picture(tmp_path / "images" / name, (200, 0, 0) if name.startswith("b") else (50, 0, 0))
+    write_json(tmp_path / "labels.json", content)
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        tar.add(tmp_path / "images", "images")
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    assert [one.image()[0, 0, 0] for one in open_dataset("coco", tmp_path / "labels.json")] == [50, 200]
+    for image, name in zip(content["images"], ("1.png", "c/1.png"), strict=True):
+        image["file_name"] = name
+    write_json(tmp_path / "labels.json", content)
+    with pytest.raises(DatasetError, match=r"images\.tar: holds several 1\.png"):
+        open_dataset("coco", tmp_path / "labels.json")
+
+
+def test_only_what_has_keypoints_is_a_person(tmp_path: Path) -> None:
+    content = coco_file("coco17")
+    content["categories"].append({"id": 18, "name": "dog"})
+    content["annotations"].append({"id": 3, "image_id": 8, "category_id": 18, "bbox": [1, 1, 9, 9]})
+    del content["annotations"][0]["category_id"]
+    write_json(tmp_path / "labels.json", content)
+    write_picture(tmp_path / "images/a.png")
+    assert [len(one.labels) for one in open_dataset("coco", tmp_path / "labels.json")] == [2, 0]
+
+
+def test_annotations_of_no_picture_and_pictures_of_one_id_are_refused(tmp_path: Path) -> None:
+    content = coco_file("coco17")
+    write_picture(tmp_path / "images/a.png")
+    for image in content["images"]:
+        image["id"] = str(image["id"])
+    write_json(tmp_path / "labels.json", content)
+    with pytest.raises(DatasetError, match=r"labels\.json: not one image_id of its annotations is"):
+        open_dataset("coco", tmp_path / "labels.json")
+    content["images"][0]["id"] = content["images"][1]["id"] = 7
+    write_json(tmp_path / "labels.json", content)
+    with pytest.raises(DatasetError, match="coco: 1 ids are those of several pictures, 7 for one"):
+        open_dataset("coco", tmp_path / "labels.json")
+
+
+def test_regions_without_corners_are_none() -> None:
+    square = [[0, 0], [0, 9], [9, 9], [9, 0]]
+    nobody = Labels.from_keypoints(np.zeros((0, 17, 3)), "coco17", ignore=[[], square, [[]]])
+    assert [region.tolist() for region in nobody.ignore] == [square]
+
+
 def test_a_single_file_is_split_the_same_way_by_everybody(tmp_path: Path) -> None:
     content = coco_file("coco17")
     content["images"] = [{"id": i, "file_name": "a.png", "width": 9, "height": 9} for i in range(400)]

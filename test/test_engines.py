@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -18,6 +17,7 @@ import onnxruntime
 import pytest
 import reference
 import torch
+from photograph import PHOTOGRAPH
 
 import pave_ros
 from pave_ros import Estimator, Persons, models
@@ -37,8 +37,7 @@ SIZE = (256, 320)
 @pytest.fixture(scope="module")
 def photograph() -> npt.NDArray[np.uint8]:
     """A photograph of a person, RGB, that comes with matplotlib (Grace Hopper, public domain)."""
-    path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -296,6 +298,35 @@ def test_who_lies_has_fallen() -> None:
     assert not has_fallen(upright)
     assert has_fallen(Labels.from_keypoints(lying, "coco17"))
     assert not has_fallen(upright[:0])
+
+
+def test_a_store_keeps_the_joints_that_coco_lacks(tmp_path: Path) -> None:
+    points = np.concatenate([STANDING[5:] + (30, 10), [[60, 10], [60, 40]]])  # CrowdPose's last: top of the head, neck
+    own = Labels.from_keypoints(np.concatenate([points, np.full((14, 1), 2)], 1)[None], "crowdpose14")
+    image = np.full((200, 160, 3), 60, np.uint8)
+    samples = [Sample(i, 160, 200, own, lambda: image) for i in range(2)]
+    write_store(tmp_path, "crowd", pictures_of(ListedDataset("crowd", get("crowdpose14"), samples), "train"))
+    plain = {"tiles": [1], "paste": 0, "occlude": 0, "empty": 0, "zoom": [1, 1]}
+    for skeleton, joints in (("crowdpose14", 14), ("coco17", 12)):
+        scenes = TrainingScenes(mixture(tmp_path, weights={"crowd": 1}, skeleton=skeleton, **plain))
+        assert max(int(scenes[i][1].labelled.sum()) for i in range(10)) == joints
+    lying = Labels.from_keypoints(own.keypoints[..., [1, 0, 2]], "crowdpose14")
+    assert has_fallen(lying) and not has_fallen(own)
+
+
+def test_a_source_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+    lying = standing((30, 10)).keypoints[..., [1, 0, 2]]
+    labels = Labels.from_keypoints(lying, "coco17")
+    write_store(tmp_path, "lying", [Picture("p", np.zeros((160, 200, 3), np.uint8), labels, "train")])
+    with pytest.raises(SourceError, match="lying: everybody in it has fallen, and fallen: 0 leaves these out"):
+        TrainingScenes(mixture(tmp_path, weights={"lying": 1}, fallen=0))
+
+
+def test_preparing_says_in_a_line_what_is_missing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pave_ros.training.prepare", str(tmp_path / "cache"), "--coco", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ") and str(tmp_path) in done.stderr
 
 
 def test_preparing_completes_labels_once(tmp_path: Path) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from itertools import permutations
@@ -14,11 +18,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.cli.train import train
+from pave_ros.models.base import PoseModel
 from pave_ros.models.detrpose import Prediction
 from pave_ros.training import detrpose
 from pave_ros.training.config import TrainingConfig
@@ -199,6 +205,19 @@ def config(output: Path, **changes: object) -> TrainingConfig:
         "warmup": 2, "learning_rate": 1e-3, "ema_warmup": 2, "log_every": 1,
     }  # fmt: skip
     return TrainingConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+@contextmanager
+def limited_files(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes, as on a full disk."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def weights(trainer: Trainer) -> dict[str, Tensor]:
@@ -454,6 +473,70 @@ def test_two_processes_reach_the_weights_of_one(tmp_path: Path) -> None:
     assert apart < moved * 0.05
     mean_apart = sum(float((weights(alone)[n].float() - v.float()).abs().mean()) for n, v in two.items()) / len(two)
     assert mean_apart < 1e-6
+
+
+def test_the_last_score_comes_though_it_alone_was_missing(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def interrupted(model: PoseModel) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config(tmp_path, steps=2), Dots(), validate=interrupted).run()
+    again = Trainer(config(tmp_path, steps=2), Dots(), validate=lambda model: seen.append(again.step) or {"AP": 0.5})
+    again.run()
+    assert seen == [2]
+
+
+def test_curves_show_a_step_once_that_an_interruption_repeats(tmp_path: Path) -> None:
+    whole = Trainer(config(tmp_path, steps=3, log_every=1), Dots())
+    whole.run()
+    state = torch.load(whole._checkpoint, weights_only=True)
+    torch.save({**state, "step": 1}, whole._checkpoint)
+    Trainer(config(tmp_path, steps=3, log_every=1), Dots()).run()
+    curves = EventAccumulator(str(tmp_path / "logs")).Reload()
+    assert [point.step for point in curves.Scalars("loss")] == [1, 2, 3]
+
+
+def test_gradients_of_any_size_are_followed_where_none_is_too_large(tmp_path: Path) -> None:
+    learnt = {}
+    for norm in (0.0, 1e9):
+        trainer = Trainer(config(tmp_path / str(norm), warmup=0, weight_decay=0, clip_norm=norm), Dots())
+        before = weights(trainer)
+        trainer._train_step([next(trainer._batches())])
+        learnt[norm] = weights(trainer)
+    assert_same(learnt[0.0], learnt[1e9])
+    assert any(not torch.equal(value, before[name]) for name, value in learnt[0.0].items())
+
+
+def test_a_full_disk_is_named_and_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(config(tmp_path), Dots())
+    trainer.save()
+    before = trainer._checkpoint.read_bytes()
+    with limited_files(4096), pytest.raises(OSError, match=r"File too large: '.*checkpoint\.pt'"):
+        trainer.save()
+    assert trainer._checkpoint.read_bytes() == before
+    with limited_files(4096), pytest.raises(OSError, match=r"File too large: '.*weights\.safetensors'"):
+        loading.save(trainer.finished(), trainer.weights_file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "weights.safetensors"]
+
+
+def test_finished_weights_may_be_read_by_whoever_may_read_the_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path), Dots())
+    trainer.save()
+    assert trainer.weights_file.stat().st_mode == trainer._checkpoint.stat().st_mode
+
+
+@pytest.mark.parametrize(("model", "data", "reason"), [
+    ("detrpose_n", "crops: {}", "crops: detrpose_n looks at whole pictures, not at crops"),
+    ("simplebaseline_lite", "weights: {}", "crops: simplebaseline_lite looks at one person's crop, so it needs them"),
+    ("detrpose_n", "input_size: [64, 64]", "input_size stands beside data, not in it"),
+])  # fmt: skip
+def test_data_that_a_model_cannot_learn_from_are_refused(tmp_path: Path, model: str, data: str, reason: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"model: {model}\noutput: {tmp_path}\ndata: {{{data}}}\nsteps: 1\nbatch_size: 1\n")
+    with pytest.raises(ConfigError, match=re.escape(f"c.yaml: data: {reason}")):
+        train(file)
 
 
 def test_batches_that_cannot_be_split_are_refused(tmp_path: Path) -> None:

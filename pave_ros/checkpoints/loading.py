@@ -11,12 +11,13 @@ from typing import cast
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor
 
 from pave_ros import models, skeletons
 from pave_ros.checkpoints import packing, unpickling
 from pave_ros.checkpoints.layout import Layout, State, published_state, unwrap
+from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 
 SKELETON = "skeleton"  # under which a file that we wrote has its name
@@ -176,7 +177,8 @@ def save(model: PoseModel, path: Path | str, bits: int = 32) -> None:
     if bits < 32:
         state = packing.pack(state, bits)
     if path.suffix == ".safetensors":
-        save_file(state, path, {SKELETON: model.info.skeleton})
+        with complete(path) as unfinished:  # Not by safetensors' own writing, which lets nobody else read the file.
+            unfinished.write_bytes(serialized(state, {SKELETON: model.info.skeleton}))
     else:
         torch.save({layout.entry: state, SKELETON: model.info.skeleton}, path)
 

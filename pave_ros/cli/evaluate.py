@@ -64,8 +64,9 @@ def evaluate(
     from pave_ros.evaluation.score import score
     from pave_ros.files import make_folder
 
-    if output is not None:
-        make_folder(output.parent)  # What cannot be written is told before the work.
+    for folder in (output.parent if output else None, pictures):
+        if folder is not None:
+            make_folder(folder)  # What cannot be written is told before the work.
     data = open_dataset(dataset, root, split)
     indices = evaluation.part_of(data, limit)
     about: dict[str, Any] = {"dataset": dataset, "split": split}

@@ -20,7 +20,7 @@ def train(
     from pave_ros import models
     from pave_ros.training.clips import TAUGHT_BY_CLIPS, TrainingClips, clip_samples
     from pave_ros.training.config import TrainingConfig
-    from pave_ros.training.crops import TrainingCrops, crop_samples
+    from pave_ros.training.crops import TAUGHT_BY_CROPS, TrainingCrops, crop_samples
     from pave_ros.training.settings import ConfigError
     from pave_ros.training.sources import Mixture, TrainingScenes, ValidationPictures
     from pave_ros.training.trainer import Trainer
@@ -28,10 +28,16 @@ def train(
 
     settings = TrainingConfig.read(config)
     common = {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton}
+    if repeated := [name for name in common if name in settings.data]:
+        raise ConfigError(f"{config}: data: {repeated[0]} stands beside data, not in it")
+    system = models.split_name(settings.model)[0]
+    if "clips" in settings.data and system not in TAUGHT_BY_CLIPS:
+        raise ConfigError(f"{config}: data: clips: {settings.model} looks at single pictures, not at clips")
+    if ("crops" in settings.data) != (system in TAUGHT_BY_CROPS):
+        looks = "one person's crop, so it needs them" if system in TAUGHT_BY_CROPS else "whole pictures, not at crops"
+        raise ConfigError(f"{config}: data: crops: {settings.model} looks at {looks}")
     samples: TrainingClips | TrainingCrops | TrainingScenes
     if "clips" in settings.data:
-        if models.split_name(settings.model)[0] not in TAUGHT_BY_CLIPS:
-            raise ConfigError(f"{config}: data: clips: {settings.model} looks at single pictures, not at clips")
         samples = clip_samples(settings.data, common)
     elif "crops" in settings.data:
         samples = crop_samples(settings.data, common)

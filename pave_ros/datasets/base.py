@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import overload
@@ -102,7 +102,7 @@ class Labels:
             crowd=np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool).reshape(n),
             skeleton=skeleton,
             head_boxes=nan if head_boxes is None else np.asarray(head_boxes, np.float32).reshape(n, 4),
-            ignore=tuple(np.asarray(polygon, np.float32).reshape(-1, 2) for polygon in ignore),
+            ignore=tuple(region for polygon in ignore if len(region := np.asarray(polygon, np.float32).reshape(-1, 2))),
             complete=complete,
         )
 
@@ -193,7 +193,10 @@ class Sample:
         image = self.read()
         if image.shape[:2] != (self.height, self.width):
             found = f"{image.shape[1]}x{image.shape[0]}"
-            raise DatasetError(f"picture {self.id}: {found} pixels, but annotated as {self.width}x{self.height}")
+            raise DatasetError(
+                f"picture {self.id}: {found} pixels, but annotated as {self.width}x{self.height} "
+                "(pixels as stored, whatever EXIF says of turning them)"
+            )
         return image
 
 
@@ -250,9 +253,14 @@ class ListedDataset(Dataset):
     Args:
         name, skeleton: see `Dataset`.
         samples: what it holds; those of one video must come in the order of time.
+
+    Raises:
+        DatasetError: two have the same id.
     """
 
     def __init__(self, name: str, skeleton: Skeleton, samples: Sequence[Sample]) -> None:
+        if repeated := [id for id, count in Counter(sample.id for sample in samples).items() if count > 1]:
+            raise DatasetError(f"{name}: {len(repeated)} ids are those of several pictures, {repeated[0]!r} for one")
         super().__init__(name, skeleton, len(samples), [i for i, sample in enumerate(samples) if sample.labelled])
         self._samples = samples
         self._videos: dict[str, list[int]] = defaultdict(list)

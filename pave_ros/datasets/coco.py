@@ -156,11 +156,16 @@ def _named_alike(names: Sequence[str], keypoints: Sequence[str]) -> bool:
 
 
 def people_of(content: Json, path: Path) -> Mapping[Any, list[Json]]:
-    """The annotations of each picture, by its id."""
+    """The annotations of each picture, by its id, of the categories that have keypoints, if any have; DatasetError
+    where they are of none of the pictures."""
     people: dict[Any, list[Json]] = defaultdict(list)
     with broken_entries(path):
+        posed = {category.get("id") for category in content.get("categories", []) if category.get("keypoints")}
         for annotation in content["annotations"]:
-            people[annotation["image_id"]].append(annotation)
+            if not posed or annotation.get("category_id") in {None, *posed}:
+                people[annotation["image_id"]].append(annotation)
+        if people and not people.keys() & {image["id"] for image in content["images"]}:
+            raise DatasetError(f"{path}: not one image_id of its annotations is the id of one of its images")
     return people
 
 

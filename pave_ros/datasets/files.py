@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -87,25 +88,37 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 def picture_reader(folder: Path) -> Callable[[str], Callable[[], Image]]:
     """What gives, for a file name, the function that reads the picture: from a folder, or in place from an
-    uncompressed tar archive, whose own folders do not matter."""
+    uncompressed tar archive, whose own folders do not matter where there is only one such file."""
     if folder.suffix != ".tar":
         return lambda name: partial(read_rgb, folder / name)
     members = _members(folder)
 
     def reader(name: str) -> Callable[[], Image]:
-        member = Path(name).name
-        if member not in members:
-            raise DatasetError(f"{folder}: holds no {member}; {_AGAIN}")
-        return partial(_read_part, folder, member, *members[member])
+        wanted = Path(name).parts
+        alike = members.get(wanted[-1], {})
+        # Videos may number their frames alike: the folder that the name says goes first.
+        found = [alike[wanted]] if wanted in alike else [at for path, at in alike.items() if _ends(path, wanted)]
+        found = found or list(alike.values())
+        if len(found) != 1:
+            raise DatasetError(f"{folder}: holds {'several' if found else 'no'} {name}; {_AGAIN}")
+        return partial(_read_part, folder, name, *found[0])
 
     return reader
 
 
-def _members(archive: Path) -> dict[str, tuple[int, int]]:
-    """Where each file of a tar archive begins, and how many bytes it has."""
+def _ends(path: tuple[str, ...], end: tuple[str, ...]) -> bool:
+    return path[-len(end) :] == end
+
+
+def _members(archive: Path) -> Mapping[str, dict[tuple[str, ...], tuple[int, int]]]:
+    """Where each file of a tar archive begins, and how many bytes it has, by its name and then its path."""
+    members: dict[str, dict[tuple[str, ...], tuple[int, int]]] = defaultdict(dict)
     try:
         with tarfile.open(archive, "r:") as tar:
-            return {Path(m.name).name: (m.offset_data, m.size) for m in tar if m.isfile()}
+            for one in tar:
+                if one.isfile():
+                    members[Path(one.name).name][Path(one.name).parts] = (one.offset_data, one.size)
+            return members
     except (OSError, tarfile.TarError) as error:
         raise DatasetError(f"{archive}: not a whole, uncompressed tar archive ({error}); {_AGAIN}") from error
 

@@ -190,7 +190,8 @@ def write_worst(folder: Path, done: Run, count: int) -> list[Path]:
     for rank, i in enumerate(order[:count], start=1):
         sample, persons = done.samples[i], done.predictions[i]
         path = folder / f"{rank:03d}_{str(sample.id).replace('/', '_')}.jpg"
-        cv2.imwrite(str(path), cv2.cvtColor(_side_by_side(sample, persons, qualities[i]), cv2.COLOR_RGB2BGR))
+        picture = cv2.cvtColor(_side_by_side(sample, persons, qualities[i]), cv2.COLOR_RGB2BGR)
+        path.write_bytes(bytes(cv2.imencode(path.suffix, picture)[1]))  # `imwrite` says nothing of a full disk.
         written.append(path)
     return written
 

@@ -29,6 +29,7 @@ from pave_ros.training.store import Picture
 from pave_ros.training.target import Target
 
 Mask = npt.NDArray[np.bool_]
+TAUGHT_BY_CROPS = ("simplebaseline",)  # Systems that train on crops, and on nothing else.
 FEWEST = 5  # Labelled keypoints of a person who is worth a crop.
 TRIES = 1000  # Pictures that are looked at for such a person, or for a place without people.
 BOUNDS = (  # of settings
@@ -129,7 +130,7 @@ class TrainingCrops(Dataset[tuple[torch.Tensor, Target]]):
         """A picture, and the keypoints (K, 3) of somebody in it."""
         for _ in range(TRIES):
             picture = self._scenes.draw(rng)
-            people = picture.labels.to(self.mixture.skeleton)
+            people = picture.labels
             worth = ((people.keypoints[..., 2] > 0).sum(1) >= FEWEST) & ~people.crowd
             if worth.any():
                 return picture, people.keypoints[rng.choice(np.flatnonzero(worth))]

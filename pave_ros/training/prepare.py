@@ -9,6 +9,7 @@ What is there already is not made again: the pictures (``<name>.bin``, ``<name>.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -41,24 +42,29 @@ BACKS = 0.8  # Share of people who turn their back on the camera in `synthetic_b
 # Longest side, in pixels, at which the teacher first sees a data set; its pictures differ in resolution.
 TEACHER_SIZES = {"lspet": 256, "jhmdb": 320, "coco": 512}
 ANIMALS = {"macaque", "ap10k"}  # The teacher knows people only.
+LAYOUT = "coco17"  # of the sources below, which are mixed with each other and completed by the teacher
 SIDES_UNSURE = {"lspet"}  # about one in ten of its people has left and right mixed up
 
 Masks = Callable[[str, int], "Image | None"]
 
 
-def pictures_of(dataset: Dataset, split: str, stride: int = 1, masks: Masks | None = None) -> Iterator[Picture]:
-    """The pictures of a data set, with labels in the layout `coco17`.
+def pictures_of(
+    dataset: Dataset, split: str, stride: int = 1, masks: Masks | None = None, skeleton: str | None = None
+) -> Iterator[Picture]:
+    """The pictures of a data set with their labels.
 
     Args:
         dataset: labelled pictures.
         split: which part of the data set it is.
         stride: take every `stride`-th frame of its videos.
         masks: gives the mask of the first person from the name of a video and the number of a frame.
+        skeleton: keypoint layout of the labels; None for the data set's own.
     """
     for sample in dataset:
         if sample.labelled and sample.frame % stride == 0:
             mask = masks(sample.video, sample.frame) if masks and sample.video else None
-            yield Picture(str(sample.id), sample.image(), sample.labels.to("coco17"), split, mask)
+            labels = sample.labels.to(skeleton or dataset.skeleton.name)
+            yield Picture(str(sample.id), sample.image(), labels, split, mask)
 
 
 def jhmdb_masks(root: Path) -> Masks:
@@ -117,11 +123,11 @@ def complete(folder: Path, store: PictureStore, teacher: Path, completion: Compl
 def _opened(name: str, root: Path) -> Iterator[Picture]:
     masks = jhmdb_masks(root) if name == "jhmdb" else None
     if root.suffix == ".json":  # one file of annotations, which knows no parts
-        for picture in pictures_of(open_dataset(name, root), ""):
+        for picture in pictures_of(open_dataset(name, root), "", skeleton=LAYOUT):
             yield replace(picture, split="val" if held_out(picture.id) else "train")
         return
     for split in SPLITS:
-        yield from pictures_of(open_dataset(name, root, split), split, JHMDB_STRIDE, masks)
+        yield from pictures_of(open_dataset(name, root, split), split, JHMDB_STRIDE, masks, LAYOUT)
 
 
 def _drawn(scenes: int, backs: float) -> Iterator[Picture]:
@@ -157,4 +163,7 @@ def prepare(
 
 
 if __name__ == "__main__":
-    typer.run(prepare)
+    try:
+        typer.run(prepare)
+    except (ValueError, OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,8 @@ class _Part:
             raise SourceError(f"{folder / name}: has no pictures of the split {split!r}")
         self.cutouts = np.array([i for i in self.indices if can_cut(labels[i], bool(self.store.masked[i]))], np.int64)
         self._share = np.cumsum([fallen if has_fallen(labels[i]) else 1.0 for i in self.indices])
+        if not self._share[-1]:
+            raise SourceError(f"{folder / name}: everybody in it has fallen, and fallen: 0 leaves these out")
 
     def draw(self, rng: Rng) -> Picture:
         """Any picture, those of fallen people less often."""
@@ -175,7 +177,7 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, Target]:
         image, labels = self.scene(number)
-        target = target_of(labels.to(self.mixture.skeleton), self.mixture.size, self.mixture.smallest)
+        target = target_of(labels, self.mixture.size, self.mixture.smallest)
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target
 
     def scene(self, number: int) -> tuple[Image, Labels]:
@@ -205,7 +207,8 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
 
     def draw(self, rng: Rng) -> Picture:
         """Any picture, as stored, each source with its chance."""
-        return self._sources[rng.choice(len(self._sources), p=self._chances)].draw(rng)
+        picture = self._sources[rng.choice(len(self._sources), p=self._chances)].draw(rng)
+        return replace(picture, labels=picture.labels.to(self.mixture.skeleton))
 
     @property
     def can_paste(self) -> bool:
@@ -215,9 +218,10 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
     def draw_cutout(self, rng: Rng) -> Cutout:
         """Anybody who can be cut out; only where somebody can."""
         picture = self._sources[rng.choice(len(self._sources), p=self._paste_chances)].draw_cutout(rng)
-        person = picture.labels[:1]
-        mask = body_mask(person.keypoints[0], picture.image.shape[1::-1]) if picture.mask is None else picture.mask
-        return Cutout([picture.image], [mask], [person])
+        person, mask = picture.labels[:1], picture.mask
+        if mask is None:
+            mask = body_mask(person.to(_COCO.name).keypoints[0], picture.image.shape[1::-1])
+        return Cutout([picture.image], [mask], [person.to(self.mixture.skeleton)])
 
 
 class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
@@ -241,7 +245,8 @@ class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
         width, height = size = self.mixture.size
         stretched = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         matrix = augment.scaling(width / image.shape[1], height / image.shape[0])
-        target = target_of(augment.move(labels, matrix, size), size, self.mixture.smallest)
+        moved = augment.move(labels, matrix, size).to(self.mixture.skeleton)
+        target = target_of(moved, size, self.mixture.smallest)
         return torch.from_numpy(np.ascontiguousarray(stretched.transpose(2, 0, 1))), target
 
     def scene(self, index: int) -> tuple[Image, Labels]:
@@ -298,7 +303,7 @@ _ENDS = ((7, 9, 0.3), (8, 10, 0.3), (13, 15, 0.2), (14, 16, 0.2))
 
 def has_fallen(labels: Labels) -> bool:
     """Whether the trunk of the first person is turned by more than 60 degrees from upright."""
-    trunk = labels.keypoints[:1, _TRUNK]
+    trunk = labels[:1].to(_COCO.name).keypoints[:, _TRUNK]
     if not len(trunk) or not (trunk[..., 2] > 0).all():
         return False
     up = trunk[0, 2:, :2].mean(axis=0) - trunk[0, :2, :2].mean(axis=0)
@@ -310,7 +315,7 @@ def can_cut(labels: Labels, masked: bool) -> bool:
     which `body_mask` guesses the outline."""
     if not len(labels) or labels.crowd[0]:
         return False
-    seen = labels.keypoints[0, :, 2] > 0
+    seen = labels[:1].to(_COCO.name).keypoints[0, :, 2] > 0
     return masked or bool(seen[5:].all() and seen[:5].sum() >= 2)
 
 

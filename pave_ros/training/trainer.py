@@ -14,7 +14,7 @@ from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import torch
 import torch.distributed as dist
@@ -131,15 +131,7 @@ class Trainer:
         # A checkpoint holds everything, a backbone what it changed.
         read = [key for key, value in state.items() if config.weights is not None or not torch.equal(value, fresh[key])]
         self._start = {key: state[key] for key in read}
-        names = [name for name, _ in model.named_parameters()]
-        for entry in config.frozen:
-            if not any(name.startswith(entry) for name in names):
-                raise ConfigError(f"frozen: no parameter's name begins with {entry!r}")
-        for entry in config.like_backbone:
-            if not any(entry in name for name in names):
-                raise ConfigError(f"like_backbone: no parameter's name holds {entry!r}")
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and not name.startswith(config.frozen))
+        _freeze(model, config)
         # Convolutions of a few channels train up to half again as fast with the channels last.
         return model.to(memory_format=torch.channels_last)
 
@@ -174,7 +166,9 @@ class Trainer:
     def run(self) -> Path:
         """Train to the end. Returns the file with the finished weights (averaged, in the published layout)."""
         config = self.config
-        log = SummaryWriter(str(config.output / "logs")) if self.process.first else None
+        log = None
+        if self.process.first:  # Steps after the newest checkpoint come again.
+            log = SummaryWriter(str(config.output / "logs"), purge_step=self.step + 1)
         parts = self._batches()
         self._to_training_mode()
         with self._progress() as progress:
@@ -187,19 +181,21 @@ class Trainer:
                     self._log(log, losses)
                 if config.checkpoint_every and self.step % config.checkpoint_every == 0:
                     self.save()
-                if self._validate and log and self._is_time_to_validate():
-                    scores = self._validate(self.finished())
-                    progress.console.print(f"step {self.step}: {_in_words(scores)}")
-                    for name, value in scores.items():
-                        log.add_scalar(f"validation/{name}", value, self.step)
-        self.save()
+                if config.validate_every and self.step % config.validate_every == 0 and self.step < config.steps:
+                    self._score(log, progress)
+            self.save()
+            self._score(log, progress)  # Also when this alone was missing.
         if log:
             log.close()
         return self.weights_file
 
-    def _is_time_to_validate(self) -> bool:
-        every = self.config.validate_every
-        return self.step == self.config.steps or bool(every and self.step % every == 0)
+    def _score(self, log: SummaryWriter | None, progress: Progress) -> None:
+        """Validate, and say how good the network is now."""
+        if self._validate and log:
+            scores = self._validate(self.finished())
+            progress.console.print(f"step {self.step}: {_in_words(scores)}")
+            for name, value in scores.items():
+                log.add_scalar(f"validation/{name}", value, self.step)
 
     def _train_step(self, parts: Sequence[Batch]) -> dict[str, float]:
         """One optimizer step; the losses by name."""
@@ -219,7 +215,7 @@ class Trainer:
             for name, value in losses.items():
                 total[name] = total.get(name, 0.0) + float(value.detach()) / config.accumulate
         self._scaler.unscale_(self._optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or math.inf)
         # A scaler leaves such steps out by itself.
         if not (self._scaler.is_enabled() or torch.isfinite(norm)):
             self._abort(parts, ["gradients"])
@@ -305,7 +301,7 @@ class Trainer:
             "config": self.config.to_yaml(),
         }
         with complete(self._checkpoint) as partial, partial.open("wb") as file:
-            torch.save(state, file)
+            _put(state, file)
             file.flush()
             os.fsync(file.fileno())  # Without power the name may be on the disk before the content.
         loading.save(self.finished(), self.weights_file)
@@ -368,6 +364,19 @@ class Trainer:
         log.add_scalar("learning_rate", self._optimizer.param_groups[-1]["lr"], self.step)
 
 
+def _freeze(model: PoseModel, config: TrainingConfig) -> None:
+    """Leave out of training what the settings say; ConfigError for parts of names that no parameter has."""
+    names = [name for name, _ in model.named_parameters()]
+    for entry in config.frozen:
+        if not any(name.startswith(entry) for name in names):
+            raise ConfigError(f"frozen: no parameter's name begins with {entry!r}")
+    for entry in config.like_backbone:
+        if not any(entry in name for name in names):
+            raise ConfigError(f"like_backbone: no parameter's name holds {entry!r}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and not name.startswith(config.frozen))
+
+
 def _check_size(config: TrainingConfig, stride: int) -> None:
     if any(side % stride for side in config.size):
         height, width = config.size
@@ -381,6 +390,29 @@ def _options_of(setting: str) -> Iterator[None]:
         yield
     except TypeError as error:
         raise ConfigError(f"{setting}: {error}") from None
+
+
+def _put(state: dict[str, Any], file: IO[bytes]) -> None:
+    """`torch.save`, whose writer hides what it was stopped by."""
+    stopped: list[BaseException] = []
+
+    class Told:
+        def write(self, data: bytes) -> int:
+            try:
+                return file.write(data)
+            except BaseException as error:
+                stopped.append(error)
+                raise
+
+        def flush(self) -> None:
+            file.flush()
+
+    try:
+        torch.save(state, cast(IO[bytes], Told()))
+    except RuntimeError:
+        if not stopped:
+            raise
+        raise stopped[0] from None
 
 
 def _seed(*numbers: int) -> int:

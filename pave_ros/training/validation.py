@@ -38,7 +38,8 @@ def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> 
     model.eval()
     scores = {name: result.values["AP"] for name, result in by_source(_finder(model), pictures, limit).items()}
     model.train(training)
-    return {**scores, "mean": float(np.nanmean(list(scores.values())))}
+    known = [score for score in scores.values() if not np.isnan(score)]
+    return {**scores, "mean": float(np.mean(known)) if known else float("nan")}
 
 
 def by_source(find: Finder, pictures: ValidationPictures, limit: int = 0) -> dict[str, Result]:
