@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,8 @@ from pave_ros.synthetic.texture import cloth, noise, plain, to_image
 
 SHEET = 256
 """Width and height of a texture sheet in texels."""
+FINE = 4
+"""How many times as large a face is painted."""
 
 _SKINS = np.array(
     [(238, 200, 176), (228, 184, 154), (216, 168, 136), (198, 146, 110), (168, 116, 82), (128, 84, 58), (92, 60, 44)]
@@ -296,82 +298,108 @@ def _trim_bottom(trunk: Array, leg: Array, color: Vector, kind: str) -> None:
         leg *= (1 + 0.05 * knee * wave)[..., None]
 
 
-def _face(rng: Rng, skin: Vector, hair_color: Vector, hair: str, figure: str, child: bool) -> Array:
-    """The head's sheet: skin with the face painted on, drawn four times as large for smooth lines."""
-    k = 4
-    skin, hair_color = np.asarray(skin, np.float64), np.asarray(hair_color, np.float64)
-    image = plain(skin, SHEET * k, SHEET * k)
-    woman = figure == "woman"
+@dataclass(frozen=True)
+class _Canvas:
+    """The head's sheet while the face is painted on it, `FINE` times as large for smooth lines. Places are metres to
+    the left, above the ground and to the front of a standing adult, as the mesh has them; radii are metres too."""
 
-    def at(x: float, y: float, z: float = 0.083) -> tuple[int, int]:
+    image: Array
+
+    def at(self, x: float, y: float, z: float = 0.083) -> tuple[int, int]:
+        """The pixel of a place."""
         angle = np.arctan2(x, z)
         low, high = SPANS["head"]
-        return int(float(angle_to_u(angle)) * SHEET * k), int((1 - (y - low) / (high - low)) * SHEET * k)
+        return int(float(angle_to_u(angle)) * SHEET * FINE), int((1 - (y - low) / (high - low)) * SHEET * FINE)
 
-    def spot(x: float, y: float, rx: float, ry: float, color: Vector, share: float, z: float = 0.083) -> None:
-        """A soft patch of colour; radii in metres."""
-        cx, cy = at(x, y, z)
-        sx, sy = rx / (7.28 * np.hypot(x, z)) * SHEET * k, ry / 0.44 * SHEET * k
+    def spot(self, x: float, y: float, rx: float, ry: float, color: Vector, share: float, z: float = 0.083) -> None:
+        """A soft patch of colour."""
+        cx, cy = self.at(x, y, z)
+        sx, sy = rx / (7.28 * np.hypot(x, z)) * SHEET * FINE, ry / 0.44 * SHEET * FINE
         part = tuple(
-            slice(max(int(c - 2.2 * r), 0), min(int(c + 2.2 * r) + 1, SHEET * k)) for c, r in ((cy, sy), (cx, sx))
+            slice(max(int(c - 2.2 * r), 0), min(int(c + 2.2 * r) + 1, SHEET * FINE)) for c, r in ((cy, sy), (cx, sx))
         )
         yy, xx = np.ogrid[part]
         weight = share * np.exp(-(((xx - cx) / sx) ** 2 + ((yy - cy) / sy) ** 2))
-        image[part] += (np.asarray(color, np.float32) - image[part]) * weight[..., None].astype(np.float32)
+        self.image[part] += (np.asarray(color, np.float32) - self.image[part]) * weight[..., None].astype(np.float32)
 
-    def oval(x: float, y: float, rx: float, ry: float, color: Vector, z: float = 0.083) -> None:
-        size = (max(1, int(rx / (7.28 * np.hypot(x, z)) * SHEET * k)), max(1, int(ry / 0.44 * SHEET * k)))
-        cv2.ellipse(image, at(x, y, z), size, 0, 0, 360, np.asarray(color, np.float64).tolist(), -1, cv2.LINE_AA)
+    def oval(self, x: float, y: float, rx: float, ry: float, color: Vector, z: float = 0.083) -> None:
+        """A patch with an edge."""
+        size = (max(1, int(rx / (7.28 * np.hypot(x, z)) * SHEET * FINE)), max(1, int(ry / 0.44 * SHEET * FINE)))
+        cv2.ellipse(
+            self.image, self.at(x, y, z), size, 0, 0, 360, np.asarray(color, np.float64).tolist(), -1, cv2.LINE_AA
+        )
 
+    def lines(self, places: Iterable[tuple[float, float]], color: Vector, width: int) -> None:
+        """Lines from place to place."""
+        corners = np.array([self.at(x, y) for x, y in places])
+        cv2.polylines(self.image, [corners], False, np.asarray(color, np.float64).tolist(), width, cv2.LINE_AA)
+
+
+def _face(rng: Rng, skin: Vector, hair_color: Vector, hair: str, figure: str, child: bool) -> Array:
+    """The head's sheet: skin with the face painted on."""
+    skin, hair_color = np.asarray(skin, np.float64), np.asarray(hair_color, np.float64)
+    canvas = _Canvas(plain(skin, SHEET * FINE, SHEET * FINE))
+    woman = figure == "woman"
     flush = skin * (1.02, 0.80, 0.78)
     for side in (-1, 1):
-        spot(side * 0.042, 1.6, 0.02, 0.02, flush, 0.45)
-        spot(side * 0.032, EYE_HEIGHT, 0.021, 0.017, skin * 0.72, 0.75)
-        spot(side * 0.0085, 1.604, 0.005, 0.003, skin * 0.5, 0.6, 0.1)
-        spot(side * 0.082, 1.63, 0.02, 0.022, skin * 0.88, 0.5, 0.01)
-    spot(0, 1.597, 0.014, 0.004, skin * 0.72, 0.5, 0.1)
-    spot(0, 1.557, 0.016, 0.005, skin * 0.7, 0.6)
+        canvas.spot(side * 0.042, 1.6, 0.02, 0.02, flush, 0.45)
+        canvas.spot(side * 0.032, EYE_HEIGHT, 0.021, 0.017, skin * 0.72, 0.75)
+        canvas.spot(side * 0.0085, 1.604, 0.005, 0.003, skin * 0.5, 0.6, 0.1)
+        canvas.spot(side * 0.082, 1.63, 0.02, 0.022, skin * 0.88, 0.5, 0.01)
+    canvas.spot(0, 1.597, 0.014, 0.004, skin * 0.72, 0.5, 0.1)
+    canvas.spot(0, 1.557, 0.016, 0.005, skin * 0.7, 0.6)
     if not woman and not child and rng.random() < 0.45:
-        full = rng.random() < 0.4
-        tone, share = (hair_color, 0.88) if full else (skin * 0.62, 0.45)
-        for x in np.linspace(-0.06, 0.06, 7):
-            spot(float(x), 1.548 + 6 * float(x) ** 2, 0.017, 0.014, tone, share * 0.7, 0.07)
-        spot(0, 1.590, 0.022, 0.005, tone, share, 0.095)
+        _paint_beard(canvas, *((hair_color, 0.88) if rng.random() < 0.4 else (skin * 0.62, 0.45)))
     lips = skin * ((0.92, 0.58, 0.58) if not woman else (0.95, 0.48, 0.5))
-    oval(0, 1.5765, 0.023, 0.0042, lips * 0.92)
-    oval(0, 1.5705, 0.019, 0.0048, lips)
-    oval(0, 1.574, 0.022, 0.0011, lips * 0.45)
+    canvas.oval(0, 1.5765, 0.023, 0.0042, lips * 0.92)
+    canvas.oval(0, 1.5705, 0.019, 0.0048, lips)
+    canvas.oval(0, 1.574, 0.022, 0.0011, lips * 0.45)
     iris = rng.choice(np.array([(70, 44, 28), (96, 66, 38), (74, 104, 128), (84, 110, 74)]))
-    brow = np.minimum(hair_color * 0.85, skin * 0.7)
+    _paint_eyes(canvas, skin, iris, np.minimum(hair_color * 0.85, skin * 0.7), woman)
+    if rng.random() < 0.2:
+        _paint_glasses(canvas)
+    if hair == "bald":
+        canvas.spot(0, 1.75, 0.1, 0.03, skin * 1.08, 0.5)
+    if hair in ("short", "crop", "bun", "ponytail"):
+        _paint_hairline(canvas, hair_color)
+    small = cv2.resize(canvas.image, (SHEET, SHEET), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return small * (1 + 0.015 * noise(rng, SHEET, SHEET, 6, 2))[..., None]
+
+
+def _paint_beard(canvas: _Canvas, tone: Vector, share: float) -> None:
+    for x in np.linspace(-0.06, 0.06, 7):
+        canvas.spot(float(x), 1.548 + 6 * float(x) ** 2, 0.017, 0.014, tone, share * 0.7, 0.07)
+    canvas.spot(0, 1.590, 0.022, 0.005, tone, share, 0.095)
+
+
+def _paint_eyes(canvas: _Canvas, skin: Array, iris: Vector, brow: Vector, woman: bool) -> None:
     for side in (-1, 1):
         x = side * 0.032
-        oval(x, EYE_HEIGHT, 0.0150, 0.0075, skin * 0.42)
-        oval(x, EYE_HEIGHT - 0.0006, 0.0135, 0.0058, (232, 228, 222))
-        oval(x, EYE_HEIGHT - 0.0002, 0.0060, 0.0060, iris)
-        oval(x, EYE_HEIGHT - 0.0002, 0.0028, 0.0030, (14, 12, 12))
-        oval(x + 0.002, EYE_HEIGHT + 0.0022, 0.0012, 0.0012, (250, 250, 250))
-        lid = [
-            at(x + dx, EYE_HEIGHT + dy)
-            for dx, dy in ((-0.015, 0.001), (-0.006, 0.0072), (0.006, 0.0072), (0.015, 0.001))
-        ]
-        cv2.polylines(image, [np.array(lid)], False, (skin * (0.16 if woman else 0.3)).tolist(), 7, cv2.LINE_AA)
-        line = [at(x + side * dx, EYE_HEIGHT + dy) for dx, dy in ((-0.016, 0.0175), (0.0, 0.0225), (0.019, 0.017))]
-        cv2.polylines(image, [np.array(line)], False, brow.tolist(), 9 if woman else 15, cv2.LINE_AA)
-    if rng.random() < 0.2:
+        canvas.oval(x, EYE_HEIGHT, 0.0150, 0.0075, skin * 0.42)
+        canvas.oval(x, EYE_HEIGHT - 0.0006, 0.0135, 0.0058, (232, 228, 222))
+        canvas.oval(x, EYE_HEIGHT - 0.0002, 0.0060, 0.0060, iris)
+        canvas.oval(x, EYE_HEIGHT - 0.0002, 0.0028, 0.0030, (14, 12, 12))
+        canvas.oval(x + 0.002, EYE_HEIGHT + 0.0022, 0.0012, 0.0012, (250, 250, 250))
+        lid = ((-0.015, 0.001), (-0.006, 0.0072), (0.006, 0.0072), (0.015, 0.001))
+        canvas.lines(((x + dx, EYE_HEIGHT + dy) for dx, dy in lid), skin * (0.16 if woman else 0.3), 7)
+        arch = ((-0.016, 0.0175), (0.0, 0.0225), (0.019, 0.017))
+        canvas.lines(((x + side * dx, EYE_HEIGHT + dy) for dx, dy in arch), brow, 9 if woman else 15)
+
+
+def _paint_glasses(canvas: _Canvas) -> None:
+    image, at, color = canvas.image, canvas.at, (26, 24, 24)
+    for side in (-1, 1):
+        cv2.ellipse(image, at(side * 0.032, EYE_HEIGHT), (34, 30), 0, 0, 360, color, 7, cv2.LINE_AA)
+        cv2.line(image, at(side * 0.05, EYE_HEIGHT + 0.004), at(side * 0.085, EYE_HEIGHT, -0.02), color, 8)
+    cv2.line(image, at(-0.012, EYE_HEIGHT + 0.002), at(0.012, EYE_HEIGHT + 0.002), color, 7, cv2.LINE_AA)
+
+
+def _paint_hairline(canvas: _Canvas, color: Array) -> None:
+    for angle in np.linspace(1.85, np.pi, 20):
         for side in (-1, 1):
-            cv2.ellipse(image, at(side * 0.032, EYE_HEIGHT), (34, 30), 0, 0, 360, (26, 24, 24), 7, cv2.LINE_AA)
-            cv2.line(image, at(side * 0.05, EYE_HEIGHT + 0.004), at(side * 0.085, EYE_HEIGHT, -0.02), (26, 24, 24), 8)
-        cv2.line(image, at(-0.012, EYE_HEIGHT + 0.002), at(0.012, EYE_HEIGHT + 0.002), (26, 24, 24), 7, cv2.LINE_AA)
-    if hair == "bald":
-        spot(0, 1.75, 0.1, 0.03, skin * 1.08, 0.5)
-    if hair in ("short", "crop", "bun", "ponytail"):
-        for angle in np.linspace(1.85, np.pi, 20):
-            for side in (-1, 1):
-                cx = int(float(angle_to_u(side * angle)) * SHEET * k)
-                cy = at(0, 1.685 - 0.035 * (angle - 1.85))[1]
-                cv2.ellipse(image, (cx, cy), (50, 100), 0, 0, 360, hair_color.tolist(), -1)
-    small = cv2.resize(image, (SHEET, SHEET), interpolation=cv2.INTER_AREA).astype(np.float32)
-    return small * (1 + 0.015 * noise(rng, SHEET, SHEET, 6, 2))[..., None]
+            cx = int(float(angle_to_u(side * angle)) * SHEET * FINE)
+            cy = canvas.at(0, 1.685 - 0.035 * (angle - 1.85))[1]
+            cv2.ellipse(canvas.image, (cx, cy), (50, 100), 0, 0, 360, color.tolist(), -1)
 
 
 def _strands(rng: Rng, color: Vector, kind: str) -> Array:

@@ -452,14 +452,19 @@ def piece(figure: str, what: str, kind: str, detail: float) -> Piece | None:
     _cut_clean(vertices, blobs, step)
     skirt = what == "bottom" and "skirt" in kind
     weights = _skirt_skinning(vertices) if skirt else _skinning(vertices, blobs)
-    if what in ("head", "hair"):
-        uv = _unwrap_round(vertices, faces, what)
-    elif what == "shoe":
-        shift = np.where(vertices[:, :1] > 0, -1, 1) * np.array([REST[15, 0], 0, 0], np.float32)
-        uv = _unwrap_round((vertices + shift).astype(np.float32), faces, "shoe")
-    elif what == "bag":
-        uv = _unwrap_round(vertices, faces, "extra")
-    else:
-        trunk = (weights * 0 + np.eye(len(BONES), dtype=np.float32)[0]) if skirt else weights
-        uv = _unwrap(vertices, faces, trunk, sheets)
+    uv = _unwrapped(what, vertices, faces, np.eye(len(BONES), dtype=np.float32)[:1] if skirt else weights, sheets)
     return Piece(vertices, normals, faces, weights, _occlusion(vertices, normals, figure), uv)
+
+
+def _unwrapped(what: str, vertices: Array, faces: Indices, weights: Array, sheets: tuple[str, str, str]) -> Array:
+    """Where the vertices of a piece lie on its sheets, see `_unwrap`; a skirt is all trunk."""
+    match what:
+        case "head" | "hair":
+            return _unwrap_round(vertices, faces, what)
+        case "shoe":
+            shift = np.where(vertices[:, :1] > 0, -1, 1) * np.array([REST[15, 0], 0, 0], np.float32)
+            return _unwrap_round((vertices + shift).astype(np.float32), faces, what)
+        case "bag":
+            return _unwrap_round(vertices, faces, "extra")
+        case _:
+            return _unwrap(vertices, faces, np.broadcast_to(weights, (len(vertices), len(BONES))), sheets)

@@ -203,9 +203,7 @@ def main(
             print(*ship(row.model, weights, pictures), sep="\n")
     figures: card.Figures = {"files": digests()}
     if config is not None:
-        settings = TrainingConfig.read(config)
-        mixture = Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
-        figures["validation"] = card.on_validation_pictures(MODEL, mixture, limit, precision)
+        figures["validation"] = card.on_validation_pictures(MODEL, _mixture(config), limit, precision)
     if synthetic:
         figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, _tracked, precision)
     if teacher is not None:
@@ -217,6 +215,11 @@ def main(
         figures["speed"] = {name: card.speed(MODEL, name) for name in _engines()}
     card.write(PAGE, figures)
     print(PAGE)
+
+
+def _mixture(config: Path) -> Mixture:
+    settings = TrainingConfig.read(config)
+    return Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
 
 
 def _engines() -> list[str]:
