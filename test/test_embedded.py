@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A package with both files, empty ones, on a machine without a GPU."""
     monkeypatch.setattr(files, "SHIPPED", tmp_path)
     monkeypatch.setattr(shipped, "_has_cuda", lambda: False)
-    monkeypatch.setattr(openvino, "prefers_int8", lambda: False)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     checkpoint = tmp_path / files.EMBEDDED.name
     checkpoint.touch()
     checkpoint.with_suffix(".onnx").touch()
@@ -75,11 +76,11 @@ def test_the_form_that_does_what_is_asked(pair: tuple[Path, Path], asked: dict[s
         ({"engine": "onnxruntime"}, False),
     ],
 )
-def test_processors_without_bfloat16_compute_in_eight_bits(
+def test_x86_computes_in_eight_bits(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], is_eight: bool
 ) -> None:
     checkpoint, exported = pair
-    monkeypatch.setattr(openvino, "prefers_int8", lambda: True)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     request: dict[str, Any] = {"engine": "auto", "device": "cpu", "precision": "auto", "input_size": None, **asked}
     if request["precision"] != "int8":
         assert shipped.best_form(checkpoint, **request) == exported, "an installation without it works too"

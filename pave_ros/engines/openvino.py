@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -44,12 +43,6 @@ def core() -> openvino.Core:
 def computes_in_bf16() -> bool:
     """Whether this processor is made for bfloat16."""
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def prefers_int8() -> bool:
-    """Whether files in 8 bits are much faster on this processor than the same in its own arithmetic: where there is no
-    bfloat16, on x86 (on others nobody measured it)."""
-    return platform.machine() == "x86_64" and not computes_in_bf16()
 
 
 def compile_options(arithmetic: str, threads: int = 0) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
     """The exported file beside shipped weights where it can do what is asked, else `path`; arguments as of `open_file`.
 
     An exported file has one size of input, which its name tells where it is not the model's own. There is one in 8
-    bits, too, for processors on which OpenVINO is much faster with it. On CUDA the network itself runs, in PyTorch.
+    bits, too, which OpenVINO runs faster on x86. On CUDA the network itself runs, in PyTorch.
     """
     if path.parent != files.SHIPPED.resolve() or path.suffix == ".onnx" or engine.startswith(("pytorch", "tensorrt")):
         return path  # TensorRT in 16 bits
@@ -42,11 +43,9 @@ def exported_path(path: Path, input_size: tuple[int, int] | None = None, int8: b
 
 
 def _prefers_int8() -> bool:
-    if find_spec("openvino") is None:
-        return False
-    from pave_ros.engines.openvino import prefers_int8
-
-    return prefers_int8()
+    """Whether the file in 8 bits is the faster one here, also where there is bfloat16; on other processors than x86
+    nobody measured it."""
+    return platform.machine() == "x86_64" and find_spec("openvino") is not None
 
 
 def _has_cuda() -> bool:
