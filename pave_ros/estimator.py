@@ -15,7 +15,7 @@ from pave_ros import detection, engines, models, postprocessing, skeletons
 from pave_ros.checkpoints import files
 from pave_ros.detection.base import Detector
 from pave_ros.detection.pose import PoseDetector
-from pave_ros.engines.base import Engine
+from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.choice import CHECKPOINTS
 from pave_ros.engines.exported import first_of_two
 from pave_ros.frames import Frame, Image, around, same_size
@@ -87,7 +87,7 @@ class Estimator:
             self._engine = engines.open_file(path, name, engine, device, precision, input_size, background=apart)
         else:
             self.weights = RANDOM
-            self._engine = _untrained(name, device, precision, input_size)
+            self._engine = _untrained(name, engine, device, precision, input_size)
         if not self.trained:
             self.weights += " (untrained: its people mean nothing)"
         self.score_threshold = score_threshold
@@ -209,6 +209,10 @@ class Estimator:
         else:
             self(black)
 
+    def close(self) -> None:
+        """Give up building a faster engine, see `engine_status`; the one that runs goes on."""
+        self._engine.close()
+
     def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
         """The people in one of a camera's frames, the newest unless another is named.
 
@@ -276,7 +280,9 @@ class Estimator:
             yield history[index], self.estimate(list(history), index)
 
 
-def _untrained(name: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
+def _untrained(name: str, engine: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
+    if engine not in ("auto", "pytorch"):
+        raise EngineError(f"engine {engine}: untrained weights are no file that it could run; use auto or pytorch")
     import torch
 
     from pave_ros.engines.pytorch import PyTorchEngine
@@ -284,9 +290,9 @@ def _untrained(name: str, device: str, precision: str, input_size: tuple[int, in
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = models.create(name)
-    engine = PyTorchEngine(model, device, precision, input_size)
-    engine.reason = "untrained weights are no file that another could run"
-    return engine
+    untrained = PyTorchEngine(model, device, precision, input_size)
+    untrained.reason = "untrained weights are no file that another could run"
+    return untrained
 
 
 def _may_look_closer(options: TopDownOptions) -> bool:

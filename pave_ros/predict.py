@@ -175,7 +175,8 @@ def _run(
         opened(job, source)
         for index, (frame, persons) in enumerate(estimator.video(source)):
             if tracker is not None:
-                persons = tracker.update(persons, frame.stamp)
+                assert frame.image is not None
+                persons = tracker.update(persons, frame.stamp, frame.image.shape[:2])
             for sink in sinks:
                 sink.add(job, source.rate, index, frame, persons)
             summary.frames += 1

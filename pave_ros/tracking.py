@@ -64,24 +64,26 @@ class Tracker:
         self._last_number = 0
         self._last_stamp: int | None = None
         self._skeleton = ""
+        self._size: tuple[int, ...] = ()
 
     def reset(self) -> None:
         """Forget everybody; whoever comes next gets a new number."""
         self._tracks = []
         self._last_stamp = None
 
-    def update(self, persons: Persons, stamp_ns: int) -> Persons:
+    def update(self, persons: Persons, stamp_ns: int, size: tuple[int, ...] = ()) -> Persons:
         """The same people in the same order, with `track_ids` and `ages` filled in.
 
         Args:
             persons: the people of the next picture.
             stamp_ns: its time in nanoseconds. One before the last (a recording that starts over) forgets everybody,
                 and so does another keypoint layout.
+            size: of the picture; another one forgets everybody too, for tracks are places in pixels.
         """
         starts_over = self._last_stamp is not None and stamp_ns < self._last_stamp
-        if starts_over or persons.skeleton != self._skeleton:
+        if starts_over or (persons.skeleton, size) != (self._skeleton, self._size):
             self.reset()
-        self._skeleton = persons.skeleton
+        self._skeleton, self._size = persons.skeleton, size
         earliest = min(stamp_ns - self.max_age * 1e9, stamp_ns if self._last_stamp is None else self._last_stamp)
         self._last_stamp = stamp_ns
         self._tracks = [track for track in self._tracks if track.seen >= earliest]

@@ -316,10 +316,20 @@ def _value(text: str) -> int | float | str:
     return text
 
 
+def name_for_opencv(path: Path) -> str:
+    """A video's path as OpenCV takes it, absolute; VideoError where its name is not UTF-8, for OpenCV crashes then."""
+    name = os.path.abspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise VideoError(f"{os.fsencode(name)!r}: OpenCV takes no name that is not UTF-8; rename it") from None
+    return name
+
+
 def _capture(source: int | str) -> cv2.VideoCapture:
     with silent_opencv():
         if isinstance(source, str) and "://" not in source:
-            source = os.path.abspath(source)  # FFmpeg takes what stands before a colon for a protocol.
+            source = name_for_opencv(Path(source))  # FFmpeg takes what stands before a colon for a protocol.
         capture = cv2.VideoCapture(source)
     if capture.isOpened():
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 turns nothing of itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from itertools import count
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 
 from pave_ros.frames import Image
-from pave_ros.video import VideoError, silent_opencv
+from pave_ros.video import VideoError, name_for_opencv, silent_opencv
 
 # H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
 CODECS = ("avc1", "mp4v")
@@ -71,9 +72,11 @@ class VideoWriter:
             self._part.touch()
         except OSError as error:
             raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
+        # Codecs want a rate as a fraction of numbers up to 65535, which OpenCV makes of its decimals.
+        rate = round(self.rate, max(0, int(math.log10(65535 / self.rate))))
         with silent_opencv():
             for codec in CODECS:
-                writer = cv2.VideoWriter(str(self._part), cv2.VideoWriter.fourcc(*codec), self.rate, even)
+                writer = cv2.VideoWriter(name_for_opencv(self._part), cv2.VideoWriter.fourcc(*codec), rate, even)
                 if writer.isOpened():
                     self._writer, self._size, self.codec = writer, size, codec
                     return

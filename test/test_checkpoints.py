@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import defaultdict
 from itertools import accumulate
@@ -164,11 +165,22 @@ def test_the_first_wrong_key_and_the_file_are_named(published: State, tmp_path: 
 
 def test_numbers_that_are_none_are_named(published: State, tmp_path: Path) -> None:
     key = "transformer.decoder.layers.0.linear1.weight"
-    broken = [published[key].clone(), torch.complex(published[key], published[key])]
-    broken[0][0, 0] = float("nan")
-    for value in broken:
-        with pytest.raises(CheckpointError, match=rf"odd\.pth: key '{key}' holds numbers that are not finite and real"):
+    weights = published[key]
+    beyond = "numbers that are not finite in torch.float32"
+    for value, problem in (
+        (weights / 0, beyond),
+        (weights.double() * 1e300, beyond),
+        (torch.complex(weights, weights), "torch.complex64, and not torch.float32"),
+        (weights.to(torch.float8_e4m3fn), "torch.float8_e4m3fn, and not torch.float32"),
+    ):
+        with pytest.raises(CheckpointError, match=re.escape(f"odd.pth: key '{key}' holds {problem}")):
             loaded(tmp_path / "odd.pth", {**published, key: value})
+
+
+def test_exported_files_are_no_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"\x08\n")
+    with pytest.raises(CheckpointError, match=r"a\.onnx: an exported file; a checkpoint is wanted \(\.pth, \.pt,"):
+        loading.open_model("detrpose_n", tmp_path / "a.onnx")
 
 
 def test_a_file_of_another_variant_is_refused_and_changes_nothing(published: State, tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_errors_are_one_line_without_a_traceback(call: Call, clip: Path, tmp_pat
         ("predict", str(clip), "-o", out, *QUICK, "--input-size", "50"): "error: input size 50x50",
         ("predict", str(clip), "-o", out, "--precision", "fp64"): "precision fp64",
         ("predict", str(clip), "-o", out, "--engine", "abacus"): "error: unknown engine 'abacus'",
+        ("predict", str(clip), "-o", out, *QUICK, "--engine", "openvino"): "engine openvino: untrained weights are no",
         ("predict", str(clip), "-o", out, *QUICK, "--input-size", "96000"): "96000x96000: at most 8192",
         ("predict", str(clip), "-o", str(clip), *QUICK): "clip.mp4: is a file; results go into a folder",
         ("demo", "--video", str(clip), "-o", str(clip), *QUICK): "clip.mp4: is a file; results go into a folder",
@@ -177,6 +178,7 @@ def test_weights_commands(call: Call, cache: Path) -> None:
     listed = call("weights", "list").stdout
     for row in files.WEIGHTS:
         assert row.name in listed and row.licence in listed and row.url.removesuffix(row.name) in listed
+    assert listed.splitlines()[0].split() == ["file", "model", "keypoints", "size", "SHA-256", "here"]
     missing = call("weights", "path", "detrpose_s")
     assert missing.returncode == 1 and "pave_ros weights download detrpose_hgnetv2_s.pth" in missing.stderr
     (cache / "weights").mkdir(parents=True)
@@ -187,6 +189,8 @@ def test_weights_commands(call: Call, cache: Path) -> None:
     assert "2.0 MB" in call("weights", "list").stdout
     failed = call("weights", "download", "detrpose_n")
     assert failed.returncode == 1 and failed.stderr.strip().splitlines()[-1].startswith("error: the weights")
+    both = call("weights", "download", "detrpose_n", "detrpose_s")
+    assert both.returncode == 1 and both.stdout == f"{cache}/weights/detrpose_hgnetv2_s.pth\n", "one stops none"
 
 
 def test_models(call: Call) -> None:

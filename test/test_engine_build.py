@@ -165,6 +165,8 @@ def test_what_a_build_depends_on(checkpoint: Path, monkeypatch: pytest.MonkeyPat
     ]
     facts = [one.facts() for one in (base, *different)]
     assert all(a != b for i, a in enumerate(facts) for b in facts[:i])
+    exported = [build.Build("openvino", checkpoint, "detrpose_n", precision=one).facts() for one in ("auto", "bf16")]
+    assert exported[0] == exported[1], "a network that is computed with in any precision is kept once"
 
 
 def test_a_killed_process_says_so(checkpoint: Path) -> None:
@@ -182,3 +184,17 @@ def test_a_failed_process_says_why(checkpoint: Path) -> None:
     with pytest.raises(EngineError, match="not a readable checkpoint"):
         build.Build("openvino", checkpoint, "detrpose_n").run_apart(lines.append)
     assert lines == ["exporting"] and time.monotonic() - started < 120
+
+
+def test_a_closed_engine_leaves_no_build_behind(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = open_file(checkpoint, "detrpose_n", device="cpu", input_size=(64, 64), background=True)
+    assert isinstance(engine, SwitchingEngine)
+    command = ["pgrep", "-P", str(os.getpid()), "-f", "pave_ros.engines.build"]
+    while engine._thread.is_alive() and subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+        time.sleep(0.01)
+    assert engine.building
+    engine.close()
+    engine._thread.join(30)
+    assert not engine.building and engine.name == "pytorch"
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 1
+    assert not caplog.records, "nobody waits for it any more"

@@ -43,6 +43,17 @@ def test_made_once(cache: EngineCache) -> None:
     assert make.calls == 1
 
 
+def test_what_is_there_is_taken_where_nothing_can_be_written(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    path = cache.get(FACTS, Maker())
+    monkeypatch.setattr("fcntl.flock", refuse)
+    assert cache.get(FACTS, Maker()) == path
+
+
 def test_a_folder_that_nobody_may_look_into_holds_nothing(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -58,6 +58,13 @@ def pictures(count: int) -> list[np.ndarray]:
     return [scene.frame(10 * i).image.astype(np.float32).transpose(2, 0, 1)[None] / 255 for i in range(count)]
 
 
+def test_weights_that_no_file_holds_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pave_ros.engines.export.LARGEST", 10**7)
+    with pytest.raises(EngineError, match=r"n\.onnx: an ONNX file holds 2 GB at most, and these .*fp16"):
+        export_onnx(models.create("detrpose_n"), tmp_path / "n.onnx", SIZE)
+    assert not list(tmp_path.iterdir())
+
+
 def test_openvino_format(exported: Path, tmp_path: Path) -> None:
     file = convert(exported, tmp_path / "n.xml")
     engine = open_file(file, "detrpose_n", precision="fp32")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import itertools
+import os
 import struct
 import sys
 import threading
@@ -64,6 +65,23 @@ def test_video_file(tmp_path: Path) -> None:
     assert [number(f.image) for f in frames] == list(range(12))
     assert all(f.bgr and f.image.shape == (64, 96, 3) and f.image.dtype == np.uint8 for f in frames)
     assert [f.stamp for f in frames] == [i * 40_000_000 for i in range(12)]
+
+
+@pytest.mark.parametrize("rate", [66.6666, 120.1234, 700.55, 29.97])
+def test_videos_may_have_odd_rates(tmp_path: Path, rate: float) -> None:
+    with open_source(make_video(tmp_path / "a.mp4", rate=rate)) as source:
+        assert source.rate == pytest.approx(rate, rel=1e-3)
+        assert len(list(source)) == 12
+
+
+def test_names_that_opencv_cannot_take_are_told(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    make_video(tmp_path / "a.mp4").rename(odd)
+    with pytest.raises(VideoError, match=r"caf\\xe9\.mp4': OpenCV takes no name that is not UTF-8; rename it"):
+        open_source(str(odd))
+    folder = odd.with_suffix("")
+    with pytest.raises(VideoError, match="no name that is not UTF-8"):
+        make_video(folder / "b.mp4")
 
 
 def test_video_played_at_another_rate_keeps_every_frame(tmp_path: Path) -> None:

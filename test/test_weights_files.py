@@ -194,6 +194,20 @@ def test_connection_that_keeps_breaking_leaves_its_part_for_the_next_time(server
     assert files.download(row).read_bytes() == CONTENT
 
 
+def test_a_file_that_was_thrown_away_meanwhile_is_begun_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process had the lock, and got a web page."""
+    row = server.row("ranges", sha256=SHA256)
+    lock, thrown = files.fcntl.flock, []
+
+    def waited(file: object, operation: int) -> None:
+        if not thrown:
+            thrown.append(row.path.with_name(row.name + ".part").unlink())
+        lock(file, operation)
+
+    monkeypatch.setattr(files.fcntl, "flock", waited)
+    assert files.download(row).read_bytes() == CONTENT and thrown
+
+
 @pytest.mark.parametrize(
     ("known", "message"),
     [

@@ -231,18 +231,29 @@ def download(row: WeightsFile) -> Path:
     part = row.path.with_name(row.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("ab") as out:
-            fcntl.flock(out, fcntl.LOCK_EX)
-            if not row.cached:  # or the process that held the lock has fetched it
-                _fetch(row, out)
-                _verify(row, part)
+        while not row.cached:
+            with part.open("ab") as out:
+                fcntl.flock(out, fcntl.LOCK_EX)
+                if not _is_at(out, part):
+                    continue  # The process that held the lock has fetched it, or thrown away what came.
+                try:
+                    _fetch(row, out)
+                    _verify(row, part)
+                except _BadContent as error:
+                    part.unlink()
+                    raise WeightsError(_what_to_do(row, str(error))) from error
                 part.replace(row.path)
-    except _BadContent as error:
-        part.unlink(missing_ok=True)
-        raise WeightsError(_what_to_do(row, str(error))) from error
     except (OSError, http.client.HTTPException) as error:
         raise WeightsError(_what_to_do(row, _reason(error))) from error
     return row.path
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class _BadContent(Exception):  # noqa: N818

@@ -62,7 +62,11 @@ def _content(path: Path) -> tuple[Mapping[str, object], str]:
             with safe_open(path, "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return tensors, (file.metadata() or {}).get(SKELETON, "")
+        if path.suffix in (".onnx", ".xml", ".trt", ".rtx"):
+            raise CheckpointError(f"{path}: an exported file; a checkpoint is wanted (.pth, .pt, .safetensors)")
         content = unpickling.load(path)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:
             head = file.read(16)
@@ -104,6 +108,10 @@ def load(model: PoseModel, path: Path | str) -> None:
     fill(model, read(path), source=str(path))
 
 
+# What weights may be stored in.
+NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool)
+
+
 def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     """Fill a network from tensors under their published names; `source` is named in errors."""
     layout = layout_of(model.info.system).of(model)
@@ -122,8 +130,10 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
             raise CheckpointError(
                 f"{source}: key {published!r} has shape {tuple(value.shape)}, but {what} has {tuple(tensor.shape)}"
             )
-        if value.is_complex() or not value.isfinite().all():
-            raise CheckpointError(f"{source}: key {published!r} holds numbers that are not finite and real")
+        if value.dtype not in NUMBERS:
+            raise CheckpointError(f"{source}: key {published!r} holds {value.dtype}, and not {tensor.dtype}")
+        if value.is_meta or not value.to(tensor.dtype).isfinite().all():
+            raise CheckpointError(f"{source}: key {published!r} holds numbers that are not finite in {tensor.dtype}")
     for key, (published, _) in ours.items():
         if key not in wanted:
             raise CheckpointError(f"{source}: key {published!r} is superfluous, {what} has no such tensor")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pave_ros.cli.console import out
+from pave_ros.cli.console import out, print_error
 
 if TYPE_CHECKING:
     from pave_ros.checkpoints.files import WeightsFile
@@ -19,6 +19,7 @@ app = typer.Typer(
 @app.command("list")
 def weights_list() -> None:
     """Show the published weights, with their size, licence and checksum where known, and what is here already."""
+    from rich.console import Console
     from rich.table import Table
 
     from pave_ros.checkpoints import files
@@ -30,7 +31,7 @@ def weights_list() -> None:
         size = row.path.stat().st_size if row.cached else row.size
         known = (f"{size / 1e6:.1f} MB" if size else "?", row.sha256[:7] if row.sha256 else "?")
         table.add_row(row.name, row.model, row.skeleton, *known, "yes" if row.cached else "no")
-    out.print(table)
+    Console(width=max(out.width, 160)).print(table)  # Lines are cut nowhere, also in a pipe.
     for address, page, licence in dict.fromkeys(
         (row.url.removesuffix(row.name), "" if row.url else row.page, row.licence) for row in files.WEIGHTS
     ):
@@ -50,8 +51,15 @@ def download(
     """Fetch published weights into the cache; what an interrupted download left is continued."""
     from pave_ros.checkpoints import files
 
+    failed = False
     for row in files.WEIGHTS if names == ["all"] else [_known(name) for name in names]:
-        print(files.download(row))
+        try:
+            print(files.download(row))
+        except files.WeightsError as error:  # The others may be there.
+            print_error(str(error))
+            failed = True
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

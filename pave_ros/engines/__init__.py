@@ -9,6 +9,7 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
+from subprocess import Popen
 from typing import Any, cast
 
 from pave_ros.engines.base import Engine, EngineError
@@ -77,7 +78,13 @@ def open_file(
         return opened(ready)
     first = _first(path, model, device, precision, input_size)
     if background and (first.info.resize == "stretch" or engine != "auto"):
-        return SwitchingEngine(first, name, lambda progress: opened(build.run_apart(progress)))
+        apart: list[Popen[str]] = []
+
+        def stop() -> None:
+            for process in apart:
+                process.terminate()
+
+        return SwitchingEngine(first, name, lambda told: opened(build.run_apart(told, apart.append)), stop)
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
     return first
 

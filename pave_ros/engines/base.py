@@ -66,6 +66,10 @@ class Engine(ABC):
             pictures = np.zeros((count, 3, *self.info.input_size), np.float32)
             self.decode([self.encode(pictures)] * self.info.window)
 
+    def close(self) -> None:
+        """Give up what goes on in the background."""
+        return None  # Most have nothing there.
+
     def split(self, features: Any) -> list[Any]:
         """Features of several pictures, one by one."""
         return [tuple(feature[i : i + 1] for feature in features) for i in range(len(features[0]))]

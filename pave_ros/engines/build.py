@@ -60,7 +60,7 @@ class Build:
             "model": self.model,
             "source": sha256(self.source),
             "version": __version__,
-            "precision": self.precision,
+            "precision": self.precision if self.for_gpu else "fp32",  # An exported network is computed with in any.
             "input size": "x".join(map(str, self.input_size or ())),
         }
         if self.for_gpu:
@@ -79,14 +79,15 @@ class Build:
         """The result; made now if it was not before. EngineError when that fails."""
         return (cache or EngineCache()).get(self.facts(), lambda folder: self._make(folder, progress))
 
-    def run_apart(self, progress: Progress) -> Path:
-        """The same in a process of its own, which leaves the processor to others."""
+    def run_apart(self, progress: Progress, started: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> Path:
+        """The same in a process of its own, which leaves the processor to others; `started` is given it."""
         request = {key: str(value) if key == "source" else value for key, value in asdict(self).items()}
         command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(request)]
         with (
             TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
         ):
+            started(process)
             assert process.stdout is not None
             line = ""
             for line in map(str.strip, process.stdout):

@@ -60,9 +60,10 @@ class EngineCache:
             make: writes the file, or several, into the folder that it is given, and returns the one to open.
                 Two processes that want the same entry do not both make it: one waits for the other.
         """
+        if (found := self.find(facts)) is not None:  # also where nothing can be written
+            return found
         with self._lock(facts):
-            found = self.find(facts)
-            if found is not None:
+            if (found := self.find(facts)) is not None:
                 return found
             entry = self._entry(facts)
             prefix = f"part-{entry.name}-"

@@ -89,6 +89,9 @@ def export_onnx(
 
     Returns:
         The file to give as weights; of a video model that for encoding, beside which lies the other.
+
+    Raises:
+        EngineError: another precision, or more weights than such a file can hold.
     """
     if precision not in ("fp32", "fp16", "half"):
         raise EngineError(f"unknown precision {precision!r} of an ONNX file; known: fp32, fp16, half")
@@ -109,11 +112,17 @@ def export_onnx(
             store_half(proto.graph)
         onnx.helper.set_model_props(proto, replace(label, part=part).properties())
         file = part_path(Path(path), part)
+        if sum(len(weights.raw_data) for weights in proto.graph.initializer) > LARGEST:
+            raise EngineError(
+                f"{file}: an ONNX file holds 2 GB at most, and these weights take more; use precision fp16"
+            )
         with complete(file) as partial:
             onnx.save(proto, partial)
         written.append(file)
     return written[0]
 
+
+LARGEST = 2**31 - 10**7  # bytes of weights in a file, which the rest of the network has to fit into too
 
 Part = tuple[str, nn.Module, Tensor | list[Tensor], list[str], list[str]]
 

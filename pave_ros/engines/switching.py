@@ -42,10 +42,18 @@ class SwitchingEngine(Engine):
         first: what serves meanwhile.
         name: of the engine that is being built.
         build: returns the better engine; is given a function that it may tell how far it is, in a few words.
+        stop: ends that before its time.
     """
 
-    def __init__(self, first: Engine, name: str, build: Callable[[Callable[[str], None]], Engine]) -> None:
+    def __init__(
+        self,
+        first: Engine,
+        name: str,
+        build: Callable[[Callable[[str], None]], Engine],
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self._engine, self._better = first, name
+        self._stop, self._closed = stop, False
         self._next: Engine | None = None
         self._started = monotonic()
         self._take(first, first.reason)
@@ -72,10 +80,16 @@ class SwitchingEngine(Engine):
                 raise ValueError(f"it is made for another model or input: {engine.info}")
             engine.warm_up()
         except Exception as error:  # Whatever a library raises, the first engine still serves.
+            if self._closed:
+                return
             self._tell(f"could not be built: {error}")
             log.warning(self.status)
             return
         self._next = engine
+
+    def close(self) -> None:
+        self._closed = True
+        self._stop()
 
     @property
     def building(self) -> bool:

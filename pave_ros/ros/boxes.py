@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
+from statistics import median
 
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses
@@ -26,7 +28,8 @@ class Pairing:
 
     Args:
         deliver: takes an image once it has its boxes, in the order of the stamps.
-        slop: seconds by which the two stamps may differ; 0 wants equal ones.
+        slop: seconds by which the two stamps may differ, but no more than half of what usually lies between two images,
+            or a lost image would get its boxes to the next one; 0 wants equal ones.
         passed_over: number of images before that got no boxes.
 
     Attributes:
@@ -38,6 +41,7 @@ class Pairing:
         self._slop = slop * 1e9
         self._images: deque[Frame] = deque(maxlen=PATIENCE)
         self._boxes: deque[tuple[int, Boxes]] = deque(maxlen=PATIENCE)
+        self._stamps: deque[int] = deque(maxlen=PATIENCE)  # of the images that came last
         self.passed_over = passed_over
 
     def add_image(self, frame: Frame) -> bool:
@@ -47,6 +51,7 @@ class Pairing:
         full = len(self._images) == PATIENCE
         self.passed_over += full
         self._images.append(frame)
+        self._stamps.append(frame.stamp)
         self._match()
         return full
 
@@ -62,12 +67,19 @@ class Pairing:
         self.passed_over += len(self._images)
         self._images.clear()
         self._boxes.clear()
+        self._stamps.clear()
+
+    def _tolerance(self) -> float:
+        """Nanoseconds by which two stamps that belong together may differ."""
+        apart = [later - earlier for earlier, later in pairwise(self._stamps)]
+        return min(self._slop, median(apart) / 2) if apart else self._slop
 
     def _match(self) -> None:
+        tolerance = self._tolerance()
         while self._images and self._boxes:
             stamp, boxes = self._boxes[0]
             frame = min(self._images, key=lambda image: abs(image.stamp - stamp))
-            if abs(frame.stamp - stamp) > self._slop:
+            if abs(frame.stamp - stamp) > tolerance:
                 if stamp > self._images[-1].stamp:
                     return  # its image is still to come
                 self._boxes.popleft()  # of an image that never came, or was given up

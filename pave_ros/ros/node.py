@@ -103,6 +103,8 @@ class PoseNode(LifecycleNode):
     def stop(self) -> bool:
         """End the worker; called when the process ends. Returns whether no thread is in the model any more."""
         # ros2 launch waits 5 s after SIGINT before it sends SIGTERM, and 5 s more before it kills.
+        if self._estimator is not None:
+            self._estimator.close()
         ended = self._worker is None or self._worker.stop(timeout=4.0)
         return ended and (self._loading is None or self._loading.done())
 
@@ -115,7 +117,10 @@ class PoseNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to subscribe and to publish."""
         super().on_activate(state)
-        return self._attempt(self._activate, self._halt, DETECTING if self._enabled else "disabled", "inactive")
+        done = self._attempt(self._activate, self._halt, DETECTING if self._enabled else "disabled", "inactive")
+        if done != SUCCESS:
+            super().on_deactivate(state)  # of the publishers
+        return done
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop subscribing and publishing; the model stays loaded."""
@@ -126,6 +131,7 @@ class PoseNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model."""
         self._free()
+        self._reporter.error = ""
         self._tell("unconfigured")
         return SUCCESS
 
@@ -133,6 +139,7 @@ class PoseNode(LifecycleNode):
         """Stop whatever runs, for good."""
         self._halt()
         self._free()
+        self._reporter.error = ""
         self._tell("finalized")
         return SUCCESS
 
@@ -242,7 +249,7 @@ class PoseNode(LifecycleNode):
         self._pairing = self._boxes_subscription = None
         if self._worker is not None:
             self._worker.stop()
-            self._clear_markers()
+            self._forget()
         self._subscriber = self._worker = self._camera_info_subscription = None
 
     def _free(self) -> None:
@@ -251,6 +258,8 @@ class PoseNode(LifecycleNode):
         self._outputs = {}
         self._reporter.facts = {}
         on_gpu = self._estimator is not None and self._estimator.device.startswith("cuda")
+        if self._estimator is not None:
+            self._estimator.close()
         self._estimator = None
         gc.collect()
         if on_gpu:  # torch keeps freed memory for itself otherwise
@@ -258,13 +267,18 @@ class PoseNode(LifecycleNode):
 
             torch.cuda.empty_cache()
 
+    def _forget(self) -> None:
+        """Nobody is seen any more, and no history kept."""
+        self._clear_markers()
+        self.statistics.people = self.statistics.memory = 0
+
     # Services and subscriptions, in the executor's thread
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = bool(request.data)
         if not self._enabled and self._worker is not None:
             self._worker.reset()
-            self._clear_markers()
+            self._forget()
         if self._worker is not None:
             self._tell(DETECTING if self._enabled else "disabled")
         response.success = True
@@ -275,6 +289,7 @@ class PoseNode(LifecycleNode):
         response.success = self._worker is not None
         if self._worker is not None:
             self._worker.reset()
+            self.statistics.memory = 0
         response.message = "history and tracks are forgotten" if response.success else "the node is not active"
         return response
 
@@ -319,7 +334,7 @@ class PoseNode(LifecycleNode):
     # Results, in the worker's thread
 
     def _publish(self, result: Result) -> None:
-        if not self.context.ok():
+        if not (self.context.ok() and self._enabled):
             return
         frame, persons = result.frame, result.persons
         assert frame.image is not None

@@ -147,7 +147,8 @@ class Worker:
         self._statistics.inference += perf_counter() - started
         self._statistics.memory = self.buffer.nbytes
         if settings.tracking:
-            persons = self._tracker.update(persons, asked.stamp)
+            assert asked.image is not None
+            persons = self._tracker.update(persons, asked.stamp, asked.image.shape[:2])
         earlier = around(frames, -1 - self._lookahead, 2 * self._estimator.earlier + 1)[: self._estimator.earlier]
         context = len({id(frame) for frame in earlier if frame is not asked})
         result, self._dropped = Result(asked, persons, context, self._dropped), 0

@@ -169,11 +169,14 @@ class StandIn:
     def __init__(self) -> None:
         self.score_threshold, self.max_persons, self.delay = 0.3, 20, 0.0
         self.windows: list[list[Frame]] = []  # what was estimated
-        self.warm = False
+        self.warm = self.closed = False
         self.persons = self.people((20.0, 10.0), (60.0, 15.0))
 
     def warm_up(self) -> None:
         self.warm = True
+
+    def close(self) -> None:
+        self.closed = True
 
     def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
         self.windows.append(list(frames))

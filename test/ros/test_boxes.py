@@ -68,6 +68,22 @@ def test_stamps_may_differ_by_the_slop() -> None:
     assert exact.pairs == [] and loose.pairs == [(20, 2)] and loose.pairing.passed_over == 1
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_wide_slop_gives_no_image_the_boxes_of_its_neighbour(late: bool) -> None:
+    """Image 40 is lost, and so are the boxes of image 70; boxes come before their image or after the next one."""
+    seen = Delivered(slop=1e-7)
+    for stamp in range(0, 130, 10):
+        due = stamp - 10 if late else stamp
+        if late and stamp != 40:
+            seen.pairing.add_image(Frame(stamp))
+        if due >= 0 and due != 70:
+            seen.pairing.add_boxes(due, box(due))
+        if not late and stamp != 40:
+            seen.pairing.add_image(Frame(stamp))
+    expected = [stamp for stamp in range(0, 120 if late else 130, 10) if stamp not in (40, 70)]
+    assert seen.pairs == [(stamp, stamp) for stamp in expected] and seen.pairing.passed_over == 1
+
+
 def test_a_bag_that_starts_over_and_images_without_end() -> None:
     seen = Delivered()
     seen.pairing.add_image(Frame(100))
@@ -143,6 +159,7 @@ def test_a_detector_of_other_pictures_is_not_taken_for_none(start: Start, peer: 
     )  # fmt: skip
     images, boxes = peer.publisher(type(image()), "/other/image"), peer.publisher(Poses, "/other/people")
     diagnostics = peer.diagnostics("/other/pose_node")
+    diagnostics.wait_for(state="detecting")  # Only those of one or two seconds tell.
     for stamp in range(1, PATIENCE + 10):
         boxes.publish(Poses(header=image(stamp * 10**7 + 1).header))
         images.publish(image(stamp * 10**7))

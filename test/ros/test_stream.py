@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from peer import Peer, image, wait_for
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -380,6 +381,44 @@ def test_markers_end_with_the_work(rig: Callable[..., Rig]) -> None:
     assert ended(lambda: enable(False), 1) == {(1, 2), (2, 2)}
     enable(True)
     assert ended(front.node.trigger_deactivate, 2) == {(3, 2), (4, 2)}, "nobody knows who they are after a pause"
+
+
+def test_a_node_that_is_switched_off_says_nothing_more_and_sees_nobody(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    front.ask(1)
+    assert front.node.statistics.people == 2
+    front.model.delay = 0.5
+    front.node._on_image(image(2))
+    wait_for(lambda: len(front.model.windows) == 2, "the image in work")
+    assert front.peer.call(SetBool, f"{front.name}/enable", SetBool.Request(data=False)).success
+    time.sleep(1.0)
+    assert (front.node.statistics.published, front.node.statistics.people) == (1, 0)
+    assert front.node.statistics.memory == 0
+
+
+def test_who_could_not_start_publishes_nothing_and_is_well_after_a_cleanup(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = rig()
+
+    def fail() -> None:
+        raise RuntimeError("no such policy")
+
+    assert front.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    monkeypatch.setattr(front.node, "_activate", fail)
+    assert front.node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert front.node._reporter.error == "no such policy"
+    assert front.node._outputs and not any(topic.is_activated for topic in front.node._outputs.values())
+    assert front.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert front.node._reporter.error == "" and front.model.closed
+
+
+def test_images_of_another_size_show_others(rig: Callable[..., Rig]) -> None:
+    front = rig(tracking=True)
+    assert front.tracks(1) == front.tracks(2) == {1, 2}
+    large = dict(height=128, width=192, step=192 * 3, data=bytes(128 * 192 * 3))
+    assert {person.track_id for person in front.ask(3, **large).persons} == {3, 4}
+    assert front.tracks(4) == {5, 6}, "and so do those of the first size again"
 
 
 def test_images_without_a_stamp_have_that_of_their_arrival(rig: Callable[..., Rig]) -> None:
