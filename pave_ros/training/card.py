@@ -183,6 +183,7 @@ def speed(model: str, engine: str, cores: int = 2) -> Figures:
     os.sched_setaffinity(0, sorted(before)[:cores])
     try:
         estimator = Estimator(model, device="cpu", engine=engine)
+        estimator.warm_up()
         scene = Scene(seed=3, width=CAMERA[0], height=CAMERA[1])
         images = [scene.frame(30 + i).image for i in range(WARM_UP + RUNS)]
         seconds = []

@@ -4,7 +4,7 @@
 
 `WEIGHTS` are what `pave_ros train` wrote for the two stages of the embedded model. They become ``MODEL.safetensors``,
 in eight bits, and ``MODEL.onnx`` and ``MODEL.int8.onnx``, which run without torch and take most of their weights from
-the former. The last one, for processors without bfloat16, computes in eight bits too, and is set up on training
+the former. The last one, for OpenVINO on x86, computes in eight bits too, and is set up on training
 pictures of ``--lspet``, ``--jhmdb`` and ``--coco`` and on synthetic ones. Then the
 shipped files are measured: on the validation pictures of the training configuration, on the synthetic scene, against
 the teacher on clips (``--clips``) and on people labelled by hand (``--lspet``, ``--jhmdb``, ``--coco``), and by the
