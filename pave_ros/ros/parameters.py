@@ -110,7 +110,9 @@ class Settings:
         0.2, "Boxes below this confidence are not looked at by a top-down model.", low=0.0, high=1.0
     )
     boxes_slop: float = _row(
-        0.0, "Seconds by which the stamps of `boxes` and of their image may differ; 0 wants equal ones.",
+        0.0,
+        "Seconds by which the stamps of `boxes` and of their image may differ, at most half of what lies between two "
+        "images; 0 wants equal ones.",
         low=0.0, high=10.0,
     )  # fmt: skip
     decoding: str = _row(
