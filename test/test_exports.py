@@ -75,6 +75,13 @@ def test_openvino_format(exported: Path, tmp_path: Path) -> None:
     assert convert(exported, tmp_path / "half.xml", half=True).with_suffix(".bin").stat().st_size < 0.6 * (
         file.with_suffix(".bin").stat().st_size
     )
+    other = onnx.load(exported)
+    weights = max(other.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weights.raw_data = bytes(len(weights.raw_data))
+    onnx.save(other, tmp_path / "o.onnx")
+    convert(tmp_path / "o.onnx", tmp_path / "o.xml").with_suffix(".bin").replace(file.with_suffix(".bin"))
+    with pytest.raises(EngineError, match=r"n\.xml: made with other weights than are in n\.bin beside it; export both"):
+        open_file(file, "detrpose_n", precision="fp32")
     (tmp_path / "other.xml").write_text("<net/>")
     with pytest.raises(EngineError, match=r"other\.xml"):
         open_file(tmp_path / "other.xml", "detrpose_n")

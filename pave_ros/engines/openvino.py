@@ -18,6 +18,7 @@ import numpy as np
 import openvino
 
 from pave_ros.engines.base import Array, EngineError
+from pave_ros.engines.cache import sha256
 from pave_ros.engines.exported import COORDINATES, DECODE, ExportedEngine, Label, read_label
 from pave_ros.models.info import METADATA_KEY
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 PRECISE = (f"{DECODE}/", f"{COORDINATES}/")
+BIN = f"{METADATA_KEY}_bin"  # Key of the SHA-256 of the file that the weights are in.
 HEAVY = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
 LIGHT = 32_000_000  # Weights of a network, bytes, up to which the time between its steps counts.
 
@@ -151,13 +153,20 @@ def convert(source: Path, target: Path, half: bool = False) -> Path:
     for key, value in read_label(source).properties().items():
         model.set_rt_info(value, [METADATA_KEY, key])
     openvino.save_model(model, target, compress_to_fp16=half)
+    model.set_rt_info(sha256(target.with_suffix(".bin")), [METADATA_KEY, BIN])
+    openvino.save_model(model, target, compress_to_fp16=half)
     return target
 
 
 def _label_of(model: openvino.Model, path: Path) -> Label:
     # A group that holds the label, and not a value of that name.
     found = model.rt_info[METADATA_KEY] if model.has_rt_info([METADATA_KEY, METADATA_KEY]) else {}
-    return Label.from_properties({key: value.astype(str) for key, value in found.items()}, path)
+    properties = {key: value.astype(str) for key, value in found.items()}
+    label = Label.from_properties(properties, path)
+    weights = path.with_suffix(".bin")
+    if properties.get(BIN) != sha256(weights):
+        raise EngineError(f"{path}: made with other weights than are in {weights.name} beside it; export both anew")
+    return label
 
 
 def _with_precise_coordinates(model: openvino.Model) -> openvino.Model:
