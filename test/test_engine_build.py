@@ -174,7 +174,7 @@ def test_a_killed_process_says_so(checkpoint: Path) -> None:
         subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "pave_ros.engines.build"], check=True)
 
     with pytest.raises(EngineError, match="the build was ended by SIGKILL"):
-        build.Build("openvino", checkpoint, "detrpose_n").run_apart(kill)
+        build.Apart(build.Build("openvino", checkpoint, "detrpose_n")).run(kill)
 
 
 def test_a_failed_process_says_why(checkpoint: Path) -> None:
@@ -182,15 +182,22 @@ def test_a_failed_process_says_why(checkpoint: Path) -> None:
     checkpoint.write_bytes(b"nothing")
     started = time.monotonic()
     with pytest.raises(EngineError, match="not a readable checkpoint"):
-        build.Build("openvino", checkpoint, "detrpose_n").run_apart(lines.append)
+        build.Apart(build.Build("openvino", checkpoint, "detrpose_n")).run(lines.append)
     assert lines == ["exporting"] and time.monotonic() - started < 120
 
 
-def test_a_closed_engine_leaves_no_build_behind(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("early", [False, True])
+def test_a_closed_engine_leaves_no_build_behind(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture, early: bool
+) -> None:
     engine = open_file(checkpoint, "detrpose_n", device="cpu", input_size=(64, 64), background=True)
     assert isinstance(engine, SwitchingEngine)
     command = ["pgrep", "-P", str(os.getpid()), "-f", "pave_ros.engines.build"]
-    while engine._thread.is_alive() and subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+    while (
+        not early
+        and engine._thread.is_alive()
+        and subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    ):
         time.sleep(0.01)
     assert engine.building
     engine.close()

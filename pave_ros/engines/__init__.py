@@ -9,11 +9,10 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from subprocess import Popen
 from typing import Any, cast
 
 from pave_ros.engines.base import Engine, EngineError
-from pave_ros.engines.build import Build
+from pave_ros.engines.build import Apart, Build
 from pave_ros.engines.choice import NAMES, choose, choose_to_build
 from pave_ros.engines.exported import Label, read_label
 from pave_ros.engines.shipped import best_form
@@ -78,13 +77,8 @@ def open_file(
         return opened(ready)
     first = _first(path, model, device, precision, input_size)
     if background and (first.info.resize == "stretch" or engine != "auto"):
-        apart: list[Popen[str]] = []
-
-        def stop() -> None:
-            for process in apart:
-                process.terminate()
-
-        return SwitchingEngine(first, name, lambda told: opened(build.run_apart(told, apart.append)), stop)
+        apart = Apart(build)
+        return SwitchingEngine(first, name, lambda progress: opened(apart.run(progress)), apart.stop)
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
     return first
 

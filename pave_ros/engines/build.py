@@ -79,29 +79,6 @@ class Build:
         """The result; made now if it was not before. EngineError when that fails."""
         return (cache or EngineCache()).get(self.facts(), lambda folder: self._make(folder, progress))
 
-    def run_apart(self, progress: Progress, started: Callable[[subprocess.Popen[str]], None] = lambda _: None) -> Path:
-        """The same in a process of its own, which leaves the processor to others; `started` is given it."""
-        request = {key: str(value) if key == "source" else value for key, value in asdict(self).items()}
-        command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(request)]
-        with (
-            TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
-        ):
-            started(process)
-            assert process.stdout is not None
-            line = ""
-            for line in map(str.strip, process.stdout):
-                progress(line)
-            process.wait()
-            complaints.seek(0)
-            errors = complaints.read().strip().splitlines()
-        if process.returncode < 0:
-            name = signal.Signals(-process.returncode).name
-            raise EngineError(f"the build was ended by {name}; was there too little memory?")
-        if process.returncode:
-            raise EngineError(errors[-1] if errors else f"the build ended with code {process.returncode}")
-        return Path(line)
-
     def _make(self, folder: Path, progress: Progress) -> Path:
         if not self.for_gpu:
             return self._export(folder / "model.onnx", "fp32", progress)
@@ -134,6 +111,45 @@ class Build:
 
             made.append(build_tensorrt(self.engine, file, target, progress=tell))
         return made[0]
+
+
+class Apart:
+    """A build in a process of its own, which leaves the processor to others."""
+
+    def __init__(self, build: Build) -> None:
+        self._request = {key: str(value) if key == "source" else value for key, value in asdict(build).items()}
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def run(self, progress: Progress) -> Path:
+        """The result, as of `Build.run`."""
+        command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(self._request)]
+        with (
+            TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
+        ):
+            self._process = process
+            if self._stopped:  # before there was anything to end
+                process.terminate()
+            assert process.stdout is not None
+            line = ""
+            for line in map(str.strip, process.stdout):
+                progress(line)
+            process.wait()
+            complaints.seek(0)
+            errors = complaints.read().strip().splitlines()
+        if process.returncode < 0:
+            name = signal.Signals(-process.returncode).name
+            raise EngineError(f"the build was ended by {name}; was there too little memory?")
+        if process.returncode:
+            raise EngineError(errors[-1] if errors else f"the build ended with code {process.returncode}")
+        return Path(line)
+
+    def stop(self) -> None:
+        """End it before its time."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.terminate()
 
 
 def main() -> int:
