@@ -171,18 +171,25 @@ def _run(
     advanced: Callable[[Job], None],
 ) -> None:
     tracker = Tracker() if track and job.moving else None
+    writing = list(sinks)
     with _noting(summary.problems), open_source(job.source) as source:
         opened(job, source)
         for index, (frame, persons) in enumerate(estimator.video(source)):
             if tracker is not None:
                 assert frame.image is not None
                 persons = tracker.update(persons, frame.stamp, frame.image.shape[:2])
-            for sink in sinks:
-                sink.add(job, source.rate, index, frame, persons)
+            for sink in list(writing):
+                try:
+                    sink.add(job, source.rate, index, frame, persons)
+                except VideoError as error:  # The others go on.
+                    summary.problems.append(str(error))
+                    writing.remove(sink)
+            if not writing:
+                break
             summary.frames += 1
             summary.persons += len(persons)
             advanced(job)
-        summary.files += 1
+        summary.files += bool(writing)
     for sink in sinks:
         with _noting(summary.problems):
             sink.end(job)

@@ -205,7 +205,9 @@ def test_sequence_of_mixed_sizes_is_reported(tmp_path: Path) -> None:
     save(tmp_path / "mixed" / "1.png", 40, 20)
     save(tmp_path / "mixed" / "2.png", 40, 20, width=200)
     summary, _ = run([tmp_path / "mixed", save(tmp_path / "3.png", 40, 20)], tmp_path / "out", sequence=True)
-    assert summary.files == 1 and "200x120 in a video of 160x120" in summary.problems[0]
+    assert len(summary.problems) == 1 and "200x120 in a video of 160x120" in summary.problems[0]
+    assert (summary.files, summary.frames) == (2, 3), "results that can hold pictures of both sizes do"
+    assert len((tmp_path / "out" / "persons.jsonl").read_text().splitlines()) == 3
 
 
 def test_same_names_do_not_collide(tmp_path: Path) -> None:
