@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import resource
 import signal
@@ -27,6 +28,7 @@ from pave_ros.cli.train import train
 from pave_ros.models.base import PoseModel
 from pave_ros.models.detrpose import Prediction
 from pave_ros.training import detrpose
+from pave_ros.training.batches import batches
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.detrpose import DETRPoseCriterion, noised_queries
 from pave_ros.training.matching import Matcher, keypoint_similarity, union
@@ -496,6 +498,21 @@ def test_curves_show_a_step_once_that_an_interruption_repeats(tmp_path: Path) ->
     Trainer(config(tmp_path, steps=3, log_every=1), Dots()).run()
     curves = EventAccumulator(str(tmp_path / "logs")).Reload()
     assert [point.step for point in curves.Scalars("loss")] == [1, 2, 3]
+
+
+def test_an_interruption_while_workers_start_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[bool] = []
+
+    class Loader:
+        def __iter__(self) -> Iterator[None]:
+            os.kill(os.getpid(), signal.SIGINT)
+            started.append(True)
+            return iter(())
+
+    monkeypatch.setattr("pave_ros.training.batches.DataLoader", lambda *_, **__: Loader())
+    with pytest.raises(KeyboardInterrupt):
+        batches(Dots(), [[0]], workers=1, pin_memory=False)
+    assert started
 
 
 def test_gradients_of_any_size_are_followed_where_none_is_too_large(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pave_ros.training.target import Target
 
+INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM}
 Batch = tuple[Tensor, list[Target], list[int]]  # Pictures, their people, and their numbers.
 
 
@@ -48,7 +50,12 @@ def batches(samples: Samples, numbers: Iterable[list[int]], workers: int, pin_me
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
     )
-    return iter(loader)
+    # A hook that runs while workers are forked swallows an interruption.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Numbered(Dataset[tuple[int, Tensor, Target] | Failed]):
@@ -72,5 +79,6 @@ def _collate(items: Sequence[tuple[int, Tensor, Target] | Failed]) -> Batch | Fa
 
 
 def _start_worker(_: int) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
