@@ -1,10 +1,13 @@
-"""Files and folders that results go to."""
+"""Files and folders: those that appear when they are complete, and what a file holds."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+CHUNK = 1 << 20  # bytes
 
 
 @contextmanager
@@ -31,3 +34,12 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"{path}: this folder cannot be made: {error.strerror}") from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

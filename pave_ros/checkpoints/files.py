@@ -4,7 +4,6 @@ Needs no torch."""
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import http.client
 import os
 import re
@@ -22,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from pave_ros import models
+from pave_ros.files import sha256
 
 CACHE_VARIABLE = "PAVE_ROS_CACHE"
 ATTEMPTS = 3  # a connection that breaks is taken up again where it broke, so often
@@ -317,12 +317,9 @@ def _verify(row: WeightsFile, path: Path) -> None:
         raise _BadContent(f"{size} bytes came instead of {row.size or 'the file'}; they were deleted")
     if row.sha256 is None:
         return
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(row.sha256.lower()):
-        raise _BadContent(f"what came has the SHA-256 {digest.hexdigest()} instead of {row.sha256}; it was deleted")
+    digest = sha256(path)
+    if not digest.startswith(row.sha256.lower()):
+        raise _BadContent(f"what came has the SHA-256 {digest} instead of {row.sha256}; it was deleted")
 
 
 class _StaySecure(urllib.request.HTTPRedirectHandler):

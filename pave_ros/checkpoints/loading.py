@@ -57,16 +57,14 @@ def _content(path: Path) -> tuple[Mapping[str, object], str]:
     """The dictionary in a file, and the name of the skeleton."""
     if not path.is_file():
         raise FileNotFoundError(f"no such checkpoint file: {path}")
+    if path.suffix in (".onnx", ".xml", ".trt", ".rtx"):
+        raise CheckpointError(f"{path}: an exported file; a checkpoint is wanted (.pth, .pt, .safetensors)")
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
                 return tensors, (file.metadata() or {}).get(SKELETON, "")
-        if path.suffix in (".onnx", ".xml", ".trt", ".rtx"):
-            raise CheckpointError(f"{path}: an exported file; a checkpoint is wanted (.pth, .pt, .safetensors)")
         content = unpickling.load(path)
-    except CheckpointError:
-        raise
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:
             head = file.read(16)

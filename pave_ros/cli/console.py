@@ -20,6 +20,11 @@ def print_error(message: str) -> None:
     err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 
+def wide() -> Console:
+    """For tables, whose lines are cut nowhere, also in a pipe."""
+    return Console(width=max(out.width, 160), highlight=False)
+
+
 def progress_bars() -> Progress:
     """Bars for long work: what, how much of it is done, and how long the rest will take."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
-from pave_ros.cli.console import out
+from pave_ros.cli.console import wide
 
 
 def models() -> None:
@@ -18,7 +16,7 @@ def models() -> None:
         table.add_column(column, no_wrap=True)
     for row in catalogue.rows():
         table.add_row(*row)
-    wide = Console(width=max(out.width, 160), highlight=False)  # Lines are cut nowhere, also in a pipe.
-    wide.print(table)
+    console = wide()
+    console.print(table)
     for name, system in catalogue.SYSTEMS.items():
-        wide.print(f"{name}: {system.title}. {system.good_for}", soft_wrap=True)
+        console.print(f"{name}: {system.title}. {system.good_for}", soft_wrap=True)

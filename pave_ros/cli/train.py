@@ -27,7 +27,7 @@ def train(
     from pave_ros.training.validation import validate
 
     settings = TrainingConfig.read(config)
-    common = {"input_size": settings.size, "seed": settings.seed, "skeleton": settings.skeleton}
+    common = settings.of_samples
     if repeated := [name for name in common if name in settings.data]:
         raise ConfigError(f"{config}: data: {repeated[0]} stands beside data, not in it")
     system = models.split_name(settings.model)[0]

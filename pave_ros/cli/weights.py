@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pave_ros.cli.console import out, print_error
+from pave_ros.cli.console import out, print_error, wide
 
 if TYPE_CHECKING:
     from pave_ros.checkpoints.files import WeightsFile
@@ -19,7 +19,6 @@ app = typer.Typer(
 @app.command("list")
 def weights_list() -> None:
     """Show the published weights, with their size, licence and checksum where known, and what is here already."""
-    from rich.console import Console
     from rich.table import Table
 
     from pave_ros.checkpoints import files
@@ -31,7 +30,7 @@ def weights_list() -> None:
         size = row.path.stat().st_size if row.cached else row.size
         known = (f"{size / 1e6:.1f} MB" if size else "?", row.sha256[:7] if row.sha256 else "?")
         table.add_row(row.name, row.model, row.skeleton, *known, "yes" if row.cached else "no")
-    Console(width=max(out.width, 160)).print(table)  # Lines are cut nowhere, also in a pipe.
+    wide().print(table)
     for address, page, licence in dict.fromkeys(
         (row.url.removesuffix(row.name), "" if row.url else row.page, row.licence) for row in files.WEIGHTS
     ):

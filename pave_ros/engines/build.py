@@ -21,10 +21,11 @@ from tempfile import TemporaryDirectory, TemporaryFile
 
 from pave_ros import __version__
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.cache import EngineCache, sha256
+from pave_ros.engines.cache import EngineCache
 from pave_ros.engines.exported import files_of
 from pave_ros.engines.tensorrt import LIBRARIES, facts_of_gpu
 from pave_ros.engines.tensorrt import build as build_tensorrt
+from pave_ros.files import sha256
 
 Progress = Callable[[str], None]
 NICENESS = 5

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from pave_ros.checkpoints.files import CACHE_VARIABLE, cache_dir
 from pave_ros.engines.base import EngineError
+from pave_ros.files import sha256
 
-CHUNK = 1 << 20
 RECORD = "record.json"
 
 
@@ -103,12 +103,3 @@ class EngineCache:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

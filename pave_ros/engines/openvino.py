@@ -18,8 +18,8 @@ import numpy as np
 import openvino
 
 from pave_ros.engines.base import Array, EngineError
-from pave_ros.engines.cache import sha256
 from pave_ros.engines.exported import COORDINATES, DECODE, ExportedEngine, Label, read_label
+from pave_ros.files import sha256
 from pave_ros.models.info import METADATA_KEY
 
 log = logging.getLogger(__name__)

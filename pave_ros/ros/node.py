@@ -131,7 +131,6 @@ class PoseNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model."""
         self._free()
-        self._reporter.error = ""
         self._tell("unconfigured")
         return SUCCESS
 
@@ -139,7 +138,6 @@ class PoseNode(LifecycleNode):
         """Stop whatever runs, for good."""
         self._halt()
         self._free()
-        self._reporter.error = ""
         self._tell("finalized")
         return SUCCESS
 
@@ -256,7 +254,7 @@ class PoseNode(LifecycleNode):
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = {}
-        self._reporter.facts = {}
+        self._reporter.facts, self._reporter.error = {}, ""
         on_gpu = self._estimator is not None and self._estimator.device.startswith("cuda")
         if self._estimator is not None:
             self._estimator.close()

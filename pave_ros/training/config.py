@@ -99,6 +99,11 @@ class TrainingConfig:
         """(height, width) of the pictures that are trained on."""
         return self.input_size or models.create(self.model).info.input_size
 
+    @property
+    def of_samples(self) -> dict[str, Any]:
+        """What `data` take from the other settings."""
+        return {"input_size": self.size, "seed": self.seed, "skeleton": self.skeleton}
+
     def __post_init__(self) -> None:
         check_bounds(self, BOUNDS)
         if self.input_size is not None and min(self.input_size) < 1:

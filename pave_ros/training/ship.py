@@ -18,7 +18,6 @@ For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/e
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +37,7 @@ from pave_ros.engines.shared import share_weights
 from pave_ros.engines.shipped import exported_path
 from pave_ros.estimator import Estimator
 from pave_ros.evaluation import evaluate
+from pave_ros.files import sha256
 from pave_ros.frames import Image
 from pave_ros.synthetic import Scene
 from pave_ros.topdown.styles import STYLES
@@ -152,7 +152,7 @@ def digests(folder: Path | None = None) -> card.Figures:
     """Size and SHA-256 of the shipped files by name."""
     shipped = [(folder or files.SHIPPED) / row.name for row in STAGES.values()]
     return {
-        file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
         for checkpoint in shipped
         for file in (
             checkpoint,
@@ -203,7 +203,9 @@ def main(
             print(*ship(row.model, weights, pictures), sep="\n")
     figures: card.Figures = {"files": digests()}
     if config is not None:
-        figures["validation"] = card.on_validation_pictures(MODEL, _mixture(config), limit, precision)
+        settings = TrainingConfig.read(config)
+        mixture = Mixture.from_dict({**settings.of_samples, **settings.data})
+        figures["validation"] = card.on_validation_pictures(MODEL, mixture, limit, precision)
     if synthetic:
         figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, _tracked, precision)
     if teacher is not None:
@@ -215,11 +217,6 @@ def main(
         figures["speed"] = {name: card.speed(MODEL, name) for name in _engines()}
     card.write(PAGE, figures)
     print(PAGE)
-
-
-def _mixture(config: Path) -> Mixture:
-    settings = TrainingConfig.read(config)
-    return Mixture.from_dict({"input_size": settings.size, "seed": settings.seed, **settings.data})
 
 
 def _engines() -> list[str]:
