@@ -25,6 +25,7 @@ ARGUMENTS = (
     ("namespace", "", "Namespace of all nodes and topics"),
     ("image", "image", "Topic of the images; with image_transport compressed, /compressed is added"),
     ("camera_info", "camera_info", "Topic of the camera's intrinsics"),
+    ("depth", "", "Topic of depth images registered to `image`, for keypoints in metres; empty: pixels only"),
     ("model", "", "Name of the model, e.g. embedded or detrpose_n"),
     ("weights", "", "auto, a file, the name of a known file, or random"),
     ("device", "", "auto, cpu, cuda or cuda:N"),
@@ -49,7 +50,7 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     if not Path(given["params_file"]).is_file():
         raise FileNotFoundError(f"params_file: there is no {given['params_file']}")
-    topics = [("image", given["image"]), ("camera_info", given["camera_info"])]
+    topics = [(name, given[name]) for name in ("image", "camera_info", "depth") if given[name]]
     common = {
         "namespace": given["namespace"],
         "output": "screen",
@@ -58,6 +59,8 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     }
     clock = [{"use_sim_time": is_true(given["use_sim_time"])}] if given["use_sim_time"] else []
     chosen = [{name: text(given[name])} for name in ("model", "weights", "device") if given[name]]
+    if given["depth"]:
+        chosen.append({"use_depth": True})
     pose = Node(
         package="pave_ros",
         executable="pose_node",

@@ -34,6 +34,7 @@ class Frame:
         looks: the people that the model found in this frame, kept for the next one where keypoints are smoothed.
         encoder: whose features and looks they are.
         boxes: where people are, where that is known from elsewhere; for top-down models.
+        depth: the depth image of the same time, if there is one, as the source hands it over.
     """
 
     stamp: int
@@ -45,6 +46,7 @@ class Frame:
     looks: Looks | None = None
     encoder: Any = None
     boxes: Boxes | None = None
+    depth: Any = None
 
     @property
     def nbytes(self) -> int:

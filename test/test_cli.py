@@ -262,11 +262,11 @@ def test_camera_and_node_get_options_and_ros_arguments(
     assert calls.pop() == ((["--ros-args", "-p", "rate:=5.0"],), {"image_transport": "compressed"})
     parameters = tmp_path / "p.yaml"
     parameters.touch()
-    arguments = ["--model", "detrpose_s", "--params-file", str(parameters), "--ros-args", "-p", "max_rate:=5.0"]
-    assert call("node", *arguments).returncode == 3
+    options = ["--model", "detrpose_s", "--params-file", str(parameters), "--image", "color", "--depth", "aligned"]
+    assert call("node", *options, "--ros-args", "-p", "max_rate:=5.0").returncode == 3
     assert calls.pop() == [
-        "--ros-args", "--params-file", str(parameters), "-p", 'model:="detrpose_s"', "--",
-        "--ros-args", "-p", "max_rate:=5.0",
+        "--ros-args", "--params-file", str(parameters), "-r", "image:=color", "-r", "depth:=aligned",
+        "-p", "use_depth:=true", "-p", 'model:="detrpose_s"', "--", "--ros-args", "-p", "max_rate:=5.0",
     ]  # fmt: skip
 
 

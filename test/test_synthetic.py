@@ -305,3 +305,20 @@ def test_the_nearer_triangle_hides_the_other() -> None:
     assert (picture == 200).sum() + (picture == 90).sum() == pytest.approx(32 * 32, abs=70)
     at = np.flatnonzero(layer.pixels == 32 * 64 + 32)[0]
     assert layer.near[at] == pytest.approx(0.5)
+
+
+def test_depth_is_that_of_what_is_seen() -> None:
+    """Of people it is a little before their joints, of the rest behind them all or before their feet; positions are the
+    keypoints."""
+    frame = Scene(seed=3, width=160, height=120, persons=3).frame(100)
+    assert frame.depth.shape == (120, 160) and frame.depth.dtype == np.float32
+    centre = np.array([79.5, 59.5])
+    pixels = frame.positions[..., :2] / frame.positions[..., 2:] * frame.focal + centre
+    assert pixels == pytest.approx(frame.persons.keypoints[..., :2], abs=0.01)
+    for k in range(len(frame.persons)):
+        own = frame.depth[frame.labels == k + 1]
+        deep = frame.positions[k, :, 2]
+        assert deep.min() - 0.4 < own.min() and own.max() < deep.max() + 0.4
+    assert np.nanmin(frame.depth[frame.labels == 0]) > 0.1 and np.nanmax(frame.depth[frame.labels == 0]) > 3
+    sky = Scene(seed=0, width=160, height=120, persons=0, kind="park").frame(0).depth
+    assert np.isnan(sky).any() and np.isfinite(sky[-1]).all(), "above the horizon there is nothing"

@@ -51,6 +51,9 @@ def node(
     weights: Annotated[str | None, typer.Option(help=options.WEIGHTS_HELP)] = None,
     device: Annotated[str | None, typer.Option(help=options.DEVICE_HELP)] = None,
     image: Annotated[str | None, typer.Option(help="Topic of the images.")] = None,
+    depth: Annotated[
+        str | None, typer.Option(help="Topic of depth images registered to the images, for keypoints in metres.")
+    ] = None,
     params_file: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Parameters as YAML, see config/pose.yaml.")
     ] = None,
@@ -64,6 +67,8 @@ def node(
         arguments += ["--params-file", str(params_file)]
     if image is not None:
         arguments += ["-r", f"image:={image}"]
+    if depth is not None:
+        arguments += ["-r", f"depth:={depth}", "-p", "use_depth:=true"]
     for name, value in (("model", model), ("weights", weights), ("device", device)):
         if value is not None:
             arguments += ["-p", f"{name}:={json.dumps(value)}"]  # YAML, in which words stay words

@@ -3,7 +3,8 @@
     camera_node SOURCE --rate 30 --once --ros-args -r __ns:=/front -p frame_id:=front_optical_frame
 
 Topics: `image` (sensor_msgs/Image), `image/compressed` (JPEG) or both, `camera_info`, and for the synthetic scene
-`ground_truth` (pave_ros/Poses), all with the same stamp, the time at which the picture was due or taken.
+`depth` (metres) and `ground_truth` (pave_ros/Poses), all with the same stamp, the time at which the picture was due or
+taken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
@@ -29,11 +30,14 @@ from std_msgs.msg import Header
 
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses
-from pave_ros.ros import images, messages
+from pave_ros.ros import depth, images, messages
 from pave_ros.ros.parameters import declare
 from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import image_topic
 from pave_ros.video import Source, VideoError, is_synthetic, open_source
+
+if TYPE_CHECKING:
+    from pave_ros.synthetic import SyntheticFrame
 
 # Name, default and description of every parameter; all are read once, at the start.
 PARAMETERS: tuple[tuple[str, Any, str], ...] = (
@@ -123,9 +127,10 @@ class CameraNode(Node):
             for transport, topic in topics.items()
         }
         self._info_publisher = self.create_publisher(CameraInfo, "camera_info", qos())
-        self._truth_publisher = None
-        if is_synthetic(values["source"]):
+        self._knows_truth = is_synthetic(values["source"])
+        if self._knows_truth:
             self._truth_publisher = self.create_publisher(Poses, "ground_truth", 5)
+            self._depth_publisher = self.create_publisher(Image, "depth", qos())
 
     def stop(self) -> bool:
         """End the thread and let go of the source. Returns whether that was soon enough."""
@@ -194,15 +199,21 @@ class CameraNode(Node):
                 # The middleware has its own copy when publish returns, so the message is used again.
                 self._image = images.write(frame.image, frame.bgr, header, self._image)
                 publisher.publish(self._image)
-        self._info_publisher.publish(camera_info(header, width, height))
-        if self._truth_publisher is not None:
-            truth = frame.payload.persons
-            self._truth_publisher.publish(messages.poses(truth, header, (height, width), self._values["frame_id"]))
+        scene: SyntheticFrame | None = frame.payload if self._knows_truth else None
+        self._info_publisher.publish(camera_info(header, width, height, scene.focal if scene else width))
+        if scene is not None:
+            self._publish_truth(scene, header)
+
+    def _publish_truth(self, scene: SyntheticFrame, header: Header) -> None:
+        name, size = self._values["frame_id"], scene.image.shape[:2]
+        self._truth_publisher.publish(messages.poses(scene.persons, header, size, name, scene.positions))
+        if self._depth_publisher.get_subscription_count():
+            self._depth_publisher.publish(depth.write(scene.depth, header))
 
 
-def camera_info(header: Header, width: int, height: int) -> CameraInfo:
-    """A pinhole camera without distortion whose focal length is the width of the picture, 53 degrees wide."""
-    focal, cx, cy = float(width), width / 2, height / 2
+def camera_info(header: Header, width: int, height: int, focal: float) -> CameraInfo:
+    """A pinhole camera without distortion, its focal length in pixels; one as wide as the picture sees 53 degrees."""
+    focal, cx, cy = float(focal), (width - 1) / 2, (height - 1) / 2
     return CameraInfo(
         header=header,
         width=width,

@@ -21,13 +21,14 @@ class Statistics:
         dropped: images passed over for newer ones, or for being older than max_age.
         too_old: those of them that were older than max_age.
         without_boxes: images passed over because their boxes did not come, where boxes are given.
+        without_depth: results with people whose positions in metres could not be known, where depth is used.
         unreadable: images that held no picture.
         failed: images on which the model or something after it raised.
         inference: seconds spent in the model, in all.
         age: seconds between the images' stamps and their results, in all.
         people: in the newest result.
         memory: bytes that the history takes, with what a video model keeps of each image.
-        problem: newest reason for an unreadable or failed image.
+        problem: newest reason for an unreadable or failed image, or for a result without depth.
     """
 
     received: int = 0
@@ -35,6 +36,7 @@ class Statistics:
     dropped: int = 0
     too_old: int = 0
     without_boxes: int = 0
+    without_depth: int = 0
     unreadable: int = 0
     failed: int = 0
     inference: float = 0.0
@@ -87,6 +89,7 @@ class Reporter:
             "results": str(new.published),
             "dropped": str(new.dropped),
             "images without boxes": str(new.without_boxes),
+            "results without depth": str(new.without_depth),
             "unreadable images": str(new.unreadable),
             "failed images": str(new.failed),
             "last problem": new.problem,
@@ -109,6 +112,8 @@ class Reporter:
         if new.failed > old.failed:
             return DiagnosticStatus.ERROR, new.problem
         if new.unreadable > old.unreadable:
+            return DiagnosticStatus.WARN, new.problem
+        if new.without_depth > old.without_depth:
             return DiagnosticStatus.WARN, new.problem
         if rate == 0 and new.too_old > old.too_old:
             return DiagnosticStatus.WARN, new.problem

@@ -147,7 +147,7 @@ def _read_raw(message: ImageMessage) -> tuple[Picture, bool]:
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         raise ImageError(f"unknown encoding {message.encoding!r}; known: {', '.join(ENCODINGS)}")
-    rows = _rows(message, encoding)
+    rows = rows_of(message, encoding)
     if not encoding.library:
         if encoding.pixel > 1:
             return rows.reshape(message.height, message.width, -1)[..., :3], not message.encoding.startswith("rgb")
@@ -165,8 +165,8 @@ def _read_raw(message: ImageMessage) -> tuple[Picture, bool]:
         raise ImageError(f"{message.encoding} image cannot be converted: {error}") from error
 
 
-def _rows(message: ImageMessage, encoding: Encoding) -> Picture:
-    """The rows of the message as a view (rows, bytes of a row) without their padding."""
+def rows_of(message: ImageMessage, encoding: Encoding) -> Picture:
+    """The rows of the message as a view (rows, bytes of a row) without their padding. Raises ImageError."""
     width, height, step = message.width, message.height, message.step
     if not width or not height:
         raise ImageError(f"the image is empty: width {width}, height {height}")

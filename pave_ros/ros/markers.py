@@ -1,58 +1,26 @@
 """People as markers for RViz: joints, limbs and a label per person.
 
-Without depth a person stands on a plane at a fixed distance in front of the camera, where the picture's pixels are
-projected to with the camera's intrinsics (pinhole, z forward, x right, y down: the optical frame). Without
-camera_info the focal length is taken to be the width of the picture, a field of view of 53 degrees.
+Without depth a person stands on a plane at a fixed distance in front of the camera, where the rays of the picture's
+pixels meet it.
 """
 
 from __future__ import annotations
 
 from colorsys import hsv_to_rgb
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point
-from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pave_ros.persons import Persons
+from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.skeletons import Skeleton
 
 NAMESPACES = ("joints", "limbs", "label")
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Pinhole intrinsics in pixels of the picture."""
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-
-    @classmethod
-    def of(cls, size: tuple[int, int], info: CameraInfo | None) -> Camera:
-        """Of a picture of `size` (height, width), from its camera_info if there is a calibrated one: of a rectified
-        picture (the matrix P) where it says so, which may be a region of the sensor's (roi) and of fewer pixels."""
-        height, width = size
-        info = info or CameraInfo()
-        matrix = np.reshape(info.p, (3, 4)) if info.p[0] > 0 else np.reshape(info.k, (3, 3))
-        fx, fy, cx, cy = (float(matrix[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        if fx <= 0 or fy <= 0:
-            return cls(float(width), float(width), width / 2, height / 2)
-        region = info.roi if info.roi.width and info.roi.height else info
-        x, y = (width / region.width, height / region.height) if region.width and region.height else (1.0, 1.0)
-        return cls(x * fx, y * fy, x * (cx - info.roi.x_offset), y * (cy - info.roi.y_offset))
-
-    def project(self, pixels: npt.NDArray[np.floating], distance: float) -> npt.NDArray[np.float64]:
-        """(..., 3) metres in the optical frame of pixels (..., 2) on the plane z = distance."""
-        x = (pixels[..., 0] - self.cx) / self.fx * distance
-        y = (pixels[..., 1] - self.cy) / self.fy * distance
-        return np.stack([x, y, np.full_like(x, distance)], -1).astype(np.float64)
 
 
 def color(identity: int) -> ColorRGBA:
@@ -76,7 +44,15 @@ class Markers:
         self._header = Header()
 
     def make(
-        self, persons: Persons, header: Header, camera: Camera, *, distance: float, scale: float, lifetime: float
+        self,
+        persons: Persons,
+        header: Header,
+        camera: Camera,
+        positions: Positions | None = None,
+        *,
+        distance: float,
+        scale: float,
+        lifetime: float,
     ) -> MarkerArray:
         """Markers of the people of one picture; keypoints that are NaN are left out.
 
@@ -84,20 +60,27 @@ class Markers:
             persons: their track ids become the ids of the markers; the untracked are numbered as they come.
             header: of the picture.
             camera: its intrinsics.
-            distance: metres between the camera and the plane on which people stand.
+            positions: (N, K, 3) metres where depth is known; who has none stands on the plane.
+            distance: metres between the camera and the plane on which people without depth stand.
             scale: metres, diameter of a joint.
             lifetime: seconds until a marker vanishes by itself; 0 for never.
         """
         template = {"header": header, "lifetime": _duration(lifetime)}
-        positions = camera.project(persons.keypoints[..., :2], distance)
-        labels = camera.project(persons.boxes[:, :2] + persons.boxes[:, 2:] * (0.5, 0.0), distance)
+        away = np.full(len(persons), distance)
+        places = camera.project(persons.keypoints[..., :2], away[:, None])
+        if positions is not None:
+            seen = np.isfinite(positions[..., 2])
+            for i in np.flatnonzero(seen.any(1)).tolist():
+                places[i] = np.where(np.isnan(places[i]), np.nan, positions[i])
+                away[i] = np.median(positions[i, seen[i], 2])
+        labels = camera.project(persons.boxes[:, :2] + persons.boxes[:, 2:] * (0.5, 0.0), away)
         markers: list[Marker] = []
         joints, limbs, label = self._namespaces
         identities = [track if track >= 0 else i for i, track in enumerate(persons.track_ids.tolist())]
         for i, identity in enumerate(identities):
             look = {**template, "id": identity, "color": color(identity), "action": Marker.ADD}
-            markers.append(_points(Marker.SPHERE_LIST, joints, positions[i], scale, look))
-            ends = positions[i][np.array(self._skeleton.edges)]
+            markers.append(_points(Marker.SPHERE_LIST, joints, places[i], scale, look))
+            ends = places[i][np.array(self._skeleton.edges)]
             markers.append(_points(Marker.LINE_LIST, limbs, ends[~np.isnan(ends).any((1, 2))], scale / 2, look))
             markers.append(_label(label, f"{identity}:{persons.scores[i]:.2f}", labels[i], scale, look))
         left = self._shown - set(identities)

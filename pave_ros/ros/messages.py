@@ -10,7 +10,9 @@ from array import array
 from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point
 from std_msgs.msg import Header
 
 from pave_ros.msg import BoundingBox, Keypoint, Person, Poses
@@ -19,8 +21,11 @@ from pave_ros.persons import Persons
 from pave_ros.skeletons import Skeleton
 
 
-def poses(persons: Persons, header: Header, size: tuple[int, int], camera: str) -> Poses:
-    """The message of the people of one picture of `size` (height, width), whose header it takes over.
+def poses(
+    persons: Persons, header: Header, size: tuple[int, int], camera: str, positions: npt.ArrayLike | None = None
+) -> Poses:
+    """The message of the people of one picture of `size` (height, width), whose header it takes over; with the
+    `positions` of their keypoints, (N, K, 3) in metres, if they are known.
 
     Context, dropped and latency are left for the caller to fill in.
     """
@@ -34,6 +39,9 @@ def poses(persons: Persons, header: Header, size: tuple[int, int], camera: str) 
         strict=True,
     )
     message.persons = [_person(*column) for column in columns]
+    if positions is not None:
+        for person, points in zip(message.persons, np.asarray(positions, np.float64).tolist(), strict=True):
+            person.keypoints_3d = [Point(x=x, y=y, z=z) for x, y, z in points]
     return message
 
 

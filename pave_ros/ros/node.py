@@ -34,9 +34,11 @@ from pave_ros.msg import Poses, Skeleton
 from pave_ros.persons import Persons
 from pave_ros.ros import images, markers, messages
 from pave_ros.ros.boxes import Pairing, boxes_of
+from pave_ros.ros.depth import Depth
 from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
 from pave_ros.ros.lifecycle import refuse_impossible_transitions
 from pave_ros.ros.parameters import Parameters, Settings
+from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import ImageSubscriber
 from pave_ros.ros.worker import Result, Worker
@@ -81,6 +83,7 @@ class PoseNode(LifecycleNode):
         self._camera_info_subscription: Any = None
         self._pairing: Pairing | None = None
         self._boxes_subscription: Any = None
+        self._depth: Depth | None = None
         self._enabled = True
         self._showing = threading.Lock()  # The worker shows people, the executor takes them away.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -190,6 +193,9 @@ class PoseNode(LifecycleNode):
             self._pairing = Pairing(self._push, settings.boxes_slop, self.statistics.without_boxes)
             self._boxes_subscription = self.create_subscription(Poses, "boxes", self._on_boxes, 5)
             topics += f" and boxes on {self._boxes_subscription.topic_name}"
+        if settings.use_depth:
+            self._depth = Depth(self, settings.reliability, settings.depth_slop)
+            topics += f" and depth images on {self._depth.topic}"
         self.get_logger().info(f"waiting for images on {topics}")
 
     def _load(self) -> Estimator:
@@ -244,10 +250,12 @@ class PoseNode(LifecycleNode):
             self.destroy_subscription(self._camera_info_subscription)
         if self._boxes_subscription is not None:
             self.destroy_subscription(self._boxes_subscription)
-        self._pairing = self._boxes_subscription = None
+        if self._depth is not None:
+            self._depth.destroy()
         if self._worker is not None:
             self._worker.stop()
             self._forget()
+        self._pairing = self._boxes_subscription = self._depth = None
         self._subscriber = self._worker = self._camera_info_subscription = None
 
     def _free(self) -> None:
@@ -320,6 +328,8 @@ class PoseNode(LifecycleNode):
             frame.stamp = self.get_clock().now().nanoseconds
         if self._worker is None:
             return
+        if self._depth is not None:
+            self._depth.add_image(frame)
         self._worker.buffer.max_gap = self.settings.max_gap
         if self._worker.buffer.push(frame):
             self.get_logger().info(
@@ -337,8 +347,9 @@ class PoseNode(LifecycleNode):
         frame, persons = result.frame, result.persons
         assert frame.image is not None
         header: Header = frame.payload.header
-        height, width = frame.image.shape[:2]
-        message = messages.poses(persons, header, (height, width), self.settings.camera or header.frame_id)
+        size = frame.image.shape[:2]
+        positions = self._positions(frame, persons)
+        message = messages.poses(persons, header, size, self.settings.camera or header.frame_id, positions)
         message.context = result.context
         message.dropped = result.dropped
         message.latency = monotonic() - frame.received
@@ -346,9 +357,24 @@ class PoseNode(LifecycleNode):
         self.statistics.age += max(0.0, (self.get_clock().now().nanoseconds - frame.stamp) / 1e9)
         self.statistics.people = len(persons)
         self.statistics.published += 1
-        self._visualize(frame, persons, header)
+        self._visualize(frame, persons, positions)
 
-    def _visualize(self, frame: Frame, persons: Persons, header: Header) -> None:
+    def _positions(self, frame: Frame, persons: Persons) -> Positions | None:
+        """Where the keypoints are in metres, (N, K, 3); None without depth, which is explained and counted."""
+        depth = self._depth
+        if depth is None or not len(persons):
+            return None
+        assert frame.image is not None
+        camera = Camera.of(frame.image.shape[:2], self._camera_info)
+        try:
+            return depth.positions(frame, persons, camera, self.settings.keypoint_threshold)
+        except images.ImageError as error:
+            self.statistics.without_depth += 1
+            self.statistics.problem = str(error)
+            self.get_logger().warning(str(error), throttle_duration_sec=10.0)
+            return None
+
+    def _visualize(self, frame: Frame, persons: Persons, positions: Positions | None) -> None:
         """Publish markers and the annotated picture, if anybody wants them."""
         settings = self.settings
         with_markers = settings.publish_markers and self._is_wanted("markers")
@@ -360,14 +386,15 @@ class PoseNode(LifecycleNode):
         assert frame.image is not None
         unsure = persons.keypoints[..., 2:] < settings.keypoint_threshold
         visible = replace(persons, keypoints=np.where(unsure, np.float32(np.nan), persons.keypoints))
+        header: Header = frame.payload.header
         height, width = frame.image.shape[:2]
         if with_markers:
-            camera = markers.Camera.of((height, width), self._camera_info)
+            camera = Camera.of((height, width), self._camera_info) or Camera.assumed((height, width))
             with self._showing:
                 if not self._enabled:
                     return
                 array = self._markers.make(
-                    visible, header, camera,
+                    visible, header, camera, positions,
                     distance=settings.marker_distance, scale=settings.marker_scale, lifetime=settings.marker_lifetime,
                 )  # fmt: skip
                 self._outputs["markers"].publish(array)

@@ -101,6 +101,15 @@ class Settings:
         choices=SMOOTHINGS,
     )
 
+    use_depth: bool = _row(
+        False, "Subscribe to `depth`, images registered to `image`, and tell where keypoints are in metres."
+    )
+    depth_slop: float = _row(
+        0.05,
+        "Seconds by which the stamps of an image and of its depth may differ, and that a result waits for it at most.",
+        low=0.0, high=10.0,
+    )  # fmt: skip
+
     detector: str = _row(
         "auto",
         "What finds people for a top-down model: auto, torchvision's, an .onnx file, a pose model, or given (`boxes`).",

@@ -27,14 +27,14 @@ REMINDER = 10.0  # seconds until the same reason is logged again
 _TYPES = {"raw": (Image, "sensor_msgs/msg/Image"), "compressed": (CompressedImage, "sensor_msgs/msg/CompressedImage")}
 
 
-def image_topic(node: Node, transport: str) -> str:
-    """The full name of the image topic. The suffix of the compressed one is added after remapping, as image_transport
+def image_topic(node: Node, transport: str, name: str = "image") -> str:
+    """The full name of an image topic. The suffix of the compressed one is added after remapping, as image_transport
     does, so that remapping `image` moves both; a remapping of `image/compressed` itself goes first."""
-    topic = str(node.resolve_topic_name("image"))
+    topic = str(node.resolve_topic_name(name))
     if transport == "raw":
         return topic
-    suffixed = str(node.resolve_topic_name("image/compressed"))
-    if suffixed != node.resolve_topic_name("image/compressed", only_expand=True):
+    suffixed = str(node.resolve_topic_name(f"{name}/compressed"))
+    if suffixed != node.resolve_topic_name(f"{name}/compressed", only_expand=True):
         return suffixed
     return topic if topic.endswith("/compressed") else f"{topic}/compressed"
 
@@ -51,10 +51,13 @@ class ImageSubscriber:
         transport: "raw" or "compressed".
         reliability: "auto", "reliable" or "best_effort".
         callback: is called with every message, in the executor's thread.
+        name: of the topic.
     """
 
-    def __init__(self, node: Node, transport: str, reliability: str, callback: Callable[[Any], None]) -> None:
-        self.topic = image_topic(node, transport)
+    def __init__(
+        self, node: Node, transport: str, reliability: str, callback: Callable[[Any], None], name: str = "image"
+    ) -> None:
+        self.topic, self._name = image_topic(node, transport, name), name
         self.advice = ""
         self.reliability = BEST_EFFORT if reliability == "best_effort" else RELIABLE
         self._node, self._callback = node, callback
@@ -126,9 +129,9 @@ class ImageSubscriber:
         publishers = self._publishers()
         if not publishers and everybody:
             kind = everybody[0].topic_type
-            return f"{self.topic} carries {kind}, not {self._type_name}: set image_transport, or remap `image`"
+            return f"{self.topic} carries {kind}, not {self._type_name}: set image_transport, or remap `{self._name}`"
         if not publishers:
-            return f"nobody publishes {self.topic}; remap `image` to the topic of your camera"
+            return f"nobody publishes {self.topic}; remap `{self._name}` to the topic of your camera"
         start = f"{self.topic} is published by {publishers[0].node_name}, but no image came for {silent:.0f} s. "
         if self.reliability == RELIABLE and all(p.qos_profile.reliability == BEST_EFFORT for p in publishers):
             return start + "It is published best effort and subscribed reliable: set `reliability` to auto"

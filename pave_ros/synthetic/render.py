@@ -43,9 +43,13 @@ class Camera:
         s, c = np.sin(self.roll), np.cos(self.roll)
         return np.stack([c * right + s * down, c * down - s * right, ahead]).astype(np.float32)
 
+    def seen_from(self, points: npt.ArrayLike) -> Array:
+        """Points (..., 3) of the world in metres to the camera's right, below and ahead of it."""
+        return np.asarray((np.asarray(points, np.float32) - np.asarray(self.position, np.float32)) @ self.axes.T)
+
     def project(self, points: npt.ArrayLike) -> tuple[Array, Array]:
         """Pixels (..., 2) and distances along the view (...) of points (..., 3); NaN for what is behind."""
-        p = (np.asarray(points, np.float32) - np.asarray(self.position, np.float32)) @ self.axes.T
+        p = self.seen_from(points)
         depth = p[..., 2]
         safe = np.where(depth > NEAR, depth, np.nan)
         centre = np.array([(self.width - 1) / 2, (self.height - 1) / 2], np.float32)

@@ -39,6 +39,9 @@ class SyntheticFrame:
         visibility: (N, 17) uint8, 0 outside of the picture, 1 occluded, 2 visible.
         labels: (H, W) uint8, 0 where nobody is, k + 1 where `persons[k]` is seen.
         areas: (N,) int32, visible pixels of each person.
+        positions: (N, 17, 3) metres, the keypoints to the right of, below and ahead of the camera.
+        near: (H, W) 1 / metres ahead of what is seen, 0 in the sky.
+        focal: of the camera, pixels; it looks through the middle of the picture.
     """
 
     image: Image
@@ -46,6 +49,14 @@ class SyntheticFrame:
     visibility: Image
     labels: Image
     areas: Indices
+    positions: Array
+    near: Array
+    focal: float
+
+    @property
+    def depth(self) -> Array:
+        """(H, W) metres ahead of what is seen, NaN in the sky."""
+        return np.where(self.near > 0, 1 / np.maximum(self.near, 1e-6), np.float32(np.nan))
 
 
 @dataclass(frozen=True)
@@ -336,7 +347,7 @@ class Scene:
 
     def _truth(self, image: Image, layer: Layer | None, actors: list[_Actor], world: Array) -> SyntheticFrame:
         q, h, w = self.quality, self.height, self.width
-        fine_labels, fine_near = np.zeros(q * h * q * w, np.uint8), np.zeros(q * h * q * w, np.float32)
+        fine_labels, fine_near = np.zeros(q * h * q * w, np.uint8), self._backdrop.near.astype(np.float32)
         if layer is not None:
             fine_labels[layer.pixels] = layer.mesh + 1
             fine_near[layer.pixels] = layer.near
@@ -363,7 +374,10 @@ class Scene:
             ages=np.array([a.age for a in actors], np.int32),
             skeleton="coco17",
         )
-        return SyntheticFrame(image, persons, visibility, picture, counts[present])
+        return SyntheticFrame(
+            image, persons, visibility, picture, counts[present],
+            self.camera.seen_from(world), near.reshape(h, w), self.camera.focal,
+        )  # fmt: skip
 
     def _visibility(self, xy: Array, depth: Array, labels: Image, near: Array, actors: list[_Actor]) -> Image:
         """(N, 17): visible is what the nearest surface at its pixel belongs to, up to the flesh around a joint."""

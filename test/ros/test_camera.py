@@ -35,7 +35,8 @@ def test_synthetic(camera: Process, peer: Peer) -> None:
     picture, info, truth = common[0]
     assert picture.header.frame_id == info.header.frame_id == truth.header.frame_id == "camera_optical_frame"
     assert (picture.width, picture.height) == (info.width, info.height) == (truth.width, truth.height) == (320, 240)
-    assert info.k.tolist() == [320.0, 0.0, 160.0, 0.0, 320.0, 120.0, 0.0, 0.0, 1.0]
+    focal = Scene(width=320, height=240, persons=2).camera.focal
+    assert info.k.tolist() == [focal, 0.0, 159.5, 0.0, focal, 119.5, 0.0, 0.0, 1.0]
     assert abs(stamp(pictures[-1]) - time.time()) < 30
 
 

@@ -17,7 +17,7 @@ from pave_ros.ros.messages import nanoseconds
 from pave_ros.ros.node import PoseNode
 
 VALUES = {
-    "history (MB)", "images without boxes", "detector",
+    "history (MB)", "images without boxes", "results without depth", "detector",
     "state", "fps in", "fps out", "age of results (ms)", "inference (ms)", "people", "images received", "results",
     "dropped", "unreadable images", "failed images", "last problem", "model", "engine", "device", "precision",
     "engine is", "faster engine", "input size", "weights", "trained",

@@ -19,8 +19,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {
     "params_file": str(ROOT / "config" / "pose.yaml"), "namespace": "", "image": "image", "camera_info": "camera_info",
-    "model": "", "weights": "", "device": "", "rviz": "false", "frame": "camera_optical_frame", "video": "",
-    "log_level": "info", "use_sim_time": "",
+    "depth": "", "model": "", "weights": "", "device": "", "rviz": "false", "frame": "camera_optical_frame",
+    "video": "", "log_level": "info", "use_sim_time": "",
 }  # fmt: skip
 
 
@@ -204,6 +204,13 @@ def test_a_video_is_the_camera(launch: Callable[..., dict[str, Node]]) -> None:
         "source": "/clips/street.mp4", "image_transport": "both", "frame_id": "camera_optical_frame",
     }  # fmt: skip
     assert nodes["pose_node"].values == {}
+
+
+def test_depth_is_used_where_it_has_a_topic(launch: Callable[..., dict[str, Node]]) -> None:
+    nodes = launch(depth="/front/aligned_depth", video="synthetic")
+    assert nodes["pose_node"].values == {"use_depth": True}
+    for node in nodes.values():
+        assert node.remappings is not None and ("depth", "/front/aligned_depth") in node.remappings
 
 
 def test_the_frame_is_the_camera_s_and_rviz_s(launch: Callable[..., dict[str, Node]]) -> None:

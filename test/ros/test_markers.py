@@ -12,12 +12,13 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pave_ros.persons import Persons
-from pave_ros.ros.markers import NAMESPACES, Camera, Markers, color
+from pave_ros.ros.markers import NAMESPACES, Markers, color
+from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.skeletons import get
 
 SKELETON = get("coco17")
 HEADER = Header(frame_id="front")
-CAMERA = Camera.of((480, 640), None)
+CAMERA = Camera.assumed((480, 640))
 
 
 def people(*tracks: int) -> Persons:
@@ -25,8 +26,15 @@ def people(*tracks: int) -> Persons:
     return replace(StandIn().people(*places), track_ids=np.array(tracks, np.int32))
 
 
-def make(markers: Markers, persons: Persons, camera: Camera = CAMERA, lifetime: float = 0.5) -> MarkerArray:
-    return markers.make(persons, HEADER, camera, distance=3.0, scale=0.06, lifetime=lifetime)
+def make(
+    markers: Markers,
+    persons: Persons,
+    camera: Camera | None = CAMERA,
+    lifetime: float = 0.5,
+    positions: Positions | None = None,
+) -> MarkerArray:
+    assert camera is not None
+    return markers.make(persons, HEADER, camera, positions, distance=3.0, scale=0.06, lifetime=lifetime)
 
 
 def found(array: MarkerArray, ns: str, identity: int) -> Marker:
@@ -89,7 +97,26 @@ def test_cameras_on_one_topic_have_namespaces_of_their_own() -> None:
 
 
 def test_an_uncalibrated_camera_is_as_good_as_none() -> None:
-    assert Camera.of((480, 640), CameraInfo()) == Camera.of((480, 640), None) == Camera(640.0, 640.0, 320.0, 240.0)
+    assert Camera.of((480, 640), CameraInfo()) is Camera.of((480, 640), None) is None
+    for wrong in (float("nan"), float("inf")):
+        for place in (0, 2, 4, 5):
+            info = CameraInfo(k=[640.0, 0.0, 320.0, 0.0, 640.0, 240.0, 0.0, 0.0, 1.0])
+            info.k[place] = wrong
+            assert Camera.of((480, 640), info) is None
+    assert Camera.assumed((480, 640)) == Camera(640.0, 640.0, 320.0, 240.0)
+
+
+def test_people_stand_where_depth_says() -> None:
+    persons = people(1, 2)
+    persons.keypoints[0, 1] = np.nan  # not sure enough to be drawn
+    positions = CAMERA.project(persons.keypoints[..., :2], 5.0)
+    positions[0, 1] = 0.0
+    positions[0, 0] = positions[1] = np.nan
+    array = make(Markers(SKELETON), persons, positions=positions)
+    joints, label = found(array, "joints", 1), found(array, "label", 1)
+    assert len(joints.points) == 15 and {point.z for point in joints.points} == {5.0} and label.pose.position.z == 5.0
+    assert {point.z for point in found(array, "joints", 2).points} == {3.0}, "who has no depth stands on the plane"
+    assert found(array, "label", 2).pose.position.z == 3.0
 
 
 def test_missing_keypoints_are_left_out() -> None:

@@ -1,0 +1,233 @@
+"""From pixels to metres: depth images beside the camera's, and where in them people's keypoints are.
+
+A depth image shows, seen from where the image was taken and pixel by pixel, how far ahead things are (REP 118): in
+millimetres as 16UC1, 0 where unknown, or in metres as 32FC1, not finite where unknown. Drivers call it registered or
+aligned.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from array import array
+from collections import deque
+from time import monotonic
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from pave_ros.frames import Frame
+from pave_ros.persons import Persons
+from pave_ros.ros import images, messages
+from pave_ros.ros.images import ImageError
+from pave_ros.ros.pinhole import Camera, Positions
+from pave_ros.ros.subscriber import ImageSubscriber
+
+Metres = npt.NDArray[np.float32]
+
+WAITING = 30  # Images, and depth images, that wait for their counterpart at most.
+REACH = 1.0  # Metres between a person's middle and their hand or foot at most; what is further away is something else.
+# Around a keypoint 5 x 5 pixels count, spread over this share of the person's size: about as wide as a wrist.
+SPREAD = np.linspace(-0.02, 0.02, 5, dtype=np.float32)
+REGISTERED = "registered to the image (align_depth.enable:=true, say, or depth_image_proc)"
+
+# Type of a sample, without its byte order, and metres of its unit.
+_SAMPLES = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 1.0)}
+
+
+class DepthImage(NamedTuple):
+    """A depth image message and its stamp in nanoseconds."""
+
+    stamp: int
+    message: Image
+
+
+class Depth:
+    """The depth images of a camera, each for the image of its time.
+
+    Args:
+        node: it creates the subscription, and its log is told what is missing.
+        reliability: of the subscription, see `ImageSubscriber`.
+        slop: seconds by which the stamps of an image and of its depth may differ, and that a result waits for it.
+    """
+
+    def __init__(self, node: Node, reliability: str, slop: float) -> None:
+        self._node = node
+        self._slop = slop
+        self._matching = Matching(slop)
+        self._subscriber = ImageSubscriber(node, "raw", reliability, self._on_depth, name="depth")
+
+    @property
+    def topic(self) -> str:
+        """The full name of the topic."""
+        return self._subscriber.topic
+
+    def destroy(self) -> None:
+        """End the subscription."""
+        self._subscriber.destroy()
+
+    def add_image(self, frame: Frame) -> None:
+        """An image has come, whose depth will be asked for."""
+        self._matching.add_image(frame)
+
+    def positions(self, frame: Frame, persons: Persons, camera: Camera | None, sure: float) -> Positions:
+        """Where people's keypoints are, (N, K, 3) in metres; see `positions`. Raises ImageError with the reason where
+        nothing can be known."""
+        if camera is None:
+            raise ImageError("no positions in metres: there is no calibrated camera_info")
+        self._matching.wait(frame, frame.received + self._slop - monotonic())
+        if frame.depth is None:
+            raise ImageError(f"no depth image on {self.topic} within {self._slop:g} s of the image; see depth_slop")
+        message, frame_id = frame.depth.message, frame.payload.header.frame_id
+        if message.header.frame_id != frame_id:
+            self._node.get_logger().warning(
+                f"depth images are in the frame {message.header.frame_id!r}, images in {frame_id!r}: positions are "
+                f"wrong unless the depth is {REGISTERED}",
+                throttle_duration_sec=30.0,
+            )
+        assert frame.image is not None
+        return positions(persons, message, frame.image.shape[:2], camera, sure)
+
+    def _on_depth(self, message: Image) -> None:
+        # As with images: some drivers leave the stamp empty.
+        stamp = messages.nanoseconds(message.header.stamp) or self._node.get_clock().now().nanoseconds
+        self._matching.add_depth(DepthImage(stamp, message))
+
+
+class Matching:
+    """Finds for every image the depth image that is nearest in time; images do not wait for it.
+
+    One thread adds, another waits. Both kinds come in the order of their stamps; a step back (a bag that loops) starts
+    afresh.
+
+    Args:
+        slop: seconds by which the two stamps may differ.
+    """
+
+    def __init__(self, slop: float) -> None:
+        self._slop = slop * 1e9
+        self._frames: deque[Frame] = deque(maxlen=WAITING)
+        self._depths: deque[DepthImage] = deque(maxlen=WAITING)
+        self._period = 0  # nanoseconds between the last two depth images
+        self._condition = threading.Condition()
+
+    def add_image(self, frame: Frame) -> None:
+        """Give a frame the nearest depth image so far; a nearer one that comes takes its place."""
+        with self._condition:
+            if self._frames and frame.stamp < self._frames[-1].stamp:
+                self._clear()
+            while self._depths and self._depths[0].stamp < frame.stamp - self._slop:
+                self._depths.popleft()
+            self._frames.append(frame)
+            for depth in self._depths:
+                self._offer(frame, depth)
+
+    def add_depth(self, depth: DepthImage) -> None:
+        """A depth image has come."""
+        with self._condition:
+            if self._depths:
+                self._period = depth.stamp - self._depths[-1].stamp
+                if self._period < 0:
+                    self._clear()
+            while self._frames and self._frames[0].stamp < depth.stamp - self._slop:
+                self._frames.popleft()
+            self._depths.append(depth)
+            for frame in self._frames:
+                self._offer(frame, depth)
+            self._condition.notify_all()
+
+    def wait(self, frame: Frame, timeout: float) -> None:
+        """Wait until no nearer depth image can come for a frame, `timeout` seconds at most."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._is_settled(frame), max(0.0, timeout))
+
+    def _is_settled(self, frame: Frame) -> bool:
+        if self._depths and self._depths[-1].stamp >= frame.stamp:
+            return True
+        return frame.depth is not None and abs(frame.depth.stamp - frame.stamp) <= self._period / 2
+
+    def _offer(self, frame: Frame, depth: DepthImage) -> None:
+        best = self._slop if frame.depth is None else abs(frame.depth.stamp - frame.stamp)
+        if abs(depth.stamp - frame.stamp) <= best:
+            frame.depth = depth
+
+    def _clear(self) -> None:
+        self._frames.clear()
+        self._depths.clear()
+        self._period = 0
+
+
+def positions(persons: Persons, message: Image, size: tuple[int, int], camera: Camera, sure: float) -> Positions:
+    """Where people's keypoints are in the optical frame, (N, K, 3) metres, NaN where the depth is not known.
+
+    It is the surface that the camera sees in front of a joint, some centimetres nearer than the joint. Something in
+    front of a person or behind them that is more than `REACH` away from their middle does not count.
+
+    Args:
+        persons: in pixels of the image.
+        message: the depth image of the same view, of any size of the same shape.
+        size: height and width of the image.
+        camera: its intrinsics.
+        sure: keypoints of at least this score tell how far away a person is.
+
+    Raises:
+        ImageError: the depth image cannot be read or is of another view.
+    """
+    near = samples(persons, message, size)
+    middle = median(np.where(persons.keypoints[..., 2] >= sure, median(near), np.nan))
+    own = np.abs(near - middle[:, None, None]) <= REACH
+    return camera.project(persons.keypoints[..., :2], median(np.where(own, near, np.nan)))
+
+
+def samples(persons: Persons, message: Image, size: tuple[int, int]) -> Metres:
+    """(N, K, 25) metres around the keypoints, NaN where unknown. Raises ImageError."""
+    values, unit = read(message)
+    (height, width), (rows, columns) = size, values.shape
+    if abs(rows * width - columns * height) > max(rows * width, columns * height) / 50:
+        raise ImageError(
+            f"a depth image of {rows} x {columns} (height x width) does not fit an image of {height} x {width}: it "
+            f"must be {REGISTERED}"
+        )
+    spread = np.sqrt(persons.boxes[:, 2:].clip(min=0).prod(1))[:, None] * SPREAD
+    across, down = (
+        np.rint((persons.keypoints[..., axis, None] + spread[:, None] + 0.5) * scale - 0.5)
+        for axis, scale in ((0, columns / width), (1, rows / height))
+    )
+    x, y = np.broadcast_arrays(across[..., None, :], down[..., :, None])
+    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows)  # not so where a keypoint is NaN
+    found = np.full(x.shape, np.nan, np.float32)
+    found[inside] = values[y[inside].astype(np.intp), x[inside].astype(np.intp)] * np.float32(unit)
+    found[~(np.isfinite(found) & (found > 0))] = np.nan
+    return found.reshape(*found.shape[:2], SPREAD.size**2)
+
+
+def median(values: Metres) -> Metres:
+    """Of the values (..., n) that are known along the last axis, the lower one of two; NaN where none is known.
+    numpy's nanmedian takes many times as long."""
+    known = np.isfinite(values).sum(-1)
+    middle = (known - 1).clip(min=0) // 2
+    return np.take_along_axis(np.sort(values, -1), middle[..., None], -1)[..., 0]
+
+
+def read(message: Image) -> tuple[npt.NDArray[np.generic], float]:
+    """A view (H, W) of the message's samples, and metres of their unit. Raises ImageError."""
+    if message.encoding not in _SAMPLES:
+        raise ImageError(f"a depth image cannot be {message.encoding!r}; known: {', '.join(_SAMPLES)}")
+    kind, unit = _SAMPLES[message.encoding]
+    order = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
+    images.rows_of(message, images.Encoding(order.itemsize, order.itemsize))  # checks the sizes
+    shape, strides = (message.height, message.width), (message.step, order.itemsize)
+    return np.ndarray(shape, order, np.frombuffer(message.data, np.uint8), strides=strides), unit
+
+
+def write(metres: Metres, header: Header) -> Image:
+    """A message of metres (H, W)."""
+    height, width = metres.shape
+    message = Image(header=header, height=height, width=width, encoding="32FC1", step=4 * width)
+    message.is_bigendian = int(sys.byteorder == "big")
+    message.data = array("B", metres.astype(np.float32).tobytes())
+    return message

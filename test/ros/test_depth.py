@@ -1,0 +1,308 @@
+"""Depth images: which belongs to which image, and where in metres the keypoints are."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from peer import Peer, StandIn, image, wait_for
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from pave_ros.frames import Frame
+from pave_ros.msg import Poses
+from pave_ros.persons import Persons
+from pave_ros.ros import depth, messages
+from pave_ros.ros.camera import camera_info
+from pave_ros.ros.depth import DepthImage, Matching
+from pave_ros.ros.images import ImageError
+from pave_ros.ros.node import PoseNode
+from pave_ros.ros.pinhole import Camera
+from pave_ros.synthetic import Scene
+
+SIZE = (64, 96)
+CAMERA = Camera(96.0, 96.0, 47.5, 31.5)
+MS = 1_000_000
+Make = Callable[..., tuple[PoseNode, StandIn]]
+
+
+def metres(distance: float = 5.0) -> np.ndarray:
+    return np.full(SIZE, distance, np.float32)
+
+
+def message(picture: np.ndarray, encoding: str = "32FC1", **changes: Any) -> Image:
+    """Metres as a message of that encoding, its rows padded by three bytes."""
+    samples = picture if encoding == "32FC1" else np.rint(np.nan_to_num(picture) * 1000)
+    order = ">" if changes.get("is_bigendian") else "<"
+    values = samples.astype(order + ("f4" if encoding == "32FC1" else "u2"))
+    rows = np.pad(np.frombuffer(values.tobytes(), np.uint8).reshape(len(values), -1), ((0, 0), (0, 3)))
+    made = Image(
+        header=Header(frame_id="front"), height=len(values), width=values.shape[1], encoding=encoding,
+        step=rows.shape[1], data=array("B", rows.tobytes()),
+    )  # fmt: skip
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def positions(picture: Image, persons: Persons | None = None) -> np.ndarray:
+    people = StandIn().people((20, 10), (60, 15)) if persons is None else persons
+    return depth.positions(people, picture, SIZE, CAMERA, 0.3)
+
+
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1", "mono16"])
+@pytest.mark.parametrize("big", [0, 1])
+def test_metres_of_every_encoding(encoding: str, big: int) -> None:
+    people = StandIn().people((20, 10), (60, 15))
+    places = positions(message(metres(2.5), encoding, is_bigendian=big), people)
+    assert places.shape == (2, 17, 3) and places[..., 2] == pytest.approx(2.5)
+    pixels = places[..., :2] / places[..., 2:] * 96 + (47.5, 31.5)
+    assert pixels == pytest.approx(people.keypoints[..., :2], abs=1e-3)
+
+
+def test_a_depth_image_of_fewer_pixels() -> None:
+    picture = np.repeat(np.linspace(2, 3, 48, dtype=np.float32)[None], 32, 0)  # further away from left to right
+    people = StandIn().people((20, 10))
+    expected = 2 + ((people.keypoints[..., 0] + 0.5) / 2 - 0.5) / 47
+    assert positions(message(picture), people)[..., 2] == pytest.approx(expected, abs=0.02)
+
+
+def test_what_is_behind_or_in_front_of_a_person_does_not_count() -> None:
+    people = StandIn().people((20, 10))
+    wrist, ankle, nose, knee = (people.keypoints[0, i, :2].round().astype(int) for i in (9, 15, 4, 13))
+    picture = metres(3.0)
+    picture[wrist[1] - 1 : wrist[1] + 2, wrist[0] - 1 : wrist[0] + 2] = 9.0  # the wall beside the wrist
+    picture[ankle[1] - 1 : ankle[1] + 2, ankle[0] - 1 : ankle[0] + 2] = 1.0  # a table before the ankle
+    picture[nose[1], nose[0]] = 9.0  # a pixel on the wall, the others on the nose
+    picture[knee[1] - 1 : knee[1] + 2, knee[0] - 1 : knee[0] + 2] = 3.4  # the knee is further away than the rest
+    found = positions(message(picture), people)[0]
+    assert np.isnan(found[9]).all() and np.isnan(found[15]).all()
+    assert found[4, 2] == 3.0 and found[13, 2] == pytest.approx(3.4)
+
+
+@pytest.mark.parametrize("unknown", [0.0, np.nan, np.inf, -np.inf])
+def test_unknown_depth_is_nan(unknown: float) -> None:
+    picture = metres(3.0)
+    picture[:, :48] = unknown
+    found = positions(message(picture))
+    assert np.isnan(found[0]).all() and found[1, :, 2] == pytest.approx(3.0)
+
+
+def test_keypoints_that_are_missing_or_out_of_the_picture() -> None:
+    people = StandIn().people((20, 10), (85, 40))  # the second one leaves it on two sides
+    people.keypoints[0, 3] = np.nan
+    found = positions(message(metres()), people)
+    assert np.isnan(found[0, 3]).all() and np.isfinite(np.delete(found[0], 3, 0)).all()
+    x, y = people.keypoints[1, :, 0], people.keypoints[1, :, 1]
+    outside = (x > 97) | (y > 65)  # beyond what is looked at around them
+    assert outside.any() and np.isnan(found[1, outside]).all() and np.isfinite(found[1, (x < 95) & (y < 63)]).all()
+    assert positions(message(metres()), people[:0]).shape == (0, 17, 3)
+
+
+def test_who_has_no_sure_keypoint_has_no_position() -> None:
+    people = StandIn().people((20, 10))
+    people.keypoints[..., 2] = 0.1
+    assert np.isnan(positions(message(metres()), people)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"encoding": "rgb8"}, "cannot be 'rgb8'"),
+        ({"step": 100}, "step 100 is less"),
+        ({"data": array("B", bytes(50))}, "data holds 50 bytes"),
+        ({"width": 0}, "is empty"),
+        ({"height": 48}, "must be registered to the image"),
+    ],
+)
+def test_a_depth_image_that_cannot_be_used_says_why(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        positions(message(metres(), **changes))
+
+
+def test_true_positions_of_the_synthetic_scene() -> None:
+    """The camera's own depth images against where the joints are, which lie inside of what it sees."""
+    errors = []
+    for seed in range(4):
+        frame = Scene(seed=seed, width=320, height=240, persons=3).frame(120)
+        header = Header(frame_id="front")
+        camera = Camera.of((240, 320), camera_info(header, 320, 240, frame.focal))
+        assert camera is not None
+        exact = camera.project(frame.persons.keypoints[..., :2], frame.positions[..., 2])
+        assert exact == pytest.approx(frame.positions, abs=2e-3)
+        found = depth.positions(frame.persons, depth.write(frame.depth, header), (240, 320), camera, 0.9)
+        errors.extend(np.linalg.norm(found - frame.positions, axis=-1)[frame.visibility == 2])
+    assert len(errors) > 50 and np.nanmedian(errors) < 0.08 and np.mean(np.array(errors) < 0.3) > 0.95
+
+
+def frame(stamp: int) -> Frame:
+    return Frame(stamp * MS)
+
+
+def add(matching: Matching, *stamps: int) -> None:
+    for stamp in stamps:
+        matching.add_depth(DepthImage(stamp * MS, Image()))
+
+
+def matched(frame: Frame) -> int | None:
+    return None if frame.depth is None else frame.depth.stamp // MS
+
+
+def test_an_image_gets_the_depth_image_that_is_nearest() -> None:
+    matching = Matching(0.02)
+    add(matching, 0, 30)
+    early, late, lost = frame(33), frame(66), frame(150)
+    matching.add_image(early)
+    assert matched(early) == 30
+    add(matching, 34)
+    assert matched(early) == 34, "a nearer one"
+    add(matching, 60)
+    matching.add_image(late)
+    assert (matched(early), matched(late)) == (34, 60)
+    matching.add_image(lost)
+    add(matching, 171)
+    assert matched(lost) is None, "further away than slop"
+
+
+def test_a_step_back_starts_afresh() -> None:
+    for first in ("image", "depth"):
+        matching = Matching(0.02)
+        add(matching, 0, 1000)
+        matching.add_image(frame(1000))
+        again = frame(10)
+        if first == "image":
+            matching.add_image(again)
+            add(matching, 10)
+        else:
+            add(matching, 10)
+            matching.add_image(again)
+        assert matched(again) == 10
+
+
+def test_memory_is_bounded() -> None:
+    matching = Matching(10.0)
+    add(matching, *range(200))
+    for i in range(200):
+        matching.add_image(frame(i))
+    assert len(matching._depths) == len(matching._frames) == depth.WAITING
+
+
+def test_waiting_ends_when_nothing_nearer_can_come() -> None:
+    def waited(matching: Matching, asked: Frame, timeout: float) -> float:
+        start = time.monotonic()
+        matching.wait(asked, timeout)
+        return time.monotonic() - start
+
+    matching = Matching(0.05)
+    add(matching, 0, 30)
+    asked = frame(35)
+    matching.add_image(asked)
+    assert waited(matching, asked, 60.0) < 30, "the next one comes at 60, which is further away"
+    asked = frame(60)
+    matching.add_image(asked)
+    assert waited(matching, asked, 0.05) >= 0.05 and matched(asked) == 30
+    assert waited(matching, asked, -1.0) < 30
+    threading.Timer(0.05, add, (matching, 61)).start()
+    assert waited(matching, asked, 60.0) < 30 and matched(asked) == 61
+
+
+class Rig:
+    """A node with depth, and the publishers of its camera."""
+
+    def __init__(self, make_node: Make, peer: Peer, **parameters: Any) -> None:
+        self.node, self.stand_in = make_node(use_depth=True, depth_slop=0.02, **parameters)
+        name = self.node.get_namespace()
+        self.poses = peer.subscribe(Poses, f"{name}/poses")
+        wait_for(lambda: self.node._outputs["poses"].get_subscription_count(), "the listener")
+        self.images = peer.publisher(Image, f"{name}/image")
+        self.depths = peer.publisher(Image, f"{name}/depth")
+        self.infos = peer.publisher(CameraInfo, f"{name}/camera_info")
+
+    def calibrate(self) -> None:
+        self.infos.publish(camera_info(Header(frame_id="front"), 96, 64, 96.0))
+        wait_for(lambda: self.node._camera_info, "the camera_info")
+
+    def result(self, stamp: int, *depths: Image) -> Poses:
+        """What comes of an image and these depth images of its time."""
+        before = len(self.poses)
+        for made in depths:
+            made.header.stamp = messages.stamp(stamp * MS)
+            self.depths.publish(made)
+        self.images.publish(image(stamp * MS))
+        wait_for(lambda: len(self.poses) > before, "a result")
+        answer: Poses = self.poses[-1]
+        return answer
+
+
+def test_the_node_tells_positions_in_metres(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer)
+    rig.calibrate()
+    answer = rig.result(1000, message(metres(4.0), "16UC1"))
+    expected = CAMERA.project(rig.stand_in.persons.keypoints[..., :2], 4.0)
+    found = [[(p.x, p.y, p.z) for p in person.keypoints_3d] for person in answer.persons]
+    assert np.array(found) == pytest.approx(expected, abs=1e-5)
+    assert rig.node.statistics.without_depth == 0
+
+
+def test_results_without_depth_come_and_say_why(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer)
+    diagnostics = peer.diagnostics(rig.node.get_fully_qualified_name())
+
+    def fails(number: int, reason: str, *depths: Image) -> None:
+        answer = rig.result(1000 * number, *depths)
+        assert len(answer.persons) == 2 and not any(person.keypoints_3d for person in answer.persons)
+        assert reason in rig.node.statistics.problem and rig.node.statistics.without_depth == number
+
+    fails(1, "no calibrated camera_info", message(metres()))
+    rig.calibrate()
+    fails(2, "no depth image on /node")
+    fails(3, "must be registered", message(metres()[:, :64]))
+    diagnostics.wait_for(results_without_depth="3")
+    rig.stand_in.persons = rig.stand_in.people()
+    assert not rig.result(4000).persons and rig.node.statistics.without_depth == 3, "nobody is missed"
+
+
+def test_the_synthetic_camera_tells_depth_and_true_positions(start: Any, peer: Peer) -> None:
+    source = "synthetic:width=320,height=240,persons=2,seed=3"
+    start("pave_ros.ros.camera", source, "--rate", "10", "--ros-args", "-r", "__ns:=/rgbd")
+    truths, infos = (peer.subscribe(*of) for of in ((Poses, "/rgbd/ground_truth"), (CameraInfo, "/rgbd/camera_info")))
+    depths = {messages.nanoseconds(m.header.stamp): m for m in ()}
+    inbox = peer.subscribe(Image, "/rgbd/depth")
+
+    def both() -> tuple[Poses, Image] | None:
+        depths.update({messages.nanoseconds(m.header.stamp): m for m in list(inbox)})
+        pairs = [(t, depths.get(messages.nanoseconds(t.header.stamp))) for t in list(truths) if t.persons]
+        return next(((t, d) for t, d in pairs if d is not None), None) if infos else None
+
+    truth, picture = wait_for(both, "a depth image and the people of its time")
+    persons = messages.persons(truth)
+    camera = Camera.of((240, 320), infos[-1])
+    assert camera is not None
+    found = depth.positions(persons, picture, (240, 320), camera, 0.9)
+    exact = np.array([[(p.x, p.y, p.z) for p in person.keypoints_3d] for person in truth.persons])
+    seen = persons.keypoints[..., 2] == 1
+    assert np.nanmedian(np.linalg.norm(found - exact, axis=-1)[seen]) < 0.1
+
+
+def test_depth_of_another_frame_is_warned_of(make_node: Make, peer: Peer, capfd: pytest.CaptureFixture[str]) -> None:
+    rig = Rig(make_node, peer)
+    rig.calibrate()
+    answer = rig.result(1000, message(metres(), header=Header(frame_id="infrared")))
+    assert all(person.keypoints_3d for person in answer.persons), "some drivers only name it badly"
+    assert "depth images are in the frame 'infrared', images in 'front'" in capfd.readouterr().err
+
+
+def test_unsure_people_keep_their_pixels(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer)
+    rig.calibrate()
+    unsure = rig.stand_in.people((20.0, 10.0))
+    rig.stand_in.persons = replace(unsure, keypoints=unsure.keypoints * (1, 1, 0.1))
+    (person,) = rig.result(1000, message(metres())).persons
+    assert len(person.keypoints) == len(person.keypoints_3d) == 17
+    assert all(np.isnan((p.x, p.y, p.z)).all() for p in person.keypoints_3d)
