@@ -18,7 +18,7 @@ help:
 	@echo "make test   ruff, mypy and all tests"
 	@echo "make lint   ruff and mypy only"
 	@echo "make clean  remove .venv and everything that was built"
-	@echo "The first of them installs everything into .venv. Choose its Python with: make PYTHON=python3.12 ..."
+	@echo "The first of them installs everything into .venv. Choose its Python with: make PYTHON=python3.12 ... (after make clean, if there is one)"
 
 demo: $(STAMP)
 	@echo "== Demo: a camera and the pose node talk over ROS 2"
@@ -36,9 +36,9 @@ lint: $(STAMP)
 
 $(STAMP): $(INSTALLED)
 	@$(PYTHON) scripts/check_prerequisites.py
-	@echo "== Installing pave_ros and all it needs into .venv, with $$($(PYTHON) --version)."
+	@$(VENV)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@echo "== Installing pave_ros and all it needs into .venv, with $$($(VENV)/python --version)."
 	@echo "   The first time this downloads PyTorch, up to a few GB, and compiles the messages: some minutes."
-	@test -x $(VENV)/python || $(PYTHON) -m venv .venv
 	@$(VENV)/python -m pip install --disable-pip-version-check --editable '.[test]' > .venv/install.log 2>&1 \
 		|| { tail -n 40 .venv/install.log; echo "== The installation failed. All its output: .venv/install.log"; exit 1; }
 	@touch $@

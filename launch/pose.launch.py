@@ -97,9 +97,12 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 **common,
             )
         )
-    # Without the pose node the rest has no use; its own log says why it ended.
-    ending = OnProcessExit(target_action=pose, on_exit=[EmitEvent(event=Shutdown(reason="the pose node has ended"))])
-    return [*started, RegisterEventHandler(ending)]
+    if len(started) > 1:
+        # Without the pose node, camera and RViz have no use; its own log says why it ended. Alone it may be part of a
+        # larger launch, which is not to end with it.
+        shutdown = EmitEvent(event=Shutdown(reason="the pose node has ended"))
+        started.append(RegisterEventHandler(OnProcessExit(target_action=pose, on_exit=[shutdown])))
+    return started
 
 
 def text(value: str) -> ParameterValue:

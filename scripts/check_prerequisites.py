@@ -22,7 +22,7 @@ def missing() -> list[str]:
         lines.append(f"virtual environments for {python} (Debian, Ubuntu: apt install {python}-venv)")
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
         lines.append(f"the header files of {python} (Debian, Ubuntu: apt install {python}-dev)")
-    if not any(map(shutil.which, (os.environ.get("CXX", "c++").split()[0], "g++", "clang++"))):
+    if not any(map(shutil.which, ((os.environ.get("CXX") or "c++").split()[0], "g++", "clang++"))):
         lines.append("a C++ compiler, for the ROS messages (Debian, Ubuntu: apt install g++)")
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     if free < GIGABYTES and not Path(".venv", ".installed").exists():

@@ -7,6 +7,11 @@
 # given again. docs/training.md tells what the folders hold and what each step does.
 set -eu
 [ $# -ge 4 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
+for path; do  # they are meant from here
+    case $path in /*) ;; *) path=$PWD/$path ;; esac
+    shift
+    set -- "$@" "$path"
+done
 cd "$(dirname "$0")/.."
 data="$HOME/pave_ros_data"
 

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from pave_ros import Estimator, models, skeletons
 from pave_ros.checkpoints import files, loading
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
-from pave_ros.engines import openvino, shipped
+from pave_ros.engines import choice, openvino, shipped
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.shared import share_weights
 from pave_ros.frames import Frame
@@ -39,6 +39,8 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setattr(files, "SHIPPED", tmp_path)
     monkeypatch.setattr(shipped, "_has_cuda", lambda: False)
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    own = SimpleNamespace(info=SimpleNamespace(input_size=(256, 192)))
+    monkeypatch.setattr(shipped, "read_label", lambda path: own)
     checkpoint = tmp_path / files.EMBEDDED.name
     checkpoint.touch()
     checkpoint.with_suffix(".onnx").touch()
@@ -54,6 +56,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         ({"engine": "onnxruntime", "device": "cuda:0"}, True),
         ({"engine": "pytorch"}, False),
         ({"device": "cuda"}, False),
+        ({"input_size": (256, 192)}, True),
         ({"input_size": (256, 256)}, False),
         ({"input_size": (256, 256), "engine": "onnxruntime"}, False),
         ({"precision": "bf16"}, True),
@@ -100,8 +103,28 @@ def test_a_gpu_runs_the_network_itself(pair: tuple[Path, Path], monkeypatch: pyt
 
 def test_a_gpu_is_of_no_use_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipped, "has_gpu", lambda: True)
-    monkeypatch.setattr(shipped, "find_spec", lambda name: None)
+    monkeypatch.setattr(shipped, "is_installed", lambda name: False)
     assert not shipped._has_cuda()
+
+
+def test_a_workspace_of_links_runs_the_same_form(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As colcon installs it with --symlink-install: folders of its own, the files in them links to the sources."""
+    linked = tmp_path / "install"
+    linked.mkdir()
+    for path in pair:
+        (linked / path.name).symlink_to(path)
+    monkeypatch.setattr(files, "SHIPPED", linked)
+    checkpoint, exported = pair
+    for named in (files.EMBEDDED.path, checkpoint, linked / checkpoint.name, linked / exported.name):
+        assert shipped.best_form(named, "auto", "cpu", "auto", None) == exported, "beside the weights that it reads"
+
+
+def test_a_folder_is_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "somelibrary").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not choice.is_installed("somelibrary") and choice.is_installed("numpy")
 
 
 def test_other_checkpoints_stand_for_themselves(pair: tuple[Path, Path], tmp_path: Path) -> None:

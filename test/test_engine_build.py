@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pave_ros import models
+from pave_ros import child, models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import build, cache, open_file
 from pave_ros.engines.base import Engine, EngineError
@@ -167,6 +167,12 @@ def test_what_a_build_depends_on(checkpoint: Path, monkeypatch: pytest.MonkeyPat
     assert all(a != b for i, a in enumerate(facts) for b in facts[:i])
     exported = [build.Build("openvino", checkpoint, "detrpose_n", precision=one).facts() for one in ("auto", "bf16")]
     assert exported[0] == exported[1], "a network that is computed with in any precision is kept once"
+
+
+def test_a_process_of_its_own_ignores_what_lies_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('the wrong one')\n")
+    done = subprocess.run(child.command("tempfile"), cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_killed_process_says_so(checkpoint: Path) -> None:

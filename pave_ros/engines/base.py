@@ -31,6 +31,7 @@ class Engine(ABC):
         info: the model.
         reason: why this engine was taken.
         status: of a better one that is being built, for people to read; empty where none is.
+        building: whether a better one is still to come.
         batches: numbers of pictures for each of which it prepares itself when it first has so many.
     """
 
@@ -40,6 +41,7 @@ class Engine(ABC):
     info: ModelInfo
     reason: str = ""
     status: str = ""
+    building: bool = False
     batches: tuple[int, ...] = (1,)
 
     @property

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
-from pave_ros import __version__
+from pave_ros import __version__, child
 from pave_ros.engines.base import EngineError
 from pave_ros.engines.cache import EngineCache
 from pave_ros.engines.exported import files_of
@@ -124,7 +124,7 @@ class Apart:
 
     def run(self, progress: Progress) -> Path:
         """The result, as of `Build.run`."""
-        command = [sys.executable, "-m", "pave_ros.engines.build", json.dumps(self._request)]
+        command = child.command("pave_ros.engines.build", json.dumps(self._request))
         with (
             TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,

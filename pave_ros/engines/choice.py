@@ -135,7 +135,7 @@ def _refusal(candidate: Candidate, device: str, precision: str) -> str:
     if precision not in ("auto", *candidate.precisions):
         made = "; `pave_ros export --precision int8` makes files for OpenVINO" if precision == "int8" else ""
         return f"precision {precision}: {name} runs in {', '.join(candidate.precisions)}{made}"
-    if find_spec(candidate.module) is None:
+    if not is_installed(candidate.module):
         return f"{name} is not installed (pip install {candidate.package})"
     if kind == "cpu":
         return ""
@@ -169,6 +169,12 @@ def unsupported(library: str, device: str) -> str:
         return ""
     names = ", ".join(f"{number / 10:.1f}" for number in sorted(numbers))
     return f"{library} does not run on GPUs of compute capability {capability / 10:.1f} (it does on {names})"
+
+
+def is_installed(module: str) -> bool:
+    """Whether there is a package of this name; a folder that is merely called so is none."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def has_gpu() -> bool:

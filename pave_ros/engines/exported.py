@@ -203,9 +203,12 @@ def _fields(file: BinaryIO, wanted: tuple[int, ...]) -> Iterator[tuple[int, byte
 
 
 def _varint(file: BinaryIO) -> int | None:
-    """A number of seven bits a byte, the lowest first; None at the end of the file."""
+    """A number of seven bits a byte, the lowest first; None at the end of the file. ValueError where it has more than
+    64 bits, as in a file of something else."""
     value = shift = 0
     while byte := file.read(1):
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
         value |= (byte[0] & 127) << shift
         shift += 7
         if byte[0] < 128:

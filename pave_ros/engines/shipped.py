@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from importlib.util import find_spec
 from pathlib import Path
 
 from pave_ros.checkpoints import files
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.choice import choose, has_gpu
+from pave_ros.engines.choice import choose, has_gpu, is_installed
+from pave_ros.engines.exported import read_label
 
 
 def best_form(path: Path, engine: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Path:
@@ -17,10 +17,16 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
     An exported file has one size of input, which its name tells where it is not the model's own. There is one in 8
     bits, too, which OpenVINO runs faster on x86. On CUDA the network itself runs, in PyTorch.
     """
-    if path.parent != files.SHIPPED.resolve() or path.suffix == ".onnx" or engine.startswith(("pytorch", "tensorrt")):
+    shipped = (files.SHIPPED / path.name).resolve()
+    if path.resolve() != shipped:
+        return path
+    path = shipped  # Where a colcon workspace links to the sources, the files that belong together lie together there.
+    if path.suffix == ".onnx" or engine.startswith(("pytorch", "tensorrt")):
         return path  # TensorRT in 16 bits
     if engine == "auto" and not (device == "cpu" or (device == "auto" and not _has_cuda())):
         return path
+    if input_size is not None and _is_own(input_size, path):
+        input_size = None
     exported = exported_path(path, input_size)
     if precision == "int8" or (precision == "auto" and engine in ("auto", "openvino") and _prefers_int8()):
         eight = exported_path(path, input_size, int8=True)
@@ -42,15 +48,21 @@ def exported_path(path: Path, input_size: tuple[int, int] | None = None, int8: b
     return path.with_suffix(f"{size}.int8.onnx" if int8 else f"{size}.onnx")
 
 
+def _is_own(input_size: tuple[int, int], path: Path) -> bool:
+    """Whether this is the size that the exported file of shipped weights takes."""
+    exported = exported_path(path)
+    return exported.is_file() and read_label(exported).info.input_size == input_size
+
+
 def _prefers_int8() -> bool:
     """Whether the file in 8 bits is the faster one here, also where there is bfloat16; on other processors than x86
     nobody measured it."""
-    return platform.machine() == "x86_64" and find_spec("openvino") is not None
+    return platform.machine() == "x86_64" and is_installed("openvino")
 
 
 def _has_cuda() -> bool:
     """Whether torch will find a GPU; it is not even loaded where the driver finds none."""
-    if find_spec("torch") is None or not has_gpu():
+    if not is_installed("torch") or not has_gpu():
         return False
     import torch
 

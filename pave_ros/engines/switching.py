@@ -92,8 +92,7 @@ class SwitchingEngine(Engine):
         self._stop()
 
     @property
-    def building(self) -> bool:
-        """Whether the better engine is still to come."""
+    def building(self) -> bool:  # type: ignore[override]
         return self._thread.is_alive() or self._next is not None  # in this order: it sets the one and then ends
 
     def encode(self, images: npt.NDArray[np.float32]) -> _Encoded:

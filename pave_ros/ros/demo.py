@@ -34,7 +34,7 @@ from rich.live import Live
 from rich.text import Text
 from sensor_msgs.msg import CameraInfo, Image
 
-from pave_ros import drawing
+from pave_ros import child, drawing
 from pave_ros.estimator import RANDOM
 from pave_ros.files import make_folder
 from pave_ros.msg import Poses, Skeleton
@@ -151,7 +151,7 @@ class Child:
         """Start it, in a group of its own: Ctrl-C is for this process, which ends the others in order."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self._module, *self._arguments],
+                child.command(self._module, *self._arguments),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

@@ -75,7 +75,7 @@ class PoseNode(LifecycleNode):
         self.statistics = Statistics()
         self._reporter = Reporter(self.get_fully_qualified_name(), self.statistics)
         self._estimator: Estimator | None = None
-        self._loading: Future[Estimator] | None = None
+        self._loading: Future[None] | None = None
         self._worker: Worker | None = None
         self._subscriber: ImageSubscriber | None = None
         self._outputs: dict[str, Publisher] = {}
@@ -109,7 +109,8 @@ class PoseNode(LifecycleNode):
         if self._estimator is not None:
             self._estimator.close()
         ended = self._worker is None or self._worker.stop(timeout=4.0)
-        return ended and (self._loading is None or self._loading.done())
+        building = self._estimator is not None and self._estimator.building
+        return ended and not building and (self._loading is None or self._loading.done())
 
     # Lifecycle
 
@@ -166,8 +167,9 @@ class PoseNode(LifecycleNode):
         while not self._loading.done():  # minutes, where weights are fetched: the diagnostics go on meanwhile
             wait([self._loading], timeout=1.0)
             self._report()
-        self._estimator = self._loading.result()
+        self._loading.result()
         self._loading = None
+        assert self._estimator is not None
         self._reporter.facts = _facts(self._estimator)
         for topic, kind, qos in PUBLISHERS:
             self._outputs[topic] = self.create_lifecycle_publisher(
@@ -198,7 +200,8 @@ class PoseNode(LifecycleNode):
             topics += f" and depth images on {self._depth.topic}"
         self.get_logger().info(f"waiting for images on {topics}")
 
-    def _load(self) -> Estimator:
+    def _load(self) -> None:
+        """Load the model, into `_estimator` as soon as there is one: it may have to be closed before it is ready."""
         settings, log = self.settings, self.get_logger()
         log.info(f"loading {settings.model}, weights: {settings.weights}")
         # Here, because it takes seconds: a signal before the node exists could not be answered properly.
@@ -206,7 +209,7 @@ class PoseNode(LifecycleNode):
         from pave_ros.topdown.options import TopDownOptions
 
         height, width = settings.input_size
-        estimator = Estimator(
+        self._estimator = estimator = Estimator(
             model=settings.model,
             weights=settings.weights,
             device=settings.device,
@@ -242,7 +245,6 @@ class PoseNode(LifecycleNode):
         if not estimator.trained:
             log.warning("the weights are untrained: the skeletons mean nothing, only the way of the data is shown")
         estimator.warm_up()  # A stream that begins with seconds of silence loses its tracks.
-        return estimator
 
     def _halt(self) -> None:
         if self._subscriber is not None:
@@ -274,16 +276,24 @@ class PoseNode(LifecycleNode):
             torch.cuda.empty_cache()
 
     def _forget(self) -> None:
-        """Nobody is seen any more, and no history kept."""
+        """Nobody is seen any more."""
         self._clear_markers()
         self.statistics.people = self.statistics.memory = 0
+
+    def _reset(self) -> None:
+        """No history is kept, nor anything that waits."""
+        assert self._worker is not None
+        self._worker.reset()
+        if self._pairing is not None:
+            self._pairing.clear()
+        self.statistics.memory = 0
 
     # Services and subscriptions, in the executor's thread
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = bool(request.data)
         if not self._enabled and self._worker is not None:
-            self._worker.reset()
+            self._reset()
             self._forget()
         if self._worker is not None:
             self._tell(DETECTING if self._enabled else "disabled")
@@ -294,8 +304,7 @@ class PoseNode(LifecycleNode):
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._worker is not None
         if self._worker is not None:
-            self._worker.reset()
-            self.statistics.memory = 0
+            self._reset()
         response.message = "history and tracks are forgotten" if response.success else "the node is not active"
         return response
 

@@ -19,7 +19,6 @@ For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -31,6 +30,7 @@ from rich.progress import track
 from pave_ros.calibration import network_inputs
 from pave_ros.checkpoints import files, loading
 from pave_ros.datasets import open_dataset
+from pave_ros.engines.choice import is_installed
 from pave_ros.engines.export import export_onnx
 from pave_ros.engines.quantization import quantize
 from pave_ros.engines.shared import share_weights
@@ -221,7 +221,7 @@ def main(
 
 def _engines() -> list[str]:
     """The engines that run the exported file on a CPU and are installed here."""
-    return [name for name in ("onnxruntime", "openvino") if find_spec(name)]
+    return [name for name in ("onnxruntime", "openvino") if is_installed(name)]
 
 
 if __name__ == "__main__":

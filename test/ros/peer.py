@@ -169,7 +169,7 @@ class StandIn:
     def __init__(self) -> None:
         self.score_threshold, self.max_persons, self.delay = 0.3, 20, 0.0
         self.windows: list[list[Frame]] = []  # what was estimated
-        self.warm = self.closed = False
+        self.warm = self.closed = self.building = False
         self.persons = self.people((20.0, 10.0), (60.0, 15.0))
 
     def warm_up(self) -> None:

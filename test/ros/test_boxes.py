@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 from conftest import Start
-from peer import Peer, image, wait_for
+from peer import Peer, StandIn, image, wait_for
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool, Trigger
 
+from pave_ros import detection
 from pave_ros.frames import Frame
 from pave_ros.msg import BoundingBox, Keypoint, Person, Poses
 from pave_ros.persons import Boxes
 from pave_ros.ros import messages
 from pave_ros.ros.boxes import PATIENCE, Pairing, boxes_of
+from pave_ros.ros.node import PoseNode
 
 
 def box(number: float) -> Boxes:
@@ -136,6 +141,25 @@ def test_a_node_with_a_top_down_model_takes_boxes_from_a_topic(start: Start, pee
     assert [message.header.stamp.sec for message in poses] == [1, 3]
     assert sorted(person.box.x for person in poses[-1].persons) == [0.0, 10.0, 20.0]
     assert messages.persons(poses[-1]).skeleton == "coco17"
+
+
+def test_what_waits_is_forgotten_on_request(
+    make_node: Callable[..., tuple[PoseNode, StandIn]], peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandIn, "detector", detection.GIVEN)
+    node, _ = make_node()
+    name = node.get_namespace()
+    images = peer.publisher(Image, f"{name}/image")
+
+    def waiting() -> int:
+        assert node._pairing is not None
+        return len(node._pairing._images)
+
+    for service, request in ((Trigger, Trigger.Request()), (SetBool, SetBool.Request(data=False))):
+        images.publish(image(5))
+        wait_for(waiting, "an image that waits for boxes")
+        peer.call(service, f"{name}/pose_node/{'reset' if service is Trigger else 'enable'}", request)
+        assert not waiting()
 
 
 def test_boxes_that_never_come_are_told(start: Start, peer: Peer) -> None:

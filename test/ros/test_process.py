@@ -7,14 +7,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
 import pytest
 from conftest import MODEL, Start
-from peer import Peer, Process, wait_for
+from peer import Peer, Process, StandIn, wait_for
 
 from pave_ros.msg import Poses
+from pave_ros.ros.node import PoseNode
 
 ENDINGS: dict[str, tuple[Signals, ...]] = {
     "SIGINT": (SIGINT,),
@@ -138,3 +140,11 @@ def test_what_a_signal_breaks_into_is_no_error(how: str) -> None:
     ended = subprocess.run([sys.executable, "-c", BROKEN_INTO, how], capture_output=True, text=True, timeout=60)
     assert ended.returncode == (0 if how == "interrupted" else 1), ended.stderr
     assert ("Unable to convert" in ended.stderr) == (how == "alone"), ended.stderr
+
+
+def test_a_thread_that_builds_an_engine_is_not_waited_for(make_node: Callable[..., tuple[PoseNode, StandIn]]) -> None:
+    """The interpreter would crash around a compiler that is at work."""
+    node, model = make_node()
+    model.building = True
+    assert not node.stop()
+    model.building = False
