@@ -48,6 +48,12 @@ def draw(
         label: write the track id and the score at each person.
         boxes: draw the bounding boxes as well.
     """
+    if not image.flags.c_contiguous:  # OpenCV draws on nothing else, and says so in riddles
+        image[:] = draw(
+            np.ascontiguousarray(image), persons,
+            bgr=bgr, keypoint_threshold=keypoint_threshold, label=label, boxes=boxes,
+        )  # fmt: skip
+        return image
     points = _visible(persons.keypoints, keypoint_threshold, image.shape)
     extents = np.where(np.isfinite(persons.boxes), persons.boxes, boxes_of(points))
     hues = np.where(persons.track_ids >= 0, persons.track_ids, np.arange(len(persons))) * _GOLDEN % 1.0
@@ -170,13 +176,13 @@ def contact_sheet(
         row, column = divmod(i, columns)
         top, left = gap + row * (cell_height + gap), gap + column * (cell_width + gap)
         cell = sheet[top : top + cell_height, left : left + cell_width]
-        _paste(cell, image)
+        paste(cell, image)
         if i < len(captions):
             _caption(cell, captions[i])
     return sheet
 
 
-def _paste(cell: Image, image: Image) -> None:
+def paste(cell: Image, image: Image) -> None:
     """Fit a picture into the middle of a cell, its shape kept."""
     scale = min(cell.shape[0] / image.shape[0], cell.shape[1] / image.shape[1])
     height, width = max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))

@@ -209,6 +209,11 @@ class Estimator:
         else:
             self(black)
 
+    @property
+    def building(self) -> bool:
+        """Whether a faster engine is being built, in a thread of its own."""
+        return self._engine.building
+
     def close(self) -> None:
         """Give up building a faster engine, see `engine_status`; the one that runs goes on."""
         self._engine.close()
@@ -235,7 +240,8 @@ class Estimator:
         with self._lock:
             for frame in frames:
                 if frame.encoder is not self:
-                    frame.features, frame.looks, frame.encoder = None, None, self
+                    frame.forget()
+                    frame.encoder = self
             persons = self._estimated(frames, index, asked.image)
             if self._smooths:
                 before = frames[index - 1] if index else asked
@@ -267,10 +273,13 @@ class Estimator:
 
     def video(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, Persons]]:
         """Every frame of a video with its people, in order; a video model sees the frames behind each, too, so a
-        result comes `reach` frames late."""
+        result comes `reach` frames late. What the model made of a frame is let go as soon as it is not needed."""
         history: deque[Frame] = deque(maxlen=self.earlier + 1 + self.reach)
         unanswered = 0
-        for frame in frames:
+        broken: list[Exception] = []
+        for frame in _readable(frames, broken):
+            if len(history) == history.maxlen:
+                history[0].forget()
             history.append(frame)
             unanswered += 1
             if unanswered > self.reach:
@@ -278,6 +287,19 @@ class Estimator:
                 yield history[-1 - self.reach], self.estimate(list(history), -1 - self.reach)
         for index in range(-unanswered, 0):
             yield history[index], self.estimate(list(history), index)
+        for frame in history:
+            frame.forget()
+        if broken:
+            raise broken[0]
+
+
+def _readable(frames: Iterable[Frame], broken: list[Exception]) -> Iterator[Frame]:
+    """The frames up to where their source breaks off, whose error is put into `broken`: what came before is good, and
+    still to be answered."""
+    try:
+        yield from frames
+    except Exception as error:
+        broken.append(error)
 
 
 def _untrained(name: str, engine: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
@@ -328,4 +350,4 @@ def _detector(
         score_threshold=options.box_threshold,
         max_persons=MOST_BOXES,
     )
-    return PoseDetector(name, find)
+    return PoseDetector(find.name, find)

@@ -48,6 +48,10 @@ class Frame:
     boxes: Boxes | None = None
     depth: Any = None
 
+    def forget(self) -> None:
+        """Let go of what an estimator made of the picture."""
+        self.features = self.looks = self.encoder = None
+
     @property
     def nbytes(self) -> int:
         """Memory that the picture and its features take, bytes."""

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -77,7 +77,7 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
 
     Raises:
         FileNotFoundError, VideoError: an input does not exist, or a folder has no pictures.
-        ValueError: the synthetic scene without an end, or nothing to do.
+        ValueError: the synthetic scene without an end or with a bad option, or nothing to do.
     """
     found: list[tuple[str, bool]] = []
     for text in inputs:
@@ -85,6 +85,7 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
         if is_synthetic(text):
             if "frames=" not in text:
                 raise ValueError(f"{text} has no end; say how many frames: synthetic:frames=100")
+            open_source(text).close()  # which refuses a bad option now, and not when its turn comes
             found.append((text, True))
         elif not text:  # As of a variable of the shell that is not set; to Path it would be the folder one is in.
             raise FileNotFoundError("the name of a file is empty")
@@ -145,7 +146,15 @@ def predict(
             if not summary.files:
                 raise
             summary.interrupted = True
-        return summary, [path for sink in sinks for path in sink.finish()]
+        written: list[Path] = []
+        for sink in sinks:
+            with _noting(summary.problems):
+                try:
+                    written += sink.finish()
+                except VideoError:
+                    sink.discard()
+                    raise
+        return summary, written
     except BaseException:
         for sink in sinks:
             sink.discard()
@@ -158,6 +167,11 @@ def _noting(problems: list[str]) -> Iterator[None]:
     try:
         yield
     except (VideoError, FileNotFoundError) as error:
+        _note(problems, error)
+
+
+def _note(problems: list[str], error: Exception) -> None:
+    if str(error) not in problems:  # a full disk is met more than once
         problems.append(str(error))
 
 
@@ -171,7 +185,7 @@ def _run(
     advanced: Callable[[Job], None],
 ) -> None:
     tracker = Tracker() if track and job.moving else None
-    writing = list(sinks)
+    writing, complete = list(sinks), False
     with _noting(summary.problems), open_source(job.source) as source:
         opened(job, source)
         for index, (frame, persons) in enumerate(estimator.video(source)):
@@ -182,17 +196,18 @@ def _run(
                 try:
                     sink.add(job, source.rate, index, frame, persons)
                 except VideoError as error:  # The others go on.
-                    summary.problems.append(str(error))
+                    _note(summary.problems, error)
                     writing.remove(sink)
             if not writing:
                 break
             summary.frames += 1
             summary.persons += len(persons)
             advanced(job)
-        summary.files += bool(writing)
+        complete = bool(writing)
     for sink in sinks:
         with _noting(summary.problems):
             sink.end(job)
+    summary.files += complete
 
 
 def make_sinks(formats: Sequence[str], out: Path, jobs: Sequence[Job]) -> list[Sink]:
@@ -232,11 +247,8 @@ class Annotated:
         ok, data = cv2.imencode(job.suffix, image if frame.bgr else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         if not ok:
             raise VideoError(f"{path}: OpenCV cannot write this kind of picture")
-        try:
-            with _Partial(path) as partial:
-                partial.file.write(data.tobytes())
-        except OSError as error:
-            raise VideoError(f"{path}: cannot be written: {error.strerror}") from error
+        with _Partial(path) as partial:
+            partial.write(data.tobytes())
         self._written.append(path)
 
     def end(self, job: Job) -> None:
@@ -278,14 +290,13 @@ class JsonLines:
             "skeleton": persons.skeleton,
             "persons": [_person(persons, i) for i in range(len(persons))],
         }
-        self._partial.write(line)
+        self._partial.write(_json(line))
 
     def end(self, job: Job) -> None:
-        self._ended = self._partial.file.tell()
+        self._ended = self._partial.size()
 
     def finish(self) -> list[Path]:
-        self._partial.file.truncate(self._ended)
-        return [self._partial.finish()]
+        return [self._partial.finish(self._ended)]
 
     def discard(self) -> None:
         self._partial.discard()
@@ -333,12 +344,12 @@ class CocoResults:
 
     def finish(self) -> list[Path]:
         people, pictures = self._ended
-        self._results.write(self._people[:people])
+        self._results.write(_json(self._people[:people]))
         if self._ids:
             self._images.discard()
             self._images.path.unlink(missing_ok=True)  # of an earlier run, with other numbers
             return [self._results.finish()]
-        self._images.write(self._pictures[:pictures])
+        self._images.write(_json(self._pictures[:pictures]))
         return [self._results.finish(), self._images.finish()]
 
     def discard(self) -> None:
@@ -354,33 +365,63 @@ FORMATS: dict[str, Callable[[Path, Sequence[Job]], Sink]] = {
 
 
 class _Partial:
-    """A file that gets its name when it is complete."""
+    """A file that gets its name when it is complete. VideoError, with that name, when it cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = path.with_name(path.name + ".part")
-        self.file: IO[bytes] = self._part.open("wb")
+        with self._named():
+            self._file: IO[bytes] = self._part.open("wb")
 
-    def write(self, value: Any) -> None:
-        """Append a value as one line of JSON."""
-        self.file.write(json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n")
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
 
-    def finish(self) -> Path:
-        self.file.close()
-        return self._part.replace(self.path)
+    def write(self, data: bytes) -> None:
+        with self._named():
+            self._file.write(data)
+
+    def size(self) -> int:
+        """Bytes so far, all of which are on the disk."""
+        with self._named():
+            self._file.flush()
+            return self._file.tell()
+
+    def finish(self, size: int | None = None) -> Path:
+        """Give it its name. With a `size` it ends after so many bytes, and what is behind them may be lost: there may
+        have been no room for it."""
+        with self._named():
+            if size is None:
+                self._file.close()
+            else:
+                with suppress(OSError):
+                    self._file.close()
+                os.truncate(self._part, size)
+            return self._part.replace(self.path)
 
     def discard(self) -> None:
-        self.file.close()
-        self._part.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
 
     def __enter__(self) -> _Partial:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.finish()
-        else:
+        try:
+            if kind is None:
+                self.finish()
+        finally:
             self.discard()
+
+
+def _json(value: Any) -> bytes:
+    """A value as one line."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _file_of(job: Job, frame: Frame) -> str:

@@ -169,7 +169,8 @@ def _scan(data: bytes) -> int:
     """Where the first scan of a JPEG begins, beyond the thumbnails, which end as pictures do."""
     place = 2
     while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        fills = data[place + 1 : place + 2] == b"\xff"  # as any number of them may, before a marker
+        place += 1 if fills else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return place
 
 

@@ -78,7 +78,7 @@ class VideoWriter:
             for codec in CODECS:
                 writer = cv2.VideoWriter(name_for_opencv(self._part), cv2.VideoWriter.fourcc(*codec), rate, even)
                 if writer.isOpened():
-                    self._writer, self._size, self.codec = writer, size, codec
+                    self._writer, self._size, self.codec, self.count = writer, size, codec, 0
                     return
         self.discard()
         raise VideoError(f"{self.path}: this OpenCV has no encoder for {' or '.join(CODECS)} at {even[0]}x{even[1]}")
@@ -87,6 +87,14 @@ class VideoWriter:
         """Finish the file. Nothing is written when there was no picture."""
         if self._writer is None:
             return
+        try:
+            self._complete()
+        except BaseException:  # Ctrl-C too
+            self.discard()
+            raise
+
+    def _complete(self) -> None:
+        assert self._writer is not None
         self._writer.release()
         self._writer = None
         # OpenCV reports no failed write, not even a full disk; a file without its end has no index and does not open.
@@ -95,9 +103,11 @@ class VideoWriter:
         written = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
         check.release()
         if written < self.count:  # More than that, where Ctrl-C came between writing the last one and counting it.
-            self.discard()
             raise VideoError(f"{self.path}: only {written} of {self.count} frames could be written; is the disk full?")
-        self._part.replace(self.path)
+        try:
+            self._part.replace(self.path)
+        except OSError as error:
+            raise VideoError(f"{self.path}: cannot be written: {error.strerror}") from error
 
     def discard(self) -> None:
         """Throw the unfinished file away."""

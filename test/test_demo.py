@@ -61,6 +61,14 @@ def test_the_video_shows_a_picture_until_the_next_one(tmp_path: Path) -> None:
     assert levels == [0] * 5 + [1, 2]
 
 
+def test_pictures_of_other_sizes_are_fitted_into_the_first(tmp_path: Path) -> None:
+    with running.Recorder(tmp_path, rate=10.0, seconds=2.0) as recorder:
+        for i, shape in enumerate(((64, 64), (32, 64), (64, 64))):
+            recorder.add(10**9 + i * 10**8, np.full((*shape, 3), 200, np.uint8))
+    means = [float(frame.image.mean()) for frame in open_source(tmp_path / "demo.mp4")]
+    assert means == pytest.approx([200, 100, 200], abs=12)
+
+
 def check_results(folder: Path, size: tuple[int, int]) -> int:
     """Video (of this width and height) and contact sheet can be read and are not dark; returns the video's length."""
     with open_source(folder / "demo.mp4") as video:

@@ -110,6 +110,14 @@ def test_view_into_a_larger_array() -> None:
     assert (whole[20:260, 30:350] == plain).all() and not changed(whole[:20]).any()
 
 
+def test_any_view_is_drawn_on() -> None:
+    straight, turned, mirrored = canvas(), canvas(), canvas()
+    draw(straight, people((60, 60, 150)))
+    draw(turned[..., ::-1], people((60, 60, 150)), bgr=True)
+    draw(mirrored[:, ::-1], people((60, 60, 150)))
+    assert np.array_equal(straight, turned) and np.array_equal(straight, mirrored[:, ::-1])
+
+
 def test_contact_sheet() -> None:
     images = [np.full((60, 80, 3), 50 * (i + 1), np.uint8) for i in range(3)] + [np.full((200, 100, 3), 200, np.uint8)]
     sheet = contact_sheet(images, columns=2, width=400, captions=["one"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -234,6 +234,26 @@ def test_a_video_gives_every_frame_the_published_window(make_estimator: Callable
     assert [frame.stamp for frame, _ in answers] == [0, 1, 2, 3]
     for (_, persons), window in zip(answers, [(0, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 3)], strict=True):
         np.testing.assert_allclose(persons.keypoints, offline(estimator, images, window).keypoints, atol=1e-3)
+
+
+def test_a_video_that_breaks_off_is_answered_to_its_end(make_estimator: Callable[..., Estimator]) -> None:
+    estimator, images = make_estimator(), clip(3)
+
+    def frames() -> Iterator[Frame]:
+        yield from (Frame(i, image=image) for i, image in enumerate(images))
+        raise OSError("cut off")
+
+    answered = []
+    with pytest.raises(OSError, match="cut off"):
+        answered.extend(frame.stamp for frame, _ in estimator.video(frames()))
+    assert answered == [0, 1, 2]
+
+
+def test_a_video_holds_the_features_of_its_window_only(make_estimator: Callable[..., Estimator]) -> None:
+    estimator = make_estimator()
+    frames = [Frame(i, image=image) for i, image in enumerate(clip(6))]
+    held = [sum(frame.features is not None for frame in frames) for _ in estimator.video(frames)]
+    assert max(held) == 3 and all(frame.features is frame.encoder is None for frame in frames)
 
 
 def test_cameras_keep_their_own_windows_and_sizes_do_not_mix(make_estimator: Callable[..., Estimator]) -> None:

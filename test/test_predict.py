@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +269,60 @@ def test_breaking_off_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run([save_video(tmp_path / "clip.mp4")], tmp_path / "out", estimator=Interrupted(after=3))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@contextmanager
+def full_after(size: int) -> Iterator[None]:
+    """No file may become longer than so many bytes, as on a disk that is full."""
+    _, most = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_keeps_what_was_written_before(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{i}.png", 40, 20) for i in range(8)]
+    with full_after(2000):
+        summary, written = run(paths, tmp_path / "out", "jsonl", "coco")
+    assert written == ["persons.jsonl"] and sorted(os.listdir(tmp_path / "out")) == written
+    assert [f"{tmp_path}/out/{name}: cannot be written: File too large" for name in ("persons.jsonl", "coco.json")] == (
+        summary.problems
+    )
+    found = lines(tmp_path / "out")
+    assert found and [line["file"] for line in found] == list(map(str, paths[: len(found)]))
+
+
+def test_a_folder_in_the_way_costs_that_result_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("persons.jsonl", "clip.mp4"):
+        (out / name).mkdir(parents=True)
+    jobs = jobs_of([str(save_video(tmp_path / "clip.mp4")), str(save(tmp_path / "a.png", 40, 20))])
+    summary, paths = predict(jobs, Truth(), make_sinks(FORMATS, out, jobs))  # type: ignore[arg-type]
+    written = [path.name for path in paths]
+    assert written == ["a.png", "coco.json", "coco_images.json"]
+    assert sorted(os.listdir(out)) == sorted([*written, "persons.jsonl", "clip.mp4"])
+    assert [Path(problem.partition(":")[0]).name for problem in summary.problems] == ["clip.mp4", "persons.jsonl"]
+
+
+def test_an_interruption_while_a_video_is_completed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: VideoWriter) -> None:
+        raise KeyboardInterrupt
+
+    paths = [save(tmp_path / "a.png", 40, 20), save_video(tmp_path / "clip.mp4")]
+    monkeypatch.setattr(VideoWriter, "_complete", interrupted)
+    summary, written = run(paths, tmp_path / "out")
+    assert summary.interrupted and summary.files == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(written)
+
+
+def test_bad_options_of_the_scene_are_refused_before_anything_is_done() -> None:
+    for options in ("frames=2,persons=200", "frames=two"):
+        with pytest.raises(ValueError, match="persons must lie between|frames must be a positive"):
+            jobs_of([f"synthetic:{options}"])
 
 
 def test_synthetic_needs_an_end(tmp_path: Path) -> None:

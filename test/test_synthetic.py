@@ -322,3 +322,9 @@ def test_depth_is_that_of_what_is_seen() -> None:
     assert np.nanmin(frame.depth[frame.labels == 0]) > 0.1 and np.nanmax(frame.depth[frame.labels == 0]) > 3
     sky = Scene(seed=0, width=160, height=120, persons=0, kind="park").frame(0).depth
     assert np.isnan(sky).any() and np.isfinite(sky[-1]).all(), "above the horizon there is nothing"
+
+
+def test_the_shutter_is_never_open_for_long() -> None:
+    """Or people became ghosts where frames are rare."""
+    slow, slower = (Scene(seed=3, width=160, height=120, rate=rate, noise=0).frame(0).image for rate in (0.1, 0.05))
+    assert np.array_equal(slow, slower)

@@ -207,6 +207,17 @@ def test_picture_with_something_behind_it(tmp_path: Path, tail: bytes) -> None:
         read_picture(path)
 
 
+def test_picture_with_fill_bytes(tmp_path: Path) -> None:
+    """Any number of them may stand before a marker (ITU T.81, B.1.1.2)."""
+    path = tmp_path / "filled.jpg"
+    cv2.imwrite(str(path), np.full((32, 32, 3), 90, np.uint8))
+    data = path.read_bytes()
+    second = 4 + int.from_bytes(data[4:6], "big")
+    assert data[second : second + 1] == b"\xff"
+    path.write_bytes(data[:second] + b"\xff\xff" + data[second:])
+    assert read_picture(path).mean() == pytest.approx(90, abs=2)
+
+
 def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_video(tmp_path / "video.mp4", frames=3)
@@ -441,6 +452,16 @@ def test_writer_is_atomic(tmp_path: Path) -> None:
         assert not path.exists()
         raise RuntimeError("stop")
     assert list(path.parent.iterdir()) == []
+
+
+def test_writer_begins_anew_after_it_was_closed(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4", 10)
+    for length in (3, 1):
+        for _ in range(length):
+            writer.write(np.zeros((32, 32, 3), np.uint8))
+        writer.close()
+        with open_source(tmp_path / "a.mp4") as source:
+            assert source.length == length
 
 
 def test_writer_refuses(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -47,6 +48,9 @@ def main() -> None:
     # Nodes have ways of their own.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # Files may have names that are not UTF-8.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     arguments = sys.argv[1:]
     # What follows --ros-args is for ROS; its -p and -r must not be taken for options of ours.
     split = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)

@@ -71,7 +71,7 @@ def node(
         arguments += ["-r", f"depth:={depth}", "-p", "use_depth:=true"]
     for name, value in (("model", model), ("weights", weights), ("device", device)):
         if value is not None:
-            arguments += ["-p", f"{name}:={json.dumps(value)}"]  # YAML, in which words stay words
+            arguments += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]  # YAML, in which words stay words
     raise typer.Exit(run_node([*arguments, "--", *context.obj]))
 
 

@@ -10,6 +10,7 @@ taken.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.duration import Duration
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -234,6 +236,13 @@ def run_camera(ros_args: list[str] | None = None, **parameters: Any) -> int:
         ros_args: arguments for ROS, e.g. ``["--ros-args", "-r", "__ns:=/front"]``.
         parameters: values for `PARAMETERS`; what is left out comes from `ros_args` or the defaults.
     """
+    try:
+        str(parameters.get("source", "")).encode()
+    except UnicodeEncodeError:
+        get_logger("camera").fatal(
+            f"{os.fsencode(parameters['source'])!r}: ROS takes no name that is not UTF-8; rename it"
+        )
+        return 1
     made: list[CameraNode] = []
 
     def make() -> CameraNode:

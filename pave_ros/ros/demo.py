@@ -133,7 +133,7 @@ def _node_parameters(model: str, weights: str, device: str, input_size: tuple[in
     if weights == RANDOM:  # it is sure of nothing, and would show nothing
         given |= {"score_threshold": 0.0, "keypoint_threshold": 0.0, "max_persons": 3}
     # JSON is YAML whose words stay words
-    return [part for key, value in given.items() for part in ("-p", f"{key}:={json.dumps(value)}")]
+    return [part for key, value in given.items() for part in ("-p", f"{key}:={json.dumps(value, ensure_ascii=False)}")]
 
 
 class Child:
@@ -321,7 +321,11 @@ class Recorder:
         self._last: Picture
 
     def add(self, stamp: int, picture: Picture) -> None:
-        """Append a picture; it stands until the next one, as long as it did on the way."""
+        """Append a picture; it stands until the next one, as long as it did on the way. It is fitted into the first."""
+        if self._first and picture.shape != self._last.shape:
+            canvas = np.zeros_like(self._last)
+            drawing.paste(canvas, picture)
+            picture = canvas
         self._first = self._first or stamp
         elapsed = (stamp - self._first) / 1e9
         for _ in range(round(elapsed * self._writer.rate) - self._writer.count):

@@ -22,6 +22,7 @@ PERIOD = 26.0
 
 
 _GRAIN_SHIFT = 64
+_LONGEST = 1 / 30  # seconds that the shutter is open, however rare the frames are
 _LOOK_AHEAD = 2.0
 
 
@@ -79,7 +80,8 @@ class Scene:
         persons: the most people at once, 0 to 100.
         rate: frames a second.
         kind: one of `place.KINDS` ("room", "hall", "street", "park"), or "" for the seed's choice.
-        blur: share of the time between two frames during which the shutter is open, 0..1; 0 for no motion blur.
+        blur: share of the time between two frames during which the shutter is open, 0..1; 0 for no motion blur. It is
+            never open for longer than 1/30 s.
         noise: standard deviation of the sensor's noise, grey levels of 255.
         quality: 1, or 2 to draw people at twice the size and reduce them: cleaner edges, half the speed.
         backs: share of the places where people stop at which they turn their back on the camera, 0..1.
@@ -246,7 +248,7 @@ class Scene:
         if i < 0:
             raise ValueError(f"frames are counted from 0, not {i}")
         actors = self._actors(i / self.rate)
-        open_for = self.blur / self.rate
+        open_for = min(self.blur / self.rate, _LONGEST)
         fine = self.camera.scaled(self.quality)
         poses = [a.visit.pose(a.time + dt) for dt in (-open_for / 2, 0.0, open_for / 2) for a in actors]
         meshes: list[Mesh] = []

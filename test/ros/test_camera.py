@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from pave_ros.msg import Poses
 from pave_ros.ros import images, messages
+from pave_ros.ros.camera import run_camera
 from pave_ros.synthetic import Scene
 
 DEEP = QoSProfile(depth=50)
@@ -136,6 +138,11 @@ def test_a_source_that_breaks_off_is_a_failure(folder: Path, start: Start, peer:
     assert process.wait() == 1, process.output
     assert "3.png" in process.output.strip().splitlines()[-1] and "at its end" not in process.output
     wait_for(lambda: pictures and pictures[-1].data[0] == 100, "the last good picture")
+
+
+def test_a_name_that_ros_does_not_take_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_camera(source=os.fsdecode(b"f\xe9.mp4")) == 1
+    assert "f\\xe9.mp4': ROS takes no name that is not UTF-8; rename it" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
