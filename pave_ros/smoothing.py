@@ -36,7 +36,8 @@ def steady(persons: Persons, before: Looks | None) -> tuple[Persons, Looks]:
     """The people of a frame with each keypoint at the mean of this look at it and of those a few frames back.
 
     A network errs a little differently in every frame, so the mean is nearer to the truth and trembles less. What has
-    moved counts the less the further it has, by the distances that OKS tolerates: who moves leaves no trail.
+    moved counts the less the further it has, by the distances that OKS tolerates: who moves far in a frame leaves no
+    trail, and who moves slowly and steadily trails by up to `EARLIER` frames, within what OKS tolerates.
 
     Args:
         persons: the people of the frame; a box that is the extent of the keypoints goes along with them.

@@ -78,6 +78,16 @@ def test_a_shift_crops_people_and_their_boxes() -> None:
     assert len(augment.move(labels, augment.translation(-95, 0), (120, 90))) == 0
 
 
+def test_people_whose_keypoints_span_no_box_are_kept() -> None:
+    line = {k: (50.3, 20.0 + 3 * k) for k in range(17)}
+    labels = labels_of(line, {NOSE: (0.1, 40.0)}, {NOSE: (200.0, 40.0)}, {})
+    moved = augment.move(labels, augment.scaling(0.5), (60, 45))
+    assert len(moved) == 2, "neither who is out of the picture nor who is nowhere"
+    np.testing.assert_allclose(moved.boxes, [[24.65, 10, 1, 24], [0, 19.5, 0.55, 1]], atol=1e-4)
+    np.testing.assert_allclose(moved.areas, [0.53 * 24, 0.53 * 0.55], rtol=1e-4)
+    assert not moved.crowd.any()
+
+
 def test_scaling_scales_areas_and_turning_keeps_them() -> None:
     labels = labels_of({k: (50.0 + k, 45.0) for k in range(17)}, boxes=[[45, 35, 30, 20]], areas=[300])
     grown = augment.move(labels, augment.scaling(2, 3), (1000, 1000))

@@ -245,6 +245,18 @@ def test_evaluate_does_not_write_over_what_it_reads(call: Call, tmp_path: Path) 
     assert call(*given, "-o", str(tmp_path)).returncode == 2
 
 
+def test_evaluate_passes_over_no_option_for_the_boxes(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("[]")
+    model, boxes = ("--model", "vitpose_s"), ("--boxes", "ground-truth")
+    for arguments, told in {
+        (*model, *boxes, "--detector", "magic"): "--detector: --boxes says where the people are",
+        (*model, "--detector", "given"): "--detector: given needs --boxes",
+        ("--results", str(tmp_path / "r.json"), *boxes): "--boxes: the people of --results have been found",
+    }.items():
+        refused = call("evaluate", "--dataset", "synthetic", *arguments)
+        assert refused.returncode == 2 and told in refused.stderr
+
+
 def test_camera_and_node_get_options_and_ros_arguments(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -262,11 +274,15 @@ def test_camera_and_node_get_options_and_ros_arguments(
     assert calls.pop() == ((["--ros-args", "-p", "rate:=5.0"],), {"image_transport": "compressed"})
     parameters = tmp_path / "p.yaml"
     parameters.touch()
-    options = ["--model", "detrpose_s", "--params-file", str(parameters), "--image", "color", "--depth", "aligned"]
+    options = [
+        "--model", "detrpose_s", "--weights", "😀.pth", "--params-file", str(parameters),
+        "--image", "color", "--depth", "aligned",
+    ]  # fmt: skip
     assert call("node", *options, "--ros-args", "-p", "max_rate:=5.0").returncode == 3
     assert calls.pop() == [
         "--ros-args", "--params-file", str(parameters), "-r", "image:=color", "-r", "depth:=aligned",
-        "-p", "use_depth:=true", "-p", 'model:="detrpose_s"', "--", "--ros-args", "-p", "max_rate:=5.0",
+        "-p", "use_depth:=true", "-p", 'model:="detrpose_s"', "-p", 'weights:="😀.pth"', "--",
+        "--ros-args", "-p", "max_rate:=5.0",
     ]  # fmt: skip
 
 

@@ -203,6 +203,48 @@ def test_pictures_of_the_same_name_in_a_tar_archive_are_told_apart_by_their_fold
         open_dataset("coco", tmp_path / "labels.json")
 
 
+@pytest.mark.parametrize("folder", ["", "val2017/"])
+def test_names_may_begin_with_the_folder_of_the_pictures(coco: Path, folder: str) -> None:
+    content = coco_file("coco17")
+    for image in content["images"]:
+        image["file_name"] = folder + image["file_name"]
+    write_json(coco / "annotations/person_keypoints_val2017.json", content)
+    assert open_dataset("coco", coco)[1].image().shape == (HEIGHT, WIDTH, 3)
+    content["images"][0]["file_name"] = content["images"][1]["file_name"] = "images/a.png"
+    write_json(coco / "labels.json", content)
+    write_picture(coco / "images/a.png")
+    assert open_dataset("coco", coco / "labels.json")[0].image().shape == (HEIGHT, WIDTH, 3)
+
+
+def test_a_picture_in_a_tar_archive_that_opencv_refuses_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(tmp_path / "annotations_coco17.json", coco_file("coco17"))
+    for name in ("a.png", "b.png"):
+        write_picture(tmp_path / name)
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        tar.add(tmp_path / "a.png")
+        tar.add(tmp_path / "b.png")
+
+    def refuse(*_: object) -> None:
+        raise cv2.error("more pixels than CV_IO_MAX_IMAGE_PIXELS")
+
+    sample = open_dataset("coco", tmp_path, "all")[0]
+    monkeypatch.setattr(cv2, "imdecode", refuse)
+    with pytest.raises(DatasetError, match=r"images\.tar: a\.png in it is no picture that OpenCV can read"):
+        sample.image()
+
+
+def test_a_crowd_index_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "crowdpose_val.json"
+    (tmp_path / "images").mkdir()
+    write_json(path, coco_file("crowdpose14", crowdIndex="0.25"))
+    assert open_dataset("crowdpose", tmp_path)[0].crowd_index == 0.25
+    write_json(path, coco_file("crowdpose14", crowdIndex="dense"))
+    with pytest.raises(DatasetError, match=r"crowdpose_val\.json: an entry is broken"):
+        open_dataset("crowdpose", tmp_path)
+
+
 def test_only_what_has_keypoints_is_a_person(tmp_path: Path) -> None:
     content = coco_file("coco17")
     content["categories"].append({"id": 18, "name": "dog"})
@@ -282,7 +324,8 @@ def jhmdb(tmp_path: Path) -> Path:
 
 def write_video(path: Path, frames: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 240))
+    code = "mp4v" if path.suffix == ".mp4" else "MJPG"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 25, (320, 240))
     for i in range(frames):
         writer.write(np.full((240, 320, 3), 50 * i, np.uint8))
     writer.release()
@@ -332,7 +375,8 @@ def test_jhmdb_says_what_is_missing(jhmdb: Path) -> None:
         open_dataset("jhmdb", jhmdb, "train")
 
 
-def test_jhmdb_as_clips_keeps_the_frames_of_a_film_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("video", ["clip.avi", "clip.mp4"])
+def test_jhmdb_as_clips_keeps_the_frames_of_a_film_together(tmp_path: Path, video: str) -> None:
     names = [f"run/film{f}_run_f_cm_np1_fr_med_{i}" for f in range(40) for i in range(2)]
     clip = {
         "bbox": [[5, 6, 20, 30]] * 3,
@@ -341,17 +385,17 @@ def test_jhmdb_as_clips_keeps_the_frames_of_a_film_together(tmp_path: Path) -> N
     }
     content = {
         "joint_names": list(skeletons.get("jhmdb15").keypoints),
-        "sequences": [{"video": "videos/clip.avi", "jhmdb_name": name, **clip} for name in names],
+        "sequences": [{"video": f"videos/{video}", "jhmdb_name": name, **clip} for name in names],
     }
     write_json(tmp_path / "annotations.json", content)
-    write_video(tmp_path / "videos/clip.avi", 2)
+    write_video(tmp_path / "videos" / video, 2)
     train, val = (open_dataset("jhmdb", tmp_path, split) for split in ("train", "val"))
     films = [{str(s.video).partition("_run_")[0] for s in part} for part in (train, val)]
     assert len(train) + len(val) == 3 * len(names) and not films[0] & films[1] and films[1]
     assert train[0].labels.keypoints[0, 1].tolist() == [2, 4, 2]
     assert (train[0].labels.boxes[0].tolist(), train[0].labels.areas[0]) == ([5, 6, 20, 30], 123)
     assert abs(int(train[1].image()[0, 0, 0]) - 50) < 5
-    with pytest.raises(DatasetError, match="clip.avi: has 2 frames, but frame 2 is annotated"):
+    with pytest.raises(DatasetError, match=f"{video}: has 2 frames, but frame 2 is annotated"):
         train[2].image()
 
 
@@ -371,6 +415,17 @@ def test_jhmdb_in_cocos_format(tmp_path: Path) -> None:
     outside = open_dataset("jhmdb", tmp_path / "sub1.json")[0]
     assert outside.labels.keypoints[0, 1].tolist() == [0, 0, 0]
     assert sample.image().shape == (HEIGHT, WIDTH, 3)
+
+
+def test_jhmdb_in_cocos_format_is_in_the_order_of_time(tmp_path: Path) -> None:
+    content = coco_file("jhmdb15")
+    content["images"] = [
+        {"id": i, "file_name": f"clip/{i:05d}.png", "width": WIDTH, "height": HEIGHT} for i in (3, 1, 2)
+    ]
+    content["annotations"] = []
+    write_json(tmp_path / "sub1.json", content)
+    dataset = open_dataset("jhmdb", tmp_path / "sub1.json")
+    assert [s.frame for s in dataset] == [0, 1, 2] and [s.id for s in dataset.clip(1, (-1, 0, 1))] == [1, 2, 3]
 
 
 # LSP

@@ -33,13 +33,14 @@ def write_onnx(
     outputs: dict[str, np.ndarray[Any, Any]],
     size: Sequence[int | str] = (64, 64),
     with_sizes: bool = False,
+    size_type: int = TensorProto.INT64,
     **metadata: str,
 ) -> Path:
     """A file that gives every picture the same answer; with sizes, the boxes are shares of the picture."""
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *size])
     inputs, nodes, initializers = [images], [], []
     if with_sizes:
-        inputs.append(helper.make_tensor_value_info("orig_target_sizes", TensorProto.INT64, [1, 2]))
+        inputs.append(helper.make_tensor_value_info("orig_target_sizes", size_type, [1, 2]))
         nodes.append(helper.make_node("Cast", ["orig_target_sizes"], ["sizes"], to=TensorProto.FLOAT))
         nodes.append(helper.make_node("Concat", ["sizes", "sizes"], ["corners"], axis=1))
     for name, value in outputs.items():
@@ -115,6 +116,15 @@ def test_yolo_of_poses_as_a_detector(tmp_path: Path) -> None:
         OnnxDetector(path, "cpu")(picture())
 
 
+@pytest.mark.parametrize("numbers", [34, 51])
+def test_yolo_of_poses_that_suppresses_overlaps_itself(numbers: int, tmp_path: Path) -> None:
+    rows = np.zeros((1, 300, 6 + numbers), np.float32)
+    rows[0, 0, :6] = [10, 4, 30, 28, 0.9, 0]
+    rows[0, 0, 6:] = 20.5  # its keypoints
+    path = write_onnx(tmp_path / "pose.onnx", {"output0": rows}, names="{0: 'person'}")
+    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[20, 8, 40, 48]], [0.9])
+
+
 def test_without_torch_a_detector_says_which_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "pave_ros.detection.torchvision")
     monkeypatch.setitem(sys.modules, "torchvision", None)
@@ -143,14 +153,44 @@ def test_names_without_people(names: str, told: str, tmp_path: Path) -> None:
         OnnxDetector(path, "cpu")
 
 
-def test_detr_with_the_size_of_the_picture(tmp_path: Path) -> None:
-    outputs = {
-        "labels": np.array([[0, 5, 0]], np.int64),
-        "boxes": np.array([[[0.25, 0.5, 0.5, 1.0], [0, 0, 1, 1], [0.5, 0, 1.0, 0.5]]], np.float32),
-        "scores": np.array([[0.7, 0.9, 0.8]], np.float32),
-    }
-    path = write_onnx(tmp_path / "dfine.onnx", outputs, with_sizes=True)
+DETR = {
+    "labels": np.array([[0, 5, 0]], np.int64),
+    "boxes": np.array([[[0.25, 0.5, 0.5, 1.0], [0, 0, 1, 1], [0.5, 0, 1.0, 0.5]]], np.float32),
+    "scores": np.array([[0.7, 0.9, 0.8]], np.float32),
+}
+
+
+@pytest.mark.parametrize("size_type", [TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT])
+def test_detr_with_the_size_of_the_picture(size_type: int, tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "dfine.onnx", DETR, with_sizes=True, size_type=size_type)
     assert_boxes(OnnxDetector(path, "cpu")(picture()), [[64, 0, 64, 48], [32, 48, 32, 48]], [0.8, 0.7])
+
+
+def test_the_picture_may_be_any_of_the_inputs(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "dfine.onnx", DETR, with_sizes=True)
+    model = onnx.load(path)
+    model.graph.input.extend([model.graph.input.pop(0)])
+    onnx.save(model, path)
+    assert len(OnnxDetector(path, "cpu")(picture())) == 2
+
+
+def test_inputs_and_outputs_that_do_not_fit(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "dfine.onnx", DETR)
+    model = onnx.load(path)
+    model.graph.input.append(helper.make_tensor_value_info("scale_factor", TensorProto.FLOAT, [1, 2]))
+    onnx.save(model, path)
+    with pytest.raises(DetectorError, match=r"dfine\.onnx: beside the picture it asks for scale_factor of tensor"):
+        OnnxDetector(path, "cpu")
+    del model.graph.input[1:]
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, path)
+    with pytest.raises(DetectorError, match=r"its input 'images' is \[2, 3, 64, 64\], not a picture"):
+        OnnxDetector(path, "cpu")
+    path = write_onnx(tmp_path / "classes.onnx", {**DETR, "scores": np.zeros((1, 3, 80), np.float32)})
+    with pytest.raises(
+        DetectorError, match=r"classes\.onnx: boxes \(1, 3, 4\), scores \(1, 3, 80\) and labels \(1, 3\)"
+    ):
+        OnnxDetector(path, "cpu")(picture())
 
 
 def test_torchvisions_own_export(tmp_path: Path) -> None:
@@ -231,6 +271,12 @@ def test_a_real_network_of_torchvision_runs_and_takes_a_file(tmp_path: Path) -> 
     torch.save({"some.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(DetectorError, match=r"other\.pth.*not the weights of ssdlite320"):
         open_detector(SMALL, tmp_path / "other.pth", "cpu")
+
+
+@pytest.mark.parametrize("size", [(4000, 3), (3, 4000)])
+def test_torchvision_takes_the_flattest_pictures(size: tuple[int, int]) -> None:
+    detect = TorchvisionDetector("fasterrcnn_mobilenet_v3_large_320_fpn", None, "cpu")
+    assert isinstance(detect(picture(*size)), Boxes)
 
 
 def test_without_a_network_the_error_says_how_to_get_the_weights(

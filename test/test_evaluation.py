@@ -356,6 +356,25 @@ def test_ap_of_labelled_people_counts_who_was_found_twice() -> None:
     assert math.isnan(labelled_ap([], []).values["AP"])
 
 
+def test_ap_of_labelled_people_knows_those_of_whom_a_line_is_labelled() -> None:
+    points = np.zeros((1, 14, 3), np.float32)
+    points[0, 9:12] = [(100, 60, 2), (101, 95, 2), (100.5, 130, 2)]  # an arm that hangs down
+    labels = Labels.from_keypoints(points, "lsp14", boxes=[[60, 20, 80, 240]], complete=False)
+    beside = found(people(1, "lsp14"), [0.9], "lsp14")
+    beside.keypoints[0, 9:12, :2] = points[0, 9:12, :2] + np.array([4, 0], np.float32)
+    assert labelled_ap([sample(1, labels)], [beside]).values["AP"] == pytest.approx(1)
+
+
+def test_pictures_that_say_that_others_are_in_them() -> None:
+    person, stranger = people(1, "coco17"), people(1, "coco17") + np.array([400, 0, 0], np.float32)
+    both = found(np.concatenate((stranger, person)), [0.9, 0.8], "coco17")
+    for complete, right in ((True, 0.5), (False, 1)):
+        labels = Labels.from_keypoints(people(1, "coco17"), "coco17", complete=complete)
+        (result,) = score("coco", [sample(1, labels)], [both])
+        assert result.values["AP"] == pytest.approx(right)
+        assert ("of the labelled people alone" in result.notes) == (not complete)
+
+
 # Running and reporting
 
 
@@ -455,6 +474,34 @@ def test_results_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for box in ([1, 2], "abcd", [1] * 9):
         write(path, [good, {**good, "bbox": box}])
         with pytest.raises(DatasetError, match="other.json: an entry is broken"):
+            boxes_in(path, dataset)
+
+
+OWN = {"id": 5, "name": "person"}
+POSED = {**OWN, "keypoints": list(skeletons.get("coco17").keypoints)}
+
+
+@pytest.mark.parametrize(
+    ("categories", "people"), [([OWN], {1, 5}), ([POSED], {1, 5}), ([POSED, {"id": 1, "name": "dog"}], {5})]
+)
+def test_results_go_by_the_categories_of_the_data_set(
+    tmp_path: Path, categories: list[dict[str, Any]], people: set[int]
+) -> None:
+    annotations, _ = coco_files(tmp_path)
+    content = json.loads(annotations.read_text())
+    write(annotations, {**content, "annotations": [], "categories": categories})
+    dataset, path = open_dataset("coco", tmp_path)[:3], tmp_path / "own.json"
+    entry = {"image_id": dataset[0].id, "keypoints": [1] * 51, "bbox": [0, 0, 9, 9], "score": 1}
+    for category in (1, 2, 5):
+        write(path, [{**entry, "category_id": category}])
+        if category in people:
+            assert [len(p) for p in from_results(dataset, [0], path).predictions] == [1]
+            assert len(boxes_in(path, dataset)(dataset[0])) == 1
+            continue
+        told = r"own\.json: not one of its entries has a category_id of coco's people \((1, )?5\)"
+        with pytest.raises(DatasetError, match=told):
+            from_results(dataset, [0], path)
+        with pytest.raises(DatasetError, match=told):
             boxes_in(path, dataset)
 
 
@@ -570,7 +617,7 @@ def test_top_down_models_get_the_boxes_of_every_frame(tmp_path: Path) -> None:
     of_bonn = ListedDataset("posetrack18", data.skeleton, [other])
     path.write_text(json.dumps([{**entries[3], "image_name": "images/train/000001_bonn_train/000002.jpg"}]))
     assert boxes_in(path, of_bonn)(other).boxes[:, 0].tolist() == [6]
-    animals = ListedDataset("ap10k", data.skeleton, [data[1]])
+    animals = ListedDataset("ap10k", data.skeleton, [data[1]], categories={1, 3})
     path.write_text(json.dumps(entries))
     assert boxes_in(path, animals)(data[1]).boxes[:, 0].tolist() == [2, 4, 0], "of whatever species"
     path.write_text(json.dumps(entries[-1:]))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pave_ros import models, skeletons
 from pave_ros.checkpoints import loading
 from pave_ros.checkpoints.loading import CheckpointError
-from pave_ros.datasets.base import Labels
+from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.models import pavenet
 from pave_ros.models.info import ModelInfo
 from pave_ros.models.mobilenet import CHANNELS
@@ -26,7 +26,8 @@ from pave_ros.training import petr
 from pave_ros.training.clips import ClipSettings, TrainingClips, clip_samples, clip_settings, moved
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.settings import ConfigError
-from pave_ros.training.sources import Mixture, SourceError
+from pave_ros.training.sources import ASPECTS, Mixture, SourceError
+from pave_ros.training.store import Picture, write_store
 from pave_ros.training.target import Target
 from pave_ros.training.truth import Truth
 
@@ -238,6 +239,25 @@ def test_clips_of_the_synthetic_scene_are_repeatable() -> None:
     assert torch.equal(again[2][0], images) and torch.equal(again[2][1].keypoints, people.keypoints)
     sharpness = images.float().diff(dim=-1).abs().mean((1, 2, 3))
     assert sharpness[1] < 0.7 * min(sharpness[0], sharpness[2]), "the middle frame is out of focus"
+
+
+def test_stills_among_videos_come_from_all_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The draw that chooses a still says nothing about the shape of its camera."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    labels = Labels.from_keypoints([[[16, 16, 2]] * 17], "coco17", boxes=[[4, 4, 24, 24]])
+    write_store(tmp_path, "one", [Picture("p", image, labels, "train")])
+    data = {"cache": tmp_path, "weights": {"one": 1}, "paste": 0, "occlude": 0}
+    data["clips"] = {"frames": 1, "still_weight": 1, "videos": {"synthetic": {"weight": 3}}}
+    clips = clip_samples(data, {"input_size": (32, 32)})
+    video = ListedDataset("video", skeletons.get("coco17"), [Sample(0, 32, 32, labels, lambda: image)])
+    monkeypatch.setitem(clips._videos, "synthetic", video)
+    seen: list[float | None] = []
+    monkeypatch.setattr(augment, "mosaic", lambda parts, size, view, rng, aspect=None: seen.append(aspect) or parts[0])
+    for number in range(2000):
+        clips.clip(number)
+    aspects = np.array([aspect for aspect in seen if aspect is not None])
+    for aspect, chance in ASPECTS:
+        assert np.isclose(aspects, aspect).mean() == pytest.approx(chance, abs=0.05)
 
 
 def test_settings_of_clips_are_checked() -> None:

@@ -148,6 +148,25 @@ def test_whoever_has_no_visible_keypoint_costs_a_class_alone() -> None:
     assert all(float(loss) == 0 for loss in losses.values())
 
 
+def test_halves_of_a_batch_cost_what_all_of_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two processes, of which one has a person and one nobody."""
+    outputs = {"pred_logits": torch.tensor([[[0.0, 1.0, 0.0]] * 12, [[0.5, 0.0, 0.0]] * 12])}
+    outputs["pred_kpts"] = torch.tensor([[GUESS] * 12] * 2)
+    matches = [(torch.tensor([0]), torch.tensor([0])), (torch.tensor([], dtype=torch.long),) * 2]
+    nobody = replace(ONE, keypoints=torch.zeros(0, 2, 2), visible=torch.zeros(0, 2, dtype=torch.bool))
+    truths = [Truth.of(ONE), Truth.of(nobody)]
+    whole = POETCriterion().losses(outputs, truths, matches, people=1.0)
+    monkeypatch.setattr(poet, "mean_over_processes", lambda count, device: (1 + 23 * 0.1) / 2)
+    halves = [
+        POETCriterion().losses(
+            {name: value[i : i + 1] for name, value in outputs.items()}, [truths[i]], [matches[i]], 0.5
+        )
+        for i in (0, 1)
+    ]
+    for name, loss in whole.items():
+        assert float(halves[0][name] + halves[1][name]) / 2 == pytest.approx(float(loss), rel=1e-5)
+
+
 def test_every_layer_is_supervised_and_a_picture_without_people_trains_the_class_alone() -> None:
     nobody = replace(ONE, keypoints=torch.zeros(0, 2, 2), visible=torch.zeros(0, 2, dtype=torch.bool))
     right = {"pred_logits": torch.tensor([[[0.0, 9.0, 0.0]], [[0.0, 0.0, 9.0]]]), "pred_kpts": torch.zeros(2, 1, 8)}

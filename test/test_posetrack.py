@@ -100,10 +100,11 @@ def test_2018_and_2021(root: Path, year: str, folder: str) -> None:
     write_2018(root, folder, frames_2018())
     dataset = open_dataset(f"posetrack{year}", root, "val")
     assert (dataset.skeleton.name, len(dataset)) == ("posetrack17", 3)
+    video = f"images/val/{VIDEO}/000001"
     assert [(s.id, s.video, s.frame, s.labelled) for s in dataset] == [
-        (100, "000001", 0, False),
-        (101, "000001", 1, True),
-        (102, "000001", 2, True),
+        (100, video, 0, False),
+        (101, video, 1, True),
+        (102, video, 2, True),
     ]
     assert dataset.annotated == [1, 2]
     sample, labels = dataset[1], dataset[1].labels
@@ -136,7 +137,37 @@ def test_one_file_of_several_videos(root: Path) -> None:
     path.parent.mkdir()
     path.write_text(json.dumps(content))
     dataset = open_dataset("posetrack18", path)
-    assert [(s.video, s.frame) for s in dataset] == [("000001", 0), ("000001", 1), ("000002", 0)]
+    videos = [f"images/val/{VIDEO}/{number}" for number in ("000001", "000002")]
+    assert [(s.video, s.frame) for s in dataset] == [(videos[0], 0), (videos[0], 1), (videos[1], 0)]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_videos_of_two_sources_may_have_the_same_number(root: Path, together: bool) -> None:
+    other = "000001_bonn_train"
+    write_pictures(root, f"images/val/{other}", [f"{i:06d}.png" for i in range(3)])
+    of_mpii, of_bonn = frames_2018(width=60, height=40), frames_2018(width=60, height=40)
+    for image in of_bonn["images"]:
+        image.update(id=image["id"] + 100, file_name=image["file_name"].replace(VIDEO, other))
+    of_bonn["annotations"] = []
+    if together:
+        of_mpii["images"] += of_bonn["images"]
+    else:
+        (write_2018(root, "annotations", of_mpii).parent / f"{other}.json").write_text(json.dumps(of_bonn))
+    (root / "val.json").write_text(json.dumps(of_mpii))
+    dataset = open_dataset("posetrack18", root / "val.json" if together else root)
+    assert len(dataset) == 6 and len({s.video for s in dataset}) == 2
+    last = dataset.ids.index(102)
+    assert [s.id for s in dataset.clip(last, (-1, 0, 1))] == [101, 102, 102]
+
+
+def test_tracks_that_are_unknown_or_have_large_numbers(root: Path) -> None:
+    content = frames_2018()
+    path = write_2018(root, "annotations", content)
+    for ids, numbers in (((4, None), [4, -1]), ((10**10, 7), [0, 1]), ((10**10, 10**10), [0, 0])):
+        for annotation, track in zip(content["annotations"], ids, strict=True):
+            annotation["track_id"] = track
+        path.write_text(json.dumps(content))
+        assert [int(s.labels.track_ids[0]) for s in open_dataset("posetrack18", root) if s.labelled] == numbers
 
 
 def test_the_15_joints_of_2017_from_files_of_2018(root: Path) -> None:

@@ -252,7 +252,7 @@ def test_truth_in_pixels_with_people_who_have_only_a_box() -> None:
         target([[[0.5, 0.25]]], [[0.1, 0.2, 0.4, 0.5]], [[0.0, 0.0, 0.5, 0.5]]), torch.tensor([200.0, 100.0])
     )
     torch.testing.assert_close(truth.boxes, torch.tensor([[20.0, 20, 100, 70], [0, 0, 100, 50]]))
-    assert truth.keypoints[0].tolist() == [[100.5, 25.5]]
+    assert truth.keypoints[0].tolist() == [[100.0, 25.0]]
     assert truth.labelled.tolist() == [[True], [False]]
 
 

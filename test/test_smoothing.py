@@ -61,6 +61,17 @@ def test_who_moves_leaves_no_trail(way: float, stays: bool) -> None:
     assert (looks.count == 1).all(), "somebody else"
 
 
+def test_who_moves_slowly_trails_by_two_frames_at_most() -> None:
+    behind = {}
+    for pace in (1.0, 20.0):  # pixels a frame
+        places, looks = steady(person(), None)
+        for i in range(1, 30):
+            look = moved(person(), np.full((17, 2), pace * i, np.float32))
+            places, looks = steady(look, looks)
+        behind[pace] = (look.keypoints - places.keypoints)[0, COCO.index("left_hip"), 0] / pace
+    assert 1.5 < behind[1] < 2 and behind[20] < 0.1
+
+
 def test_keypoints_that_a_frame_does_not_have() -> None:
     before, now = person(), moved(person(), np.full((17, 2), 1, np.float32))
     before.keypoints[0, 3, :2] = now.keypoints[0, 4, :2] = np.nan

@@ -20,6 +20,7 @@ from pave_ros import skeletons
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.skeletons import get
 from pave_ros.training import prepare
+from pave_ros.training.config import TrainingConfig
 from pave_ros.training.prepare import complete, pictures_of, store_of
 from pave_ros.training.settings import ConfigError
 from pave_ros.training.sources import (
@@ -157,6 +158,21 @@ def test_keypoints_lie_on_the_people(cache: Path) -> None:
                 total += 1
     assert total > 60
     assert bright / total > 0.85
+
+
+def test_the_middle_of_a_pixel_stays_it_in_mirrored_people(cache: Path) -> None:
+    """Half a pixel is added before people are moved, so that it goes left where they are mirrored."""
+    plain = {"tiles": [1], "occlude": 0, "empty": 0, "zoom": [3, 3], "paste": 1}
+    usual, further = (TrainingScenes(mixture(cache, offset=offset, **plain)) for offset in (0, 0.5))
+    shifts = []
+    for number in range(20):
+        (_, labels), (_, moved) = usual.scene(number), further.scene(number)
+        both = (labels.keypoints[..., 2] > 0) & (moved.keypoints[..., 2] > 0)
+        shifts.append((moved.keypoints - labels.keypoints)[both])
+    across, down, _ = np.concatenate(shifts).T
+    assert (np.hypot(across, down) > 0.02).all() and (across > 0).any() and (across < 0).any()
+    for model, offset in (("querypose_r50", 0.5), ("poet_r50", 0)):
+        assert TrainingConfig(model, cache, {}, steps=1, batch_size=1).of_samples["offset"] == offset
 
 
 def test_a_number_always_gives_the_same_sample(cache: Path) -> None:

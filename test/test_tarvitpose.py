@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from pave_ros.topdown.stages import TopDown
 from pave_ros.topdown.styles import STYLES
 from pave_ros.training import tarvitpose as training
 from pave_ros.training import vitpose as vitpose_training
+from pave_ros.training.augmentation import placed
 from pave_ros.training.clips import clip_settings
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.target import Target
@@ -316,14 +318,40 @@ def test_the_same_seed_gives_the_same_crop_and_no_people_give_no_loss() -> None:
     assert float(losses["heatmaps"].detach()) == 0
 
 
+def crowd_of(people: Sequence[Target]) -> Target:
+    """All people in one picture."""
+    names = ("keypoints", "labelled", "boxes")
+    return replace(people[0], **{name: torch.cat([getattr(one, name) for one in people]) for name in names})
+
+
+def test_halves_of_a_batch_cost_what_all_of_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two processes, of which one has three people, two of whom are cut out, and one has nobody."""
+    image, points = picture()
+    people = crowd_of([target(points + (10.0 * i, 0), 200, 160) for i in range(3)])
+    nobody = replace(people, **{name: getattr(people, name)[:0] for name in ("keypoints", "labelled", "boxes")})
+    objective, pictures, seeds = HeatmapCriterion("coco17", 2, (64, 48)), image[None].expand(2, -1, -1, -1), [3, 4]
+    forward = TrainingForward(tiny())
+    with torch.no_grad():
+        whole = objective(forward, pictures, [people, nobody], seeds)["heatmaps"]
+        monkeypatch.setattr(training, "mean_over_processes", lambda count, device: 2 / 2)
+        halves = [objective(forward, pictures[:1], [half], [seed])["heatmaps"]
+                  for half, seed in zip((people, nobody), seeds, strict=True)]  # fmt: skip
+    assert float(sum(halves)) / 2 == pytest.approx(float(whole), rel=1e-5) and whole > 0
+
+
+@pytest.mark.parametrize("batch", [1, 9])
+def test_who_is_cut_out_does_not_depend_on_the_other_pictures(batch: int) -> None:
+    image, points = picture()
+    crowd = crowd_of([target(points + (10.0 * i, 0), 200, 160) for i in range(5)])
+    pictures = image[None, None].expand(batch, -1, -1, -1, -1)
+    objective = training.criterion("coco17", per_picture=3, size=(64, 48))
+    assert len(objective.crops(pictures, [crowd] * batch, list(range(batch)))[0]) == 3 * batch
+
+
 def test_everybody_is_cut_out_sooner_or_later() -> None:
     """Also where there is room for a few only."""
     image, points = picture()
-    people = [target(points + (10.0 * i, 0), 200, 160) for i in range(5)]
-    crowd = replace(
-        people[0],
-        **{name: torch.cat([getattr(one, name) for one in people]) for name in ("keypoints", "labelled", "boxes")},
-    )
+    crowd = crowd_of([target(points + (10.0 * i, 0), 200, 160) for i in range(5)])
     objective = HeatmapCriterion("coco17", 2, (64, 48))
     seen = []
     objective._crop = lambda clip, found, person, rng: seen.append(person) or (clip, points, labelled)  # type: ignore
@@ -351,7 +379,10 @@ def test_the_training_configuration_is_for_this_model() -> None:
     assert models.split_name(settings.model) == ("tarvitpose", "s") and settings.skeleton == "posetrack17"
     assert clip_settings(settings.data["clips"]).frames == 5
     objective = training.criterion(settings.skeleton, **settings.objective_options)
-    assert objective.size == (384, 288) and objective.people == 16
+    assert objective.size == (384, 288) and objective.per_picture == 2
+    size, view = settings.size[::-1], clip_settings(settings.data["clips"]).view
+    shown = placed(size, (0, 0, *size), view, np.random.default_rng(0))
+    np.testing.assert_allclose(shown, np.eye(3), atol=1e-9, err_msg="the crops are varied, not the frames")
 
 
 @pytest.mark.parametrize("system", ["tarvitpose", "vitpose"])

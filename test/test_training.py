@@ -409,10 +409,10 @@ def test_a_picture_that_cannot_be_made_is_told_in_a_line(tmp_path: Path) -> None
     ("pavenet_lite", {"class_cost": None}, "class_cost: input should be a valid number, not None"),
     ("pavenet_lite", {"keypoints": 3}, "keypoints: input should be a valid"),
     ("pavenet_lite", {"keypoints": {"token": 1}}, "keypoints: unknown part token"),
-    ("tarvitpose_s", {"people": 0}, "people has to be at least 1, not 0"),
+    ("tarvitpose_s", {"per_picture": 0}, "per_picture has to be at least 1, not 0"),
     ("tarvitpose_s", {"size": [1]}, "size.1: field required, not [1]"),
     ("tarvitpose_s", {"size": [100, 96]}, "size has to be a height and a width, multiples of 16, not [100, 96]"),
-    ("vitpose_s", {"people": "x"}, "people: input should be a valid integer"),
+    ("vitpose_s", {"per_picture": "x"}, "per_picture: input should be a valid integer"),
 ])  # fmt: skip
 def test_options_of_an_objective_are_checked(model: str, options: dict[str, object], reason: str) -> None:
     system = import_module(f"pave_ros.training.{model.partition('_')[0]}")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pave_ros.evaluation.boxes import BoxesOf
     from pave_ros.evaluation.evaluate import Run
 
+DETECTOR = "detector"  # As --boxes: the model's own finds them.
+
 
 def evaluate(
     dataset: Annotated[str, typer.Option(help="coco, crowdpose, macaque, ap10k, posetrack17, posetrack18, "
@@ -39,7 +41,7 @@ def evaluate(
     worst: Annotated[int, typer.Option(min=0, help="Draw so many of the worst pictures, with --pictures.")] = 0,
     pictures: Annotated[Path | None, typer.Option(help="Folder for them; made if missing.", file_okay=False)] = None,
     boxes: Annotated[str, typer.Option(help="Of top-down models: where the people are; detector, ground-truth, or a "
-                                            "detections file in COCO's format.")] = "detector",
+                                            "detections file in COCO's format.")] = DETECTOR,
     detector: options.Detector = "auto",
     detector_weights: options.DetectorWeights = "auto",
     box_threshold: Annotated[
@@ -59,6 +61,7 @@ def evaluate(
         raise typer.BadParameter("--worst says how many and --pictures where to; give both", param_hint="--worst")
     if output is not None and output.resolve() in {path.resolve() for path in (root, results, Path(boxes)) if path}:
         raise typer.BadParameter(f"would write over {output}, which is read here", param_hint="--output")
+    _check_boxes(boxes, detector, results)
     from pave_ros.datasets import open_dataset
     from pave_ros.evaluation import evaluate as evaluation
     from pave_ros.evaluation.score import score
@@ -112,16 +115,29 @@ def evaluate(
             print(path)
 
 
+def _check_boxes(boxes: str, detector: str, results: Path | None) -> None:
+    """BadParameter where one option for the boxes would be passed over for another."""
+    from pave_ros.detection import GIVEN
+
+    if boxes == DETECTOR:
+        if detector == GIVEN:
+            raise typer.BadParameter(f"{GIVEN} needs --boxes, which says where they are", param_hint="--detector")
+    elif results is not None:
+        raise typer.BadParameter("the people of --results have been found; leave it out", param_hint="--boxes")
+    elif detector not in ("auto", GIVEN):
+        raise typer.BadParameter("--boxes says where the people are; give one of the two", param_hint="--detector")
+
+
 def _boxes(text: str, data: Dataset) -> BoxesOf | None:
     """Where the people are, if not a detector is to say it."""
     from pave_ros.evaluation.boxes import GROUND_TRUTH, annotated_boxes, boxes_in
 
-    if text == "detector":
+    if text == DETECTOR:
         return None
     if text == GROUND_TRUTH:
         return annotated_boxes
     if not Path(text).is_file():
-        raise typer.BadParameter(f"{text!r} is neither detector, {GROUND_TRUTH} nor a file", param_hint="--boxes")
+        raise typer.BadParameter(f"{text!r} is neither {DETECTOR}, {GROUND_TRUTH} nor a file", param_hint="--boxes")
     return boxes_in(Path(text), data)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import overload
+from typing import Any, overload
 from zlib import crc32
 
 import numpy as np
@@ -19,6 +19,7 @@ from pave_ros.skeletons import Skeleton
 
 # Share of a person's box that the body covers, where a data set gives no segment: what CrowdPose's evaluation takes.
 BODY_SHARE = 0.53
+PERSON = 1  # COCO's category of people
 
 # One joint, named differently by the layouts: `convert` may fill either from the other.
 _ALIASES = (
@@ -208,12 +209,21 @@ class Dataset(Sequence[Sample], ABC):
         skeleton: keypoint layout of the labels.
         length: number of samples.
         annotated: indices of the samples that somebody has labelled.
+        categories: ``category_id`` of what a results file holds of its people, or animals.
     """
 
-    def __init__(self, name: str, skeleton: Skeleton, length: int, annotated: Sequence[int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        skeleton: Skeleton,
+        length: int,
+        annotated: Sequence[int],
+        categories: Set[Any] = frozenset({PERSON}),
+    ) -> None:
         self.name = name
         self.skeleton = skeleton
         self.annotated = annotated
+        self.categories = categories
         self._length = length
 
     def __len__(self) -> int:
@@ -251,17 +261,24 @@ class ListedDataset(Dataset):
     """A data set whose samples are known one by one.
 
     Args:
-        name, skeleton: see `Dataset`.
+        name, skeleton, categories: see `Dataset`.
         samples: what it holds; those of one video must come in the order of time.
 
     Raises:
         DatasetError: two have the same id.
     """
 
-    def __init__(self, name: str, skeleton: Skeleton, samples: Sequence[Sample]) -> None:
+    def __init__(
+        self,
+        name: str,
+        skeleton: Skeleton,
+        samples: Sequence[Sample],
+        categories: Set[Any] = frozenset({PERSON}),
+    ) -> None:
         if repeated := [id for id, count in Counter(sample.id for sample in samples).items() if count > 1]:
             raise DatasetError(f"{name}: {len(repeated)} ids are those of several pictures, {repeated[0]!r} for one")
-        super().__init__(name, skeleton, len(samples), [i for i, sample in enumerate(samples) if sample.labelled])
+        labelled = [i for i, sample in enumerate(samples) if sample.labelled]
+        super().__init__(name, skeleton, len(samples), labelled, categories)
         self._samples = samples
         self._videos: dict[str, list[int]] = defaultdict(list)
         self._place: dict[int, int] = {}
@@ -278,7 +295,7 @@ class ListedDataset(Dataset):
         return self._samples[index]
 
     def _part(self, part: slice) -> ListedDataset:
-        return ListedDataset(self.name, self.skeleton, self._samples[part])
+        return ListedDataset(self.name, self.skeleton, self._samples[part], self.categories)
 
     def clip(self, index: int, offsets: Sequence[int]) -> list[Sample]:
         index = range(len(self))[index]

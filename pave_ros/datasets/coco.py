@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import SAME, Dataset, DatasetError, Labels, ListedDataset, Sample, split_of
+from pave_ros.datasets.base import PERSON, SAME, Dataset, DatasetError, Labels, ListedDataset, Sample, split_of
 from pave_ros.datasets.files import broken_entries, first_existing, picture_reader, read_json
 from pave_ros.frames import Image
 
 Json = dict[str, Any]
 
+UNKNOWN = -1  # Number of a track that nobody told.
+LARGEST = np.iinfo(np.int32).max  # number of a track that `Labels` can hold
 SIDES = ("left_", "right_")  # How the names of keypoints begin that are not in the middle of the body.
 # Any pictures can be brought in with one file of this name, COCO's 17 keypoints, beside `images` or `images.tar`.
 SINGLE_FILE = "annotations_coco17.json"
@@ -103,27 +105,38 @@ def open_single(layout: Layout, root: Path, split: str) -> Dataset:
     """The part ``train``, ``val`` or ``all`` of a folder with ``annotations_coco17.json`` and its pictures."""
     images = first_existing(root, ("images", "images.tar"), layout.source)
     everything = _dataset(layout, root / SINGLE_FILE, images)
-    return ListedDataset(layout.name, everything.skeleton, [s for s in everything if split_of(str(s.id), split)])
+    samples = [sample for sample in everything if split_of(str(sample.id), split)]
+    return ListedDataset(layout.name, everything.skeleton, samples, everything.categories)
 
 
 def _dataset(layout: Layout, path: Path, images: Path) -> Dataset:
     content = read_coco_json(path, layout.skeleton)
     people = people_of(content, path)
-    read = picture_reader(images)
     with broken_entries(path):
+        names = [image["file_name"] for image in content["images"]]
+        read = picture_reader(_folder_of(names, images))
         samples = [_sample(image, people[image["id"]], layout, read) for image in content["images"]]
-    return ListedDataset(layout.name, skeletons.get(layout.skeleton), samples)
+        categories = _categories_of_results(content)
+    return ListedDataset(layout.name, skeletons.get(layout.skeleton), samples, categories)
+
+
+def _folder_of(names: Sequence[str], images: Path) -> Path:
+    """Where the names of pictures go out from: the folder that they are in, or the one above, as some begin with it."""
+    first = next(iter(names), "")
+    below = not images.is_dir() or (images / first).exists() or not (images.parent / first).exists()
+    return images if below else images.parent
 
 
 def _sample(image: Json, people: list[Json], layout: Layout, read: Callable[[str], Callable[[], Image]]) -> Sample:
     complete = layout.complete and bool(image.get("has_all_persons", True))
+    crowd_index = image.get("crowdIndex")
     return Sample(
         id=image["id"],
         width=int(image["width"]),
         height=int(image["height"]),
         labels=labels_of(people, layout.skeleton, complete=complete),
         read=read(image["file_name"]),
-        crowd_index=image.get("crowdIndex"),
+        crowd_index=None if crowd_index is None else float(crowd_index),
     )
 
 
@@ -160,13 +173,36 @@ def people_of(content: Json, path: Path) -> Mapping[Any, list[Json]]:
     where they are of none of the pictures."""
     people: dict[Any, list[Json]] = defaultdict(list)
     with broken_entries(path):
-        posed = {category.get("id") for category in content.get("categories", []) if category.get("keypoints")}
+        posed = _posed(content)
+        numbers = _track_numbers(content["annotations"])
         for annotation in content["annotations"]:
             if not posed or annotation.get("category_id") in {None, *posed}:
-                people[annotation["image_id"]].append(annotation)
+                track = numbers.get(annotation.get("track_id"), UNKNOWN)
+                people[annotation["image_id"]].append({**annotation, "track_id": track})
         if people and not people.keys() & {image["id"] for image in content["images"]}:
             raise DatasetError(f"{path}: not one image_id of its annotations is the id of one of its images")
     return people
+
+
+def _posed(content: Json) -> set[Any]:
+    """Ids of the categories that have keypoints."""
+    return {category.get("id") for category in content.get("categories", []) if category.get("keypoints")}
+
+
+def _categories_of_results(content: Json) -> set[Any]:
+    """Ids of the categories that are people in a results file: their own, and COCO's, which most models write, unless
+    something else has it here."""
+    known = {category.get("id") for category in content.get("categories", [])}
+    people = _posed(content) or known
+    return people if PERSON in known else {PERSON, *people}
+
+
+def _track_numbers(annotations: list[Json]) -> Mapping[Any, int]:
+    """The number of each track of a file: its own, or a new one where not all of them fit into `Labels.track_ids`."""
+    tracks = {track for annotation in annotations if (track := annotation.get("track_id")) not in (None, UNKNOWN)}
+    if all(isinstance(track, int | float) and abs(track) <= LARGEST for track in tracks):
+        return {track: int(track) for track in tracks}
+    return {track: number for number, track in enumerate(sorted(tracks, key=str))}
 
 
 def labels_of(people: list[Json], skeleton: str, ignore: Any = (), complete: bool = True) -> Labels:
@@ -178,7 +214,7 @@ def labels_of(people: list[Json], skeleton: str, ignore: Any = (), complete: boo
         skeleton,
         boxes=[person.get("bbox") or no_box for person in people],
         areas=[person.get("area", np.nan) for person in people],
-        track_ids=[person.get("track_id", -1) for person in people],
+        track_ids=[person.get("track_id", UNKNOWN) for person in people],
         crowd=[person.get("iscrowd", 0) for person in people],
         head_boxes=[person.get("bbox_head") or no_box for person in people],
         ignore=ignore,

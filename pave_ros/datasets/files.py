@@ -19,7 +19,7 @@ from scipy.io import loadmat
 
 from pave_ros.datasets.base import DatasetError
 from pave_ros.frames import Image
-from pave_ros.video import AS_STORED, VideoError, open_source, read_picture
+from pave_ros.video import AS_STORED, VideoError, open_source, read_picture, silent_opencv
 
 _AGAIN = "unpack or download the data set again"
 
@@ -127,7 +127,11 @@ def _read_part(archive: Path, name: str, offset: int, size: int) -> Image:
     with archive.open("rb") as file:
         file.seek(offset)
         data = file.read(size)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED) if data else None
+    try:
+        with silent_opencv():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED) if data else None
+    except cv2.error:
+        image = None  # As of one with more pixels than OpenCV takes.
     if image is None:
         raise DatasetError(f"{archive}: {name} in it is no picture that OpenCV can read; {_AGAIN}")
     return np.ascontiguousarray(image[..., ::-1], np.uint8)

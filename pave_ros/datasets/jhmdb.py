@@ -120,6 +120,7 @@ def _from_clips(root: Path, split: str) -> list[Sample]:
 def _samples(video: str, pictures: Path, keypoints: npt.ArrayLike, boxes: Any, areas: Any) -> list[Sample]:
     """The frames of one clip; `pictures` is a folder of pictures that count from 1, or a video."""
     places = np.asarray(keypoints, np.float32)
+    in_folder = pictures.is_dir()
     samples = []
     for i, points in enumerate(places):
         inside = ((points >= 0) & (points < SIZE)).all(axis=1)
@@ -131,8 +132,7 @@ def _samples(video: str, pictures: Path, keypoints: npt.ArrayLike, boxes: Any, a
             track_ids=[0],
             complete=False,
         )
-        is_video = pictures.suffix.lower() == ".avi"
-        read = partial(frame_of, pictures, i) if is_video else partial(read_rgb, pictures / f"{i + 1:05d}.png")
+        read = partial(read_rgb, pictures / f"{i + 1:05d}.png") if in_folder else partial(frame_of, pictures, i)
         samples.append(Sample(f"{video}/{i + 1:05d}", *SIZE, labels, read, video=video, frame=i))
     return samples
 
@@ -146,7 +146,7 @@ def _from_coco(path: Path) -> list[Sample]:
         for image in content["images"]:
             annotations = [_from_zero(person) for person in people[image["id"]]]
             samples.append(_sample(image, annotations, read(image["file_name"])))
-    return samples
+    return sorted(samples, key=lambda sample: (sample.video or "", sample.frame))  # Files list them as they like.
 
 
 def _sample(image: Json, people: list[Json], read: Any) -> Sample:

@@ -93,7 +93,7 @@ def _samples_2018(content: Json, path: Path, layout: str, skeleton: str) -> list
     people = people_of(content, path)
     videos: dict[str, list[Json]] = defaultdict(list)
     for image in content["images"]:
-        videos[str(image.get("vid_id", Path(image["file_name"]).parent.name))].append(image)
+        videos[_video_of(image)].append(image)
     everything = {str(image["file_name"]) for image in content["images"]}
     samples = []
     for video, images in videos.items():
@@ -117,14 +117,19 @@ def _samples_2018(content: Json, path: Path, layout: str, skeleton: str) -> list
     return samples
 
 
+def _video_of(image: Json) -> str:
+    """Name of the video that a picture is of: with its folder, for each source of the videos has numbers of its own."""
+    return str(Path(image["file_name"]).parent / str(image.get("vid_id", "")))
+
+
 def _in_time(images: list[Json], root: Path, everything: set[str]) -> list[tuple[int, Json]]:
     """The pictures of a video with their numbers, and those beside them that are not listed in `everything`: some files
     list none but the annotated ones, where models want their neighbours."""
-    folders = {Path(image["file_name"]).parent for image in images}
+    folder = root / Path(images[0]["file_name"]).parent
     listed = {number: image for image in images if (number := _number(Path(image["file_name"]))) is not None}
-    if len(listed) < len(images) or len(folders) > 1:
+    if len(listed) < len(images):
         return list(enumerate(images))
-    for path in sorted((root / folders.pop()).glob(f"*{Path(images[0]['file_name']).suffix}")):
+    for path in sorted(folder.glob(f"*{Path(images[0]['file_name']).suffix}")):
         name, number = str(path.relative_to(root)), _number(path)
         if number is not None and name not in everything:
             listed.setdefault(number, {"id": name, "file_name": name, "is_labeled": False})

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from torch.nn import functional
 
 from pave_ros.checkpoints import loading
 from pave_ros.detection.base import DetectorError
@@ -17,6 +18,7 @@ from pave_ros.persons import Boxes
 from pave_ros.preprocessing import check_image
 
 PERSON = 1  # COCO's label
+FLATTEST = 100  # Times that a picture may be as long as it is wide: flatter ones torchvision scales to nothing.
 
 
 class TorchvisionDetector:
@@ -46,6 +48,8 @@ class TorchvisionDetector:
         check_image(image)
         rgb = np.array(image[..., ::-1] if bgr else image)  # A copy, which torch may write to.
         tensor = torch.from_numpy(rgb).to(self._device).permute(2, 0, 1).float() / 255
+        least = max(image.shape[:2]) // FLATTEST
+        tensor = functional.pad(tensor, (0, max(least - image.shape[1], 0), 0, max(least - image.shape[0], 0)))
         found = {key: value.cpu().numpy() for key, value in self._model([tensor])[0].items()}
         people = found["labels"] == PERSON
         corners = found["boxes"][people]

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pave_ros.datasets.base import Labels
-from pave_ros.evaluation.similarity import SURE, in_skeleton, partners
+from pave_ros.evaluation.similarity import ALIKE, SURE, in_skeleton, partners
 from pave_ros.persons import Persons
 
-ALIKE = 0.5  # OKS from which two people are the same
 FEWEST = 4  # keypoints that a person must be known by: a lone head says little
 
 

@@ -16,8 +16,6 @@ from pave_ros.persons import Boxes
 
 BoxesOf = Callable[[Sample], Boxes]
 GROUND_TRUTH = "ground-truth"
-PERSON = 1  # COCO's category
-SPECIES = {"ap10k"}  # Data sets whose categories are not one alone.
 # Names of PoseTrack 2018's pictures, from which the numbers of its pictures are made.
 _POSETRACK18 = re.compile(r"(\d{6})_(mpiinew|mpii|bonn)_[^/]+/(\d{6})\.jpg$")
 _POSETRACK18_SOURCES = {"mpii": 1, "bonn": 2, "mpiinew": 3}
@@ -60,11 +58,16 @@ def boxes_in(path: Path, dataset: Dataset) -> BoxesOf:
 
 def entries_of(path: Path, dataset: Dataset) -> list[dict[str, Any]]:
     """What a file in COCO's format says of people, or of animals where a data set is of these: a list of objects, or
-    one under ``annotations``. DatasetError when it is no such file."""
+    one under ``annotations``. DatasetError when it is no such file, or holds other categories only."""
     content = read_json(path, cure="")
     with broken_entries(path, cure=""):
         entries = list(content["annotations"] if isinstance(content, dict) else content)
-        return [e for e in entries if dataset.name in SPECIES or e.get("category_id", PERSON) == PERSON]
+        wanted = {None, *dataset.categories}
+        people = [entry for entry in entries if entry.get("category_id") in wanted]
+    if entries and not people:
+        ids = ", ".join(sorted(map(str, dataset.categories)))
+        raise DatasetError(f"{path}: not one of its entries has a category_id of {dataset.name}'s people ({ids})")
+    return people
 
 
 def _picture(entry: dict[str, Any], known: set[int | str]) -> int | str | None:

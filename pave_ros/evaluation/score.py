@@ -16,14 +16,21 @@ from pave_ros.persons import Persons
 
 Metric = Callable[[Sequence[Sample], Sequence[Persons]], Result]
 
+
+def _ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:
+    """COCO's numbers, of the labelled people alone where the file says of a picture that others are in it."""
+    complete = all(sample.labels.complete for sample in samples)
+    return coco_ap(samples, predictions) if complete else labelled_ap(samples, predictions)
+
+
 _PCKH, _PCK_TORSO, _PCK_BOX = (partial(pck, measure=measure) for measure in ("head", "torso", "box"))
 
 # The first is what papers about the data set compare.
 METRICS: dict[str, tuple[Metric, ...]] = {
-    "coco": (coco_ap,),
+    "coco": (_ap,),
     "crowdpose": (crowdpose_ap,),
-    "macaque": (coco_ap,),
-    "ap10k": (coco_ap,),
+    "macaque": (_ap,),
+    "ap10k": (_ap,),
     "posetrack17": (posetrack_ap, _PCKH, jitter),
     "posetrack18": (posetrack_ap, _PCKH, jitter),
     "posetrack21": (posetrack_ap, _PCKH, jitter),

@@ -12,6 +12,7 @@ from pave_ros import skeletons
 from pave_ros.datasets.base import Labels, convert
 from pave_ros.persons import Persons
 
+ALIKE = 0.5  # OKS from which two people are the same
 SURE = 0.3  # what the node shows by default; who is less sure counts only in average precision, which looks at scores
 
 

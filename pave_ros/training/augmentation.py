@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pave_ros import skeletons
-from pave_ros.datasets.base import PER_PERSON, Labels
+from pave_ros.datasets.base import BODY_SHARE, PER_PERSON, Labels
 from pave_ros.frames import Image
 from pave_ros.persons import Floats
 from pave_ros.training.settings import check_bounds, check_ranges
@@ -126,6 +126,7 @@ def _mapped_boxes(boxes: Floats, matrix: Matrix, keypoints: Floats | None = None
 
 def cropped(labels: Labels, window: tuple[float, float, float, float]) -> Labels:
     """What is left of people inside a window x, y, width, height; their coordinates stay those of the whole picture."""
+    labels = _with_extent(labels)
     low, high = np.array(window[:2]), np.array(window[:2]) + window[2:]
     keypoints = labels.keypoints.copy()
     keypoints[((keypoints[..., :2] < low) | (keypoints[..., :2] >= high)).any(axis=2)] = 0
@@ -145,7 +146,17 @@ def cropped(labels: Labels, window: tuple[float, float, float, float]) -> Labels
             if (polygon.max(axis=0) > low).all() and (polygon.min(axis=0) < high).all()
         ),
     )
-    return kept[(share > 0) & (boxes[:, 2:] >= 1).all(axis=1)]
+    return kept[(share > 0) & (boxes[:, 2:] >= 0.5).all(axis=1)]  # Of a pixel whose middle is inside, half is.
+
+
+def _with_extent(labels: Labels) -> Labels:
+    """The same people; the boxes of those who have keypoints are a pixel wide and high at least. Where a data set gives
+    no boxes, they have no extent around a single keypoint, or around several in a line."""
+    known = (labels.keypoints[..., 2] > 0).any(axis=1, keepdims=True)
+    sides = np.where(known, np.maximum(labels.boxes[:, 2:], 1), labels.boxes[:, 2:])
+    low = labels.boxes[:, :2] + (labels.boxes[:, 2:] - sides) / 2
+    areas = np.where(labels.areas > 0, labels.areas, BODY_SHARE * sides.prod(axis=1))
+    return replace(labels, boxes=np.concatenate([low, sides], axis=1), areas=areas.astype(np.float32))
 
 
 def _cropped_boxes(boxes: Floats, low: npt.ArrayLike, high: npt.ArrayLike) -> tuple[Floats, Floats]:

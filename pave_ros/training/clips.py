@@ -110,7 +110,8 @@ class TrainingClips(Dataset[tuple[torch.Tensor, Target]]):
 
     def clip(self, number: int) -> Clip:
         """The pictures (H, W, 3) uint8 RGB and labels, in pixels, of this number."""
-        rng = np.random.default_rng((self.mixture.seed, number))
+        # A stream of its own: a still begins that of the mixture, and would look like the draw that chose it.
+        rng = np.random.default_rng((self.mixture.seed, number, 1))
         name = self._names[rng.choice(len(self._names), p=self._chances)]
         if name == STILLS:
             image, labels = self._stills.scene(number)

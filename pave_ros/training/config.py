@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,9 @@ class TrainingConfig:
     @property
     def of_samples(self) -> dict[str, Any]:
         """What `data` take from the other settings."""
-        return {"input_size": self.size, "seed": self.seed, "skeleton": self.skeleton}
+        system = import_module(f"pave_ros.training.{models.split_name(self.model)[0]}")
+        offset = getattr(system, "KEYPOINT_OFFSET", 0.0)
+        return {"input_size": self.size, "seed": self.seed, "skeleton": self.skeleton, "offset": offset}
 
     def __post_init__(self) -> None:
         check_bounds(self, BOUNDS)

@@ -26,7 +26,7 @@ from pave_ros.training.target import Target, inside, largest_over_processes, mea
 PERSON = 1
 LABEL_CLASSES = 80  # Random labels of noised queries come from as many.
 LABEL_NOISE = 0.25  # Share of noised queries with a random label.
-DENOISING_QUERIES = 20  # Positive ones for each picture, at the most.
+DENOISING_QUERIES = 20  # Positive ones for each picture at most, but at least one for everybody.
 # OKS of the noised keypoints with the true ones: above one half for positives, between these for negatives.
 POSITIVE_OKS = (1.0, 0.5)
 NEGATIVE_OKS = (0.5, 0.1)
@@ -46,7 +46,7 @@ class Options(LossWeights):
     """What may be chosen of the objective.
 
     Attributes:
-        denoising: most positive noised queries of each picture, 0 for none.
+        denoising: positive noised queries of each picture at most, but at least one for everybody; 0 for none.
     """
 
     denoising: int = DENOISING_QUERIES

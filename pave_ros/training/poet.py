@@ -156,9 +156,11 @@ class POETCriterion:
         wanted[at] = labels
         importance = torch.ones(CLASSES, device=logits.device)
         importance[NOBODY] = NOBODY_WEIGHT
+        classes = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), importance, reduction="sum")
+        queries = mean_over_processes(float(importance[wanted].sum()), logits.device)
         differences = Differences.between(outputs["pred_kpts"][at], poses, seen)
         return {
-            "classes": weights.classes * F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), importance),
+            "classes": weights.classes * classes / queries,
             "keypoints": weights.keypoints * differences.keypoints.sum() / people,
             "offsets": weights.offsets * differences.offsets.sum() / people,
             "centres": weights.centres * differences.centres.sum() / people,

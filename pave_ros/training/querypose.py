@@ -25,6 +25,7 @@ from pave_ros.training.settings import filled
 from pave_ros.training.target import Target, mean_over_processes
 
 Losses = dict[str, Tensor]
+KEYPOINT_OFFSET = 0.5  # Keypoints of data sets are indices of pixels (detectron2), whose centres are wanted.
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Truth:
         """From a training target, and the picture's width and height (2,)."""
         low, extent = torch.cat((target.boxes, target.bare)).chunk(2, -1)
         unlabelled = len(target.bare)
-        keypoints = F.pad(target.keypoints * size + 0.5, (0, 0, 0, 0, 0, unlabelled))
+        keypoints = F.pad(target.keypoints * size, (0, 0, 0, 0, 0, unlabelled))
         labelled = F.pad(target.labelled, (0, 0, 0, unlabelled))
         return cls(torch.cat((low, low + extent), -1) * size.repeat(2), keypoints, labelled)
 

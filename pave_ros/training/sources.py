@@ -58,6 +58,8 @@ class Mixture:
         zoom, tile_zoom: range of the scale of a picture alone and of one beside others, see `View`.
         smallest: people whose box has a longer side below this, in pixels of the sample, count neither way.
         skeleton: keypoint layout of the targets; the stores' keypoints go by name, and others are not labelled.
+        offset: added to keypoints, in pixels of the stored picture: 0.5 for models that take them for indices of pixels
+            and want the middle of these. The model says so, not the data.
         length: samples that make an epoch; there is no end to them.
         seed: another seed gives other samples.
     """
@@ -75,6 +77,7 @@ class Mixture:
     tile_zoom: tuple[float, float] = (0.7, 1.4)
     smallest: float = 10.0
     skeleton: str = "coco17"
+    offset: float = 0.0
     length: int = 20000
     seed: int = 0
 
@@ -90,6 +93,13 @@ class Mixture:
     def size(self) -> Size:
         """Width and height of the samples, pixels."""
         return self.input_size[1], self.input_size[0]
+
+    def taught(self, labels: Labels) -> Labels:
+        """Labels of a stored picture as they are taught: in this layout, keypoints moved by `offset`."""
+        labels = labels.to(self.skeleton)
+        keypoints = labels.keypoints.copy()
+        keypoints[..., :2] += np.where(keypoints[..., 2:] > 0, np.float32(self.offset), 0)
+        return replace(labels, keypoints=keypoints)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Mixture:
@@ -208,7 +218,7 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
     def draw(self, rng: Rng) -> Picture:
         """Any picture, as stored, each source with its chance."""
         picture = self._sources[rng.choice(len(self._sources), p=self._chances)].draw(rng)
-        return replace(picture, labels=picture.labels.to(self.mixture.skeleton))
+        return replace(picture, labels=self.mixture.taught(picture.labels))
 
     @property
     def can_paste(self) -> bool:
@@ -221,7 +231,7 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
         person, mask = picture.labels[:1], picture.mask
         if mask is None:
             mask = body_mask(person.to(_COCO.name).keypoints[0], picture.image.shape[1::-1])
-        return Cutout([picture.image], [mask], [person.to(self.mixture.skeleton)])
+        return Cutout([picture.image], [mask], [self.mixture.taught(person)])
 
 
 class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
@@ -245,7 +255,7 @@ class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
         width, height = size = self.mixture.size
         stretched = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         matrix = augment.scaling(width / image.shape[1], height / image.shape[0])
-        moved = augment.move(labels, matrix, size).to(self.mixture.skeleton)
+        moved = augment.move(self.mixture.taught(labels), matrix, size)
         target = target_of(moved, size, self.mixture.smallest)
         return torch.from_numpy(np.ascontiguousarray(stretched.transpose(2, 0, 1))), target
 

@@ -26,7 +26,7 @@ from pave_ros.models.vitpose import PATCH, ViTPose
 from pave_ros.topdown.crops import crop_boxes, matrix
 from pave_ros.training.backbones import take_over
 from pave_ros.training.settings import ConfigError, check_bounds, filled
-from pave_ros.training.target import Target
+from pave_ros.training.target import Target, mean_over_processes
 
 Array = npt.NDArray[Any]
 SIGMA = 3.0  # Pixels of the heatmap.
@@ -64,14 +64,14 @@ class Options:
 
     Attributes:
         size: (height, width) of the crops.
-        people: crops of a batch at most, chosen by chance.
+        per_picture: people of each picture who are cut out at most, chosen by chance.
     """
 
     size: tuple[int, int] = (384, 288)
-    people: int = 16
+    per_picture: int = 2
 
     def __post_init__(self) -> None:
-        check_bounds(self, ((("people",), 1, math.inf),))
+        check_bounds(self, ((("per_picture",), 1, math.inf),))
         if min(self.size) < PATCH or any(side % PATCH for side in self.size):
             raise ConfigError(f"size has to be a height and a width, multiples of {PATCH}, not {list(self.size)}")
 
@@ -79,7 +79,7 @@ class Options:
 def criterion(skeleton: str, **options: Any) -> HeatmapCriterion:
     """The objective; `options` are those of `Options`. ConfigError names what is unknown or of the wrong kind."""
     chosen = filled(Options, options, "objective_options")
-    return HeatmapCriterion(skeleton, chosen.people, chosen.size)
+    return HeatmapCriterion(skeleton, chosen.per_picture, chosen.size)
 
 
 class HeatmapCriterion:
@@ -92,7 +92,7 @@ class HeatmapCriterion:
     def __init__(
         self,
         skeleton: str,
-        people: int,
+        per_picture: int,
         size: tuple[int, int],
         augmentation: Augmentation | None = None,
         udp: bool = False,
@@ -100,7 +100,7 @@ class HeatmapCriterion:
     ) -> None:
         layout = skeletons.get(skeleton)
         parts = [name.removeprefix("left_").removeprefix("right_") for name in layout.keypoints]
-        self.people, self.size = people, (size[0], size[1])
+        self.per_picture, self.size = per_picture, (size[0], size[1])
         self.augmentation = augmentation or Augmentation()
         self.udp, self.sigma = udp, sigma
         self.weights = torch.tensor([JOINT_WEIGHTS.get(part, 1.0) for part in parts])
@@ -120,12 +120,13 @@ class HeatmapCriterion:
         """
         clips = images if images.dim() == 5 else images[:, None]
         cut, points, labelled = self.crops(clips, targets, seeds)
+        people = mean_over_processes(len(cut), images.device)
         if not len(cut):  # Every process has to take part in every step.
             cut, points = clips.new_zeros(1, clips.shape[1], 3, *self.size), clips.new_zeros(1, len(self.weights), 2)
             labelled = torch.zeros(1, len(self.weights), dtype=torch.bool, device=images.device)
         truth, inside = gaussians(points, self.size, self.udp, self.sigma)
         weights = (labelled & inside) * self.weights.to(images.device)
-        return {"heatmaps": heatmap_loss(model(cut).float(), truth, weights)}
+        return {"heatmaps": heatmap_loss(model(cut).float(), truth, weights) / people}
 
     def crops(self, clips: Tensor, targets: Sequence[Target], seeds: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Crops of the people.
@@ -136,11 +137,10 @@ class HeatmapCriterion:
         Returns:
             (N, T, 3, h, w), their keypoints (N, K, 2) in pixels of the crop, and whether those are labelled (N, K).
         """
-        share = max(self.people // max(len(targets), 1), 1)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for clip, target, seed in zip(clips, targets, seeds, strict=True):
             rng = np.random.default_rng(seed)
-            for person in rng.permutation(len(target))[:share].tolist():
+            for person in rng.permutation(len(target))[: self.per_picture].tolist():
                 found.append(self._crop(clip, target, person, rng))
         if not found:
             count = len(self.weights)
@@ -238,8 +238,8 @@ def gaussians(points: Tensor, size: tuple[int, int], udp: bool = False, sigma: f
 
 
 def heatmap_loss(heatmaps: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error of heatmaps (N, K, h, w), both sides multiplied by the weights (N, K)."""
-    return ((heatmaps - truth) * weights[..., None, None]).square().mean()
+    """Mean squared error of heatmaps (N, K, h, w), both sides multiplied by the weights (N, K), summed over N."""
+    return ((heatmaps - truth) * weights[..., None, None]).square().mean((1, 2, 3)).sum()
 
 
 def load_backbone(model: PoseModel, path: Path) -> None:

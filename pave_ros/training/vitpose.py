@@ -14,7 +14,7 @@ SIGMA = 2.0  # Pixels of the heatmap.
 def criterion(skeleton: str, **options: Any) -> HeatmapCriterion:
     """The objective, as of `pave_ros.training.tarvitpose.criterion`; crops are 256 x 192 unless told otherwise."""
     chosen = filled(Options, {"size": (256, 192), **options}, "objective_options")
-    return HeatmapCriterion(skeleton, chosen.people, chosen.size, udp=True, sigma=SIGMA)
+    return HeatmapCriterion(skeleton, chosen.per_picture, chosen.size, udp=True, sigma=SIGMA)
 
 
 __all__ = ["TrainingForward", "criterion", "load_backbone"]
