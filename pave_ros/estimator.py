@@ -48,7 +48,8 @@ class Estimator:
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16``, ``half`` or ``int8``; which of them is to be had depends
             on the engine and the file.
         score_threshold: people below it are left out, 0..1; may be changed at any time.
-        max_persons: at most so many people, the best; may be changed at any time.
+        max_persons: at most so many people, the best; may be changed at any time. A top-down model looks no more for
+            others in a frame that it has looked at.
         smoothing: of keypoints in a stream, see `pave_ros.smoothing.steady`: ``always``, ``never``, or ``auto``: those
             of the embedded model are, those of the others stay as published.
         top_down: of models that look at one person's crop at a time: what finds the people, and how crops are read.

@@ -120,6 +120,7 @@ class FrameBuffer:
         self._last: int | None = None  # Stamp of what was pushed last.
         self._pushed = 0
         self._taken = 0
+        self._unkept = 0  # Taken since one was kept.
         self._condition = threading.Condition()
 
     def __len__(self) -> int:
@@ -157,15 +158,20 @@ class FrameBuffer:
                 return None
             passed_over = self._pushed - self._taken - 1
             self._taken = self._pushed
+            self._unkept += 1
             frame, self._newest = self._newest, None
             return Taken(frame, passed_over, self.resets)
 
     def keep(self, taken: Taken) -> list[Frame]:
         """Add a frame to the history, and return that, oldest first: this frame alone when the history was dropped
-        since it was taken, and then it is none of the new one."""
+        since it was taken, and then it is none of the new one. The history starts afresh, too, where those that were
+        not kept make a gap of more than `max_gap` in it."""
         with self._condition:
             if taken.resets != self.resets:
                 return [taken.frame]
+            missing, self._unkept = self._unkept > 1, 0
+            if missing and self._history and self._breaks(taken.frame.stamp - self._history[-1].stamp):
+                self._history.clear()
             self._history.append(taken.frame)
             return list(self._history)
 

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from pave_ros import models
 from pave_ros.checkpoints import loading, packing
+from pave_ros.checkpoints.layout import published_state
 from pave_ros.checkpoints.loading import CheckpointError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -152,6 +153,26 @@ def test_what_tells_the_size_of_a_network_may_be_missing_too(key: str, tmp_path:
         loading.open_model("pavenet_r50", tmp_path / "part.pth")
 
 
+def test_a_wrong_number_in_a_key_makes_no_huge_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, wrong = tmp_path / "pavenet.pth", "bbox_head.transformer.decoder.layers.300.norms.0.weight"
+    model = models.create("pavenet_lite")
+    torch.save({"state_dict": published_state(model, loading.layout_of("pavenet")) | {wrong: torch.zeros(1)}}, path)
+    made: list[int] = []
+    create = models.create
+    monkeypatch.setattr(models, "create", lambda name, **o: made.append(o["pose_layers"]) or create(name, **o))
+    with pytest.raises(CheckpointError, match="pavenet.pth: key "):
+        loading.open_model("pavenet_lite", path)
+    assert made and max(made) < 10
+
+
+def test_the_state_of_a_training_is_not_taken_for_its_weights(published: State, tmp_path: Path) -> None:
+    """They would be those of the last step, not the averaged ones."""
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"step": 5, "model": published, "averaged": published, "config": ""}, path)
+    with pytest.raises(CheckpointError, match="checkpoint.pt: the state of a training.*weights.safetensors beside it"):
+        loading.read(path)
+
+
 def test_the_first_wrong_key_and_the_file_are_named(published: State, tmp_path: Path) -> None:
     key = "transformer.enc_output.weight"
     missing = {k: v for k, v in published.items() if k != key}
@@ -252,6 +273,14 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save({0: torch.zeros(1)}, tmp_path / "numbered.pth")
     with pytest.raises(CheckpointError, match=r"key 0 is a int, not the name"):
         loading.read(tmp_path / "numbered.pth")
+    torch.save({"model": {"a": torch.zeros(1), 3: torch.zeros(1)}}, tmp_path / "numbered.pth")
+    with pytest.raises(CheckpointError, match=r"numbered.pth: key 3 is a int, not the name"):
+        loading.read(tmp_path / "numbered.pth")
+    cycle: dict[str, Any] = {}
+    cycle["model"] = cycle
+    torch.save(cycle, tmp_path / "cycle.pth")
+    with pytest.raises(CheckpointError, match=r"cycle.pth: not a readable checkpoint"):
+        loading.read(tmp_path / "cycle.pth")
     (tmp_path / "empty.pth").touch()
     with pytest.raises(CheckpointError, match="empty"):
         loading.read(tmp_path / "empty.pth")

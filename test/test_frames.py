@@ -87,6 +87,24 @@ def test_gaps_longer_than_allowed_start_afresh() -> None:
     assert not unlimited.push(Frame(1000 * SECOND))
 
 
+def test_what_was_not_kept_may_make_a_gap() -> None:
+    buffer = FrameBuffer(capacity=4, max_gap=0.5)
+    for tenth, expected in ((0, [0]), (1, []), (2, []), (3, [0, 3]), *((i, []) for i in range(4, 9)), (9, [9])):
+        buffer.push(Frame(tenth * SECOND // 10))
+        frame = taken(buffer)
+        if expected:
+            assert stamps(buffer.keep(frame)) == [number * SECOND // 10 for number in expected]
+
+
+def test_a_slow_machine_makes_no_gap() -> None:
+    buffer = FrameBuffer(capacity=4, max_gap=0.5)
+    for tenth in range(20):
+        buffer.push(Frame(tenth * SECOND // 10))
+        if tenth % 8 == 0:
+            history = buffer.keep(taken(buffer))
+    assert stamps(history) == [0, 8 * SECOND // 10, 16 * SECOND // 10]
+
+
 def test_clear_forgets_what_waits() -> None:
     buffer = FrameBuffer(capacity=2)
     buffer.push(Frame(1))

@@ -94,6 +94,6 @@ def unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
             inner = inner.get(name) if isinstance(inner, Mapping) else None
         if isinstance(inner, Mapping) and _holds_tensors(inner):
             return unwrap(inner)
-    if checkpoint and all(key.startswith("module.") for key in checkpoint):  # Saved from data parallel training.
+    if checkpoint and all(str(key).startswith("module.") for key in checkpoint):  # Saved from data parallel training.
         return {key.removeprefix("module."): value for key, value in checkpoint.items()}
     return checkpoint

@@ -20,6 +20,7 @@ from pave_ros.checkpoints.layout import Layout, State, published_state, unwrap
 from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 
+OF_TRAINING = {"model", "averaged", "step"}  # Entries of what `pave_ros train` goes on from.
 SKELETON = "skeleton"  # under which a file that we wrote has its name
 COUNTER = ".num_batches_tracked"
 
@@ -41,8 +42,17 @@ def read(path: Path | str) -> State:
 def _read(path: Path) -> tuple[State, str]:
     """The tensors, and the name of the skeleton that `save` has written beside them, empty where there is none."""
     content, skeleton = _content(path)
-    state = unwrap(content)
+    if content.keys() >= OF_TRAINING:
+        raise CheckpointError(
+            f"{path}: the state of a training, which goes on from it; its weights are in weights.safetensors beside it"
+        )
+    try:
+        state = unwrap(content)
+    except RecursionError:
+        raise CheckpointError(f"{path}: not a readable checkpoint (it contains itself)") from None
     for key, value in state.items():
+        if not isinstance(key, str):
+            raise CheckpointError(f"{path}: key {key!r} is a {type(key).__name__}, not the name of a tensor")
         if not isinstance(value, Tensor):
             raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
         if value.layout != torch.strided:
@@ -80,9 +90,6 @@ def _content(path: Path) -> tuple[Mapping[str, object], str]:
         raise CheckpointError(f"{path}: not a readable checkpoint ({_first(error)})") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
-    for key in content:
-        if not isinstance(key, str):
-            raise CheckpointError(f"{path}: key {key!r} is a {type(key).__name__}, not the name of a tensor")
     skeleton = content.get(SKELETON)
     return content, skeleton if isinstance(skeleton, str) else ""
 

@@ -141,23 +141,27 @@ def orders(model: PoseModel) -> dict[str, Tensor]:
 
 def options(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Numbers of frames, layers and queries, as far as the tensors are there that tell them."""
-    # By the largest numbers, so that a tensor that is missing is named as such.
+
+    def count(numbers: set[int]) -> int:
+        # By the largest, so that a tensor that is missing is named as such; but a wrong one makes no huge network.
+        return min(1 + max(numbers, default=-1), 1 + len(numbers))
+
     layer = re.escape(f"{_TRANSFORMER}decoder.layers.") + r"\d+\.attentions\.1\."
     attention = re.compile(layer + "((?:pre_|next_)*)sampling_offsets")
-    reach = [match[1].count("_") for key in state if (match := attention.match(key))]
+    reach = {match[1].count("_") for key in state if (match := attention.match(key))}
 
     def layers(decoder: str) -> int:
         layer = re.compile(re.escape(f"{_TRANSFORMER}{decoder}.layers.") + r"(\d+)\.")
-        return 1 + max((int(match[1]) for key in state if (match := layer.match(key))), default=-1)
+        return count({int(match[1]) for key in state if (match := layer.match(key))})
 
     told = {
-        "frames": 1 + 2 * max(reach) if reach else 0,
+        "frames": 2 * count(reach) - 1,
         "encoder_layers": layers("encoder"),
         "pose_layers": layers("decoder"),
         "joint_layers": layers("refine_decoder"),
         "queries": rows_of(state, f"{_HEAD}query_embedding.weight"),
     }
-    return {name: number for name, number in told.items() if number}
+    return {name: number for name, number in told.items() if number > 0}
 
 
 LAYOUT = Layout(
