@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from pave_ros import drawing
+from pave_ros.bags import is_bag, path_of
 from pave_ros.estimator import Estimator
 from pave_ros.files import make_folder
 from pave_ros.frames import Frame
@@ -89,6 +90,8 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
             found.append((text, True))
         elif not text:  # As of a variable of the shell that is not set; to Path it would be the folder one is in.
             raise FileNotFoundError("the name of a file is empty")
+        elif is_bag(text):
+            found.append((text, True))
         elif path.is_dir() and not sequence:
             found += [(str(picture), False) for picture in pictures_in(path)]
         elif path.exists():
@@ -97,7 +100,7 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
             raise FileNotFoundError(f"{text}: no such file or folder")
     if not found:
         raise ValueError("no files were given")
-    names = _distinct("synthetic" if is_synthetic(text) else Path(os.path.abspath(text)).stem for text, _ in found)
+    names = _distinct("synthetic" if is_synthetic(text) else path_of(os.path.abspath(text)).stem for text, _ in found)
     return [Job(text, name, moving) for (text, moving), name in zip(found, names, strict=True)]
 
 

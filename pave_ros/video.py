@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders, webcams, streams and the synthetic scene.
+"""Where pictures come from: files, folders, recordings, webcams, streams and the synthetic scene.
 
 Everything that delivers pictures is a `Source` of `pave_ros.frames.Frame`; `open_source` makes one from what a
 person types. OpenCV reads; a phone video's rotation and a photo's EXIF orientation are applied.
@@ -99,8 +99,9 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
 
     Args:
         source: a video file, a picture, a folder of pictures (in natural order: 2 before 10), a webcam (its number or
-            ``/dev/video0``), a stream (``rtsp://...``), or ``synthetic``, optionally with the options of
-            `pave_ros.synthetic.Scene` and a number of frames: ``synthetic:seed=3,persons=5,frames=100``.
+            ``/dev/video0``), a stream (``rtsp://...``), a recording of ROS topics (``walk.mcap``, or a folder of `ros2
+            bag record`; ``walk.mcap:/camera/image_raw`` where several have images), or ``synthetic``, optionally with
+            the options of `pave_ros.synthetic.Scene` and a number of frames: ``synthetic:seed=3,persons=5,frames=100``.
         rate: pictures a second. A video file is played at this rate, its frames neither dropped nor repeated; pictures
             and the synthetic scene are spaced by it; a webcam is asked for it, and of a camera or stream that delivers
             more, some are left out. None: the source's own rate.
@@ -118,6 +119,10 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
         return _synthetic(text, rate, loop)
     if not text:
         raise FileNotFoundError("the name of a source is empty")
+    from pave_ros import bags
+
+    if bags.is_bag(text):
+        return bags.open_bag(text, rate, loop)
     path = Path(source)
     if text.startswith("/dev/video") or "://" in text or (text.isdecimal() and not path.exists()):
         return _live(text, rate, loop)

@@ -19,8 +19,8 @@ def camera(
     context: typer.Context,
     source: Annotated[
         str | None,
-        typer.Argument(help="Video file, webcam (0 or /dev/video0), folder of pictures, picture, stream address, or "
-                       "synthetic, with options: synthetic:seed=3,persons=5,width=1280,height=720",
+        typer.Argument(help="Video file, recording (bag), webcam (0 or /dev/video0), folder of pictures, picture, "
+                       "stream address, or synthetic, with options: synthetic:seed=3,persons=5,width=1280,height=720",
                        show_default="synthetic"),
     ] = None,
     rate: Annotated[
@@ -78,7 +78,10 @@ def node(
 def demo(
     context: typer.Context,
     video: Annotated[
-        str, typer.Option(help="What the camera shows: a video file, a webcam, a folder of pictures or synthetic.")
+        str,
+        typer.Option(
+            help="What the camera shows: a video file, a recording (bag), a webcam, a folder of pictures or synthetic."
+        ),
     ] = "synthetic:seed=3",
     seconds: Annotated[float, typer.Option(min=1, help="How long; a shorter video is repeated.")] = 10.0,
     output: Annotated[

@@ -1,4 +1,4 @@
-"""A camera node without a camera: publishes a video, a webcam, pictures or the synthetic scene as ROS images.
+"""A camera node without a camera: publishes a video, a recording, a webcam, pictures or the synthetic scene as images.
 
     camera_node SOURCE --rate 30 --once --ros-args -r __ns:=/front -p frame_id:=front_optical_frame
 
@@ -43,7 +43,11 @@ if TYPE_CHECKING:
 
 # Name, default and description of every parameter; all are read once, at the start.
 PARAMETERS: tuple[tuple[str, Any, str], ...] = (
-    ("source", "synthetic", "Video file, webcam (0 or /dev/video0), folder of pictures, picture or synthetic"),
+    (
+        "source",
+        "synthetic",
+        "Video file, recording (bag), webcam (0 or /dev/video0), folder of pictures, picture or synthetic",
+    ),
     ("rate", 0.0, "Pictures per second; 0: the source's own"),
     ("loop", True, "Start over at the end of the source"),
     ("frame_id", "camera_optical_frame", "Optical frame of the pictures"),

@@ -20,10 +20,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from pave_ros.encodings import Encoding, ImageError, rows_of
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
-from pave_ros.ros import images, messages
-from pave_ros.ros.images import ImageError
+from pave_ros.ros import messages
 from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.ros.subscriber import ImageSubscriber
 
@@ -219,7 +219,7 @@ def read(message: Image) -> tuple[npt.NDArray[np.generic], float]:
         raise ImageError(f"a depth image cannot be {message.encoding!r}; known: {', '.join(_SAMPLES)}")
     kind, unit = _SAMPLES[message.encoding]
     order = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    images.rows_of(message, images.Encoding(order.itemsize, order.itemsize))  # checks the sizes
+    rows_of(message, Encoding(order.itemsize, order.itemsize))  # checks the sizes
     shape, strides = (message.height, message.width), (message.step, order.itemsize)
     return np.ndarray(shape, order, np.frombuffer(message.data, np.uint8), strides=strides), unit
 

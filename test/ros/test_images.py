@@ -16,6 +16,7 @@ from peer import image, picture
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from pave_ros import encodings
 from pave_ros.ros import images
 
 HEIGHT, WIDTH = picture().shape[:2]
@@ -109,13 +110,13 @@ def rgb_of(message: Image | CompressedImage) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def choose_library_anew() -> Iterator[None]:
-    images._library.cache_clear()
+    encodings._library.cache_clear()
     yield
-    images._library.cache_clear()
+    encodings._library.cache_clear()
 
 
 def test_every_encoding_is_tested() -> None:
-    assert {case[0] for case in CASES.values()} == set(images.ENCODINGS)
+    assert {case[0] for case in CASES.values()} == set(encodings.ENCODINGS)
 
 
 @pytest.mark.parametrize("padding", [0, 10])

@@ -1,0 +1,126 @@
+"""Recordings of ROS topics (bags) as sources of pictures, read by rosbags, without ROS: of ROS 2 and of ROS 1."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pave_ros.frames import Frame
+from pave_ros.video import PICTURE_RATE, Source, VideoError
+
+if TYPE_CHECKING:
+    from rosbags.highlevel import AnyReader
+    from rosbags.interfaces import Connection
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".bag", ".db3", ".mcap")
+METADATA = "metadata.yaml"  # in the folder that `ros2 bag record` makes
+KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+COMPRESSED = "/compressed"  # ending of the second topic of the same images
+PROBED = 30  # Images whose stamps tell the rate.
+
+
+def is_bag(source: str) -> bool:
+    """Whether a source is a recording, with or without the name of a topic behind it."""
+    path = path_of(source)
+    return (path.suffix in SUFFIXES and path.is_file()) or (path / METADATA).is_file()
+
+
+def path_of(source: str) -> Path:
+    """The file or folder of a recording, without the topic."""
+    return _split(source)[0]
+
+
+def _split(source: str) -> tuple[Path, str]:
+    """File or folder, and topic: `walk.mcap:/camera/image_raw`; the topic is empty where none is named."""
+    path, colon, topic = source.partition(":/")
+    return (Path(path), f"/{topic}") if colon and not Path(source).exists() else (Path(source), "")
+
+
+def open_bag(source: str, rate: float | None, loop: bool) -> Source:
+    """The images of one topic of a recording, each with its own stamp, or `rate` a second; see `open_source`."""
+    path, topic = _split(source)
+    with _reading(path) as reader:
+        connections = _connections(reader, path, topic)
+        first = list(islice(_images(reader, connections, path), PROBED))
+    stamps = [frame.stamp for frame in first]
+    apart = [later - earlier for earlier, later in pairwise(stamps) if later > earlier]
+    own = 1e9 / median(apart) if apart else PICTURE_RATE
+    image = first[0].image
+    assert image is not None
+
+    def frames() -> Generator[Frame, None, None]:
+        with _reading(path) as reader:
+            for i, frame in enumerate(_images(reader, _connections(reader, path, topic), path)):
+                frame.stamp = round(i * 1e9 / rate) if rate else max(0, frame.stamp - stamps[0])
+                yield frame
+
+    length = sum(connection.msgcount for connection in connections)
+    size = image.shape[1], image.shape[0]
+    return Source(path.name, size, rate or own, frames, length=length, loop=loop)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[AnyReader]:
+    """A recording that is open; whatever rosbags has to say about it, as VideoError."""
+    try:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError:
+        raise VideoError(f"{path}: reading recordings needs rosbags (pip install rosbags)") from None
+    known = get_typestore(Stores.ROS2_HUMBLE)  # for recordings that do not describe their messages
+    # In its folder a file knows its neighbours, which it may go on in.
+    whole = path.parent if path.suffix != ".bag" and (path.parent / METADATA).is_file() else path
+    try:
+        with AnyReader([whole], default_typestore=known) as reader:
+            yield reader
+    except VideoError:
+        raise
+    except Exception as error:  # of rosbags, or of SQLite and the decompressors under it
+        raise VideoError(f"{path}: the recording cannot be read ({error})") from error
+
+
+def _connections(reader: AnyReader, path: Path, topic: str) -> list[Connection]:
+    """Those of the topic, or of the only one with images. VideoError names the topics there are."""
+    topics = {connection.topic for connection in reader.connections if connection.msgtype in KINDS}
+    if topic and topic not in topics:
+        raise VideoError(f"{path}: no images on {topic}; there are some on {', '.join(sorted(topics)) or 'no topic'}")
+    if not topic:
+        raw = {
+            name for name in topics if name.removesuffix(COMPRESSED) == name or name[: -len(COMPRESSED)] not in topics
+        }
+        if not raw:
+            raise VideoError(f"{path}: no topic with images in this recording")
+        if len(raw) > 1:
+            raise VideoError(f"{path}: images on several topics, {', '.join(sorted(raw))}; name one: {path}:{min(raw)}")
+        (topic,) = raw
+    return [connection for connection in reader.connections if connection.topic == topic]
+
+
+def _images(reader: AnyReader, connections: list[Connection], path: Path) -> Iterator[Frame]:
+    """The images that can be read, with their stamps as they are, in order; VideoError where there is none."""
+    from pave_ros.encodings import ImageError, read
+
+    last = unreadable = good = 0
+    reason = "it is empty"
+    for connection, recorded, data in reader.messages(connections):
+        message: Any = reader.deserialize(data, connection.msgtype)
+        try:
+            image, bgr = read(message)
+        except ImageError as error:
+            unreadable, reason = unreadable + 1, str(error)
+            continue
+        good += 1
+        stamp = message.header.stamp
+        last = max(last, (stamp.sec * 10**9 + stamp.nanosec) or recorded)
+        yield Frame(stamp=last, payload=message, image=image, bgr=bgr)
+    if not good:
+        raise VideoError(f"{path}: not one image of {connections[0].topic} can be read: {reason}")
+    if unreadable:
+        log.warning("%s: %d images of %s cannot be read: %s", path, unreadable, connections[0].topic, reason)

@@ -1,0 +1,149 @@
+"""Recordings of topics as sources of pictures: of ROS 2 in both kinds of files, and of ROS 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from pave_ros.bags import is_bag
+from pave_ros.predict import jobs_of
+from pave_ros.video import VideoError, open_source
+
+ROS2, ROS1 = get_typestore(Stores.ROS2_HUMBLE), get_typestore(Stores.ROS1_NOETIC)
+SIZE = (24, 32)
+BEGIN = 1_700_000_000 * 10**9
+STAMPS = (0, 100, 200, 350)  # milliseconds
+KINDS = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
+
+
+def header(store: Any, stamp: int) -> Any:
+    sec, nanosec = divmod(stamp, 10**9)
+    time = store.types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
+    number = {"seq": 0} if store is ROS1 else {}
+    return store.types["std_msgs/msg/Header"](stamp=time, frame_id="front", **number)
+
+
+def raw(store: Any, stamp: int, level: int, **changes: Any) -> Any:
+    height, width = SIZE
+    values = {
+        "header": header(store, stamp), "height": height, "width": width, "encoding": "rgb8", "is_bigendian": 0,
+        "step": 3 * width, "data": np.full(height * width * 3, level, np.uint8), **changes,
+    }  # fmt: skip
+    return store.types["sensor_msgs/msg/Image"](**values)
+
+
+def jpeg(store: Any, stamp: int, level: int) -> Any:
+    data = cv2.imencode(".jpg", np.full((*SIZE, 3), level, np.uint8))[1].ravel()
+    return store.types["sensor_msgs/msg/CompressedImage"](header=header(store, stamp), format="jpeg", data=data)
+
+
+def record(path: Path, plugin: StoragePlugin, topics: dict[str, Sequence[Any]]) -> Path:
+    """A folder as of `ros2 bag record`; a message was recorded 5 ms after its stamp, or where it has none, at 7 s."""
+    with Writer(path, version=9, storage_plugin=plugin) as writer:
+        for topic, messages in topics.items():
+            kind = messages[0].__msgtype__
+            connection = writer.add_connection(topic, kind, typestore=ROS2)
+            for message in messages:
+                stamp = message.header.stamp
+                recorded = stamp.sec * 10**9 + stamp.nanosec + 5_000_000 if stamp.sec else BEGIN + 7 * 10**9
+                writer.write(connection, recorded, ROS2.serialize_cdr(message, kind))
+    return path
+
+
+def images(store: Any = ROS2) -> list[Any]:
+    return [raw(store, BEGIN + stamp * 10**6, 50 * i) for i, stamp in enumerate(STAMPS)]
+
+
+def shown(source: str | Path, **options: Any) -> list[tuple[int, int]]:
+    """Stamps in milliseconds and grey levels of what a source shows."""
+    with open_source(source, **options) as opened:
+        return [(frame.stamp // 10**6, round(float(frame.image.mean()))) for frame in opened]
+
+
+@pytest.mark.parametrize("plugin", KINDS)
+def test_folder_and_file_of_ros2(tmp_path: Path, plugin: StoragePlugin) -> None:
+    folder = record(tmp_path / "walk", plugin, {"/camera/image": images()})
+    (file,) = (path for path in folder.iterdir() if path.suffix in (".mcap", ".db3"))
+    expected = [(stamp, 50 * i) for i, stamp in enumerate(STAMPS)]
+    for source in (folder, file, f"{folder}:/camera/image", f"{file}:/camera/image"):
+        assert is_bag(str(source)) and shown(source) == expected
+    alone = tmp_path / file.name
+    file.rename(alone)
+    if plugin is StoragePlugin.MCAP:
+        assert shown(alone) == expected, "without its folder"
+    with open_source(alone) as source:
+        assert (source.name, source.width, source.height, source.length) == (alone.name, 32, 24, 4)
+        assert source.rate == pytest.approx(10)
+
+
+def test_file_of_ros1(tmp_path: Path) -> None:
+    path = tmp_path / "old.bag"
+    kind = "sensor_msgs/msg/Image"
+    with Writer1(path) as writer:
+        connection = writer.add_connection("/image", kind, typestore=ROS1)
+        for message in images(ROS1):
+            writer.write(connection, BEGIN, ROS1.serialize_ros1(message, kind))
+    assert shown(path) == [(stamp, 50 * i) for i, stamp in enumerate(STAMPS)]
+
+
+def test_another_rate_and_without_end(tmp_path: Path) -> None:
+    folder = record(tmp_path / "walk", KINDS[0], {"/image": images()})
+    assert [stamp for stamp, _ in shown(folder, rate=20)] == [0, 50, 100, 150]
+    with open_source(folder, loop=True) as source:
+        frames = [frame for frame, _ in zip(source, range(6), strict=False)]
+    assert [frame.stamp // 10**6 for frame in frames] == [0, 100, 200, 350, 450, 550]
+
+
+def test_which_topic(tmp_path: Path) -> None:
+    pictures = images()
+    compressed = [jpeg(ROS2, BEGIN + i * 10**8, 200) for i in range(2)]
+    twins = record(tmp_path / "twins", KINDS[0], {"/front": pictures, "/front/compressed": compressed})
+    assert [level for _, level in shown(twins)] == [0, 50, 100, 150], "the same images"
+    assert [level for _, level in shown(f"{twins}:/front/compressed")] == [200, 200]
+    two = record(tmp_path / "two", KINDS[0], {"/front": pictures, "/back/compressed": compressed})
+    with pytest.raises(VideoError, match=r"several topics, /back/compressed, /front; name one: .*two:/back/compressed"):
+        open_source(two)
+    with pytest.raises(VideoError, match="no images on /side; there are some on /back/compressed, /front"):
+        open_source(f"{two}:/side")
+    with pytest.raises(FileNotFoundError):
+        open_source(tmp_path / "nowhere.mcap")
+
+
+def test_images_that_cannot_be_read_cost_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = [raw(ROS2, BEGIN + 50 * 10**6, 9, step=1), raw(ROS2, BEGIN + 60 * 10**6, 9, encoding="theora")]
+    folder = record(
+        tmp_path / "walk", KINDS[0], {"/image": sorted([*images(), *broken], key=lambda m: m.header.stamp.nanosec)}
+    )
+    assert [level for _, level in shown(folder)] == [0, 50, 100, 150]
+    assert "2 images of /image cannot be read: unknown encoding 'theora'" in caplog.text
+    with pytest.raises(VideoError, match="not one image of /image can be read: unknown encoding"):
+        open_source(record(tmp_path / "bad", KINDS[0], {"/image": broken}))
+
+
+def test_images_without_stamps_go_by_when_they_were_recorded(tmp_path: Path) -> None:
+    folder = record(tmp_path / "walk", KINDS[0], {"/image": [raw(ROS2, 0, 5), raw(ROS2, BEGIN + 8 * 10**9, 6)]})
+    assert shown(folder) == [(0, 5), (1000, 6)]
+
+
+@pytest.mark.parametrize("name", ["a.mcap", "a.db3", "a.bag", "folder/metadata.yaml"])
+def test_damaged_recordings_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"nothing of that kind")
+    source = path.parent if path.suffix == ".yaml" else path
+    with pytest.raises(VideoError, match=f"{source.name}: the recording cannot be read"):
+        open_source(source)
+
+
+def test_results_bear_the_name_of_the_recording(tmp_path: Path) -> None:
+    folder = record(tmp_path / "walk", KINDS[0], {"/camera/image": images()})
+    jobs = jobs_of([str(folder), f"{folder}:/camera/image"])
+    assert [(job.name, job.suffix) for job in jobs] == [("walk", ".mp4"), ("walk_2", ".mp4")]
