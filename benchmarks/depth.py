@@ -5,8 +5,8 @@
 
 Every keypoint that is sure (0.3) and in the picture counts, of people who were found; the error is the distance to the
 true joint, which lies within the body, where a depth camera sees the surface. Beside it: the depth of the one pixel
-under the keypoint. With noise, the depth images have that of a stereo camera, 3 mm at one metre, growing with the square
-of the distance.
+under the keypoint. With noise, the depth images have that of a stereo camera, 3 mm at one metre, growing with the
+square of the distance.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def plot(frame: SyntheticFrame, persons: Persons, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     positions = measured(persons, frame.depth, camera_of(frame))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=(4, 3), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), width_ratios=(4, 3), layout="constrained")
     left.imshow(draw(frame.image.copy(), persons, keypoint_threshold=SURE))
     left.set_axis_off()
     sure = persons.keypoints[..., 2] >= SURE
@@ -92,7 +92,7 @@ def plot(frame: SyntheticFrame, persons: Persons, path: Path) -> None:
         xlabel="metres to the right of the camera",
         ylabel="metres ahead",
         title="from above",
-        xlim=(-2.5, 2.5),
+        xlim=(-2.2, 2.2),
     )
     right.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
