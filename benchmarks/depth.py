@@ -24,7 +24,7 @@ from std_msgs.msg import Header
 from pave_ros import Estimator
 from pave_ros.drawing import draw
 from pave_ros.persons import Persons
-from pave_ros.ros import depth
+from pave_ros.ros import depth, depth_images
 from pave_ros.ros.camera import camera_info
 from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.skeletons import get
@@ -44,7 +44,7 @@ def camera_of(frame: SyntheticFrame) -> Camera:
 
 
 def measured(persons: Persons, metres: npt.NDArray[np.float32], camera: Camera) -> Positions:
-    return depth.positions(persons, depth.write(metres, Header()), SIZE, camera, SURE)
+    return depth.positions(persons, depth_images.write(metres, Header()), SIZE, camera, SURE)
 
 
 def single_pixels(persons: Persons, metres: npt.NDArray[np.float32], camera: Camera) -> Positions:

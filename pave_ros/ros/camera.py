@@ -32,7 +32,7 @@ from std_msgs.msg import Header
 
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses
-from pave_ros.ros import depth, images, messages
+from pave_ros.ros import depth_images, images, messages
 from pave_ros.ros.parameters import declare
 from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import image_topic
@@ -214,7 +214,7 @@ class CameraNode(Node):
         name, size = self._values["frame_id"], scene.image.shape[:2]
         self._truth_publisher.publish(messages.poses(scene.persons, header, size, name, scene.positions))
         if self._depth_publisher.get_subscription_count():
-            self._depth_publisher.publish(depth.write(scene.depth, header))
+            self._depth_publisher.publish(depth_images.write(scene.depth, header))
 
 
 def camera_info(header: Header, width: int, height: int, focal: float) -> CameraInfo:

@@ -1,33 +1,22 @@
-"""From pixels to metres: depth images beside the camera's, and where in them people's keypoints are.
-
-A depth image shows, seen from where the image was taken and pixel by pixel, how far ahead things are (REP 118): in
-millimetres as 16UC1, 0 where unknown, or in metres as 32FC1, not finite where unknown. Drivers call it registered or
-aligned.
-"""
+"""From pixels to metres: depth images beside the camera's, and where in them people's keypoints are."""
 
 from __future__ import annotations
 
-import sys
 import threading
-from array import array
 from collections import deque
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from rclpy.node import Node
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
-from pave_ros.encodings import Encoding, ImageError, rows_of
+from pave_ros.encodings import ImageError
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
-from pave_ros.ros import messages
+from pave_ros.ros import depth_images, messages
+from pave_ros.ros.depth_images import Metres
 from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.ros.subscriber import ImageSubscriber
-
-Metres = npt.NDArray[np.float32]
 
 WAITING = 30  # Images, and depth images, that wait for their counterpart at most.
 REACH = 1.0  # Metres between a person's middle and their hand or foot at most; what is further away is something else.
@@ -35,15 +24,12 @@ REACH = 1.0  # Metres between a person's middle and their hand or foot at most; 
 SPREAD = np.linspace(-0.02, 0.02, 5, dtype=np.float32)
 REGISTERED = "registered to the image (align_depth.enable:=true, say, or depth_image_proc)"
 
-# Type of a sample, without its byte order, and metres of its unit.
-_SAMPLES = {"16UC1": ("u2", 0.001), "mono16": ("u2", 0.001), "32FC1": ("f4", 1.0)}
-
 
 class DepthImage(NamedTuple):
-    """A depth image message and its stamp in nanoseconds."""
+    """A depth image message, raw or compressed, and its stamp in nanoseconds."""
 
     stamp: int
-    message: Image
+    message: Any
 
 
 class Depth:
@@ -51,15 +37,15 @@ class Depth:
 
     Args:
         node: it creates the subscription, and its log is told what is missing.
-        reliability: of the subscription, see `ImageSubscriber`.
+        transport, reliability: of the subscription, see `ImageSubscriber`.
         slop: seconds by which the stamps of an image and of its depth may differ, and that a result waits for it.
     """
 
-    def __init__(self, node: Node, reliability: str, slop: float) -> None:
+    def __init__(self, node: Node, transport: str, reliability: str, slop: float) -> None:
         self._node = node
         self._slop = slop
         self._matching = Matching(slop)
-        self._subscriber = ImageSubscriber(node, "raw", reliability, self._on_depth, name="depth")
+        self._subscriber = ImageSubscriber(node, transport, reliability, self._on_depth, name="depth")
 
     @property
     def topic(self) -> str:
@@ -92,7 +78,7 @@ class Depth:
         assert frame.image is not None
         return positions(persons, message, frame.image.shape[:2], camera, sure)
 
-    def _on_depth(self, message: Image) -> None:
+    def _on_depth(self, message: Any) -> None:
         # As with images: some drivers leave the stamp empty.
         stamp = messages.nanoseconds(message.header.stamp) or self._node.get_clock().now().nanoseconds
         self._matching.add_depth(DepthImage(stamp, message))
@@ -161,7 +147,7 @@ class Matching:
         self._period = 0
 
 
-def positions(persons: Persons, message: Image, size: tuple[int, int], camera: Camera, sure: float) -> Positions:
+def positions(persons: Persons, message: Any, size: tuple[int, int], camera: Camera, sure: float) -> Positions:
     """Where people's keypoints are in the optical frame, (N, K, 3) metres, NaN where the depth is not known.
 
     It is the surface that the camera sees in front of a joint, some centimetres nearer than the joint. Something in
@@ -183,9 +169,9 @@ def positions(persons: Persons, message: Image, size: tuple[int, int], camera: C
     return camera.project(persons.keypoints[..., :2], median(np.where(own, near, np.nan)))
 
 
-def samples(persons: Persons, message: Image, size: tuple[int, int]) -> Metres:
+def samples(persons: Persons, message: Any, size: tuple[int, int]) -> Metres:
     """(N, K, 25) metres around the keypoints, NaN where unknown. Raises ImageError."""
-    values, unit = read(message)
+    values, unit = depth_images.read(message)
     (height, width), (rows, columns) = size, values.shape
     if abs(rows * width - columns * height) > max(rows * width, columns * height) / 50:
         raise ImageError(
@@ -211,23 +197,3 @@ def median(values: Metres) -> Metres:
     known = np.isfinite(values).sum(-1)
     middle = (known - 1).clip(min=0) // 2
     return np.take_along_axis(np.sort(values, -1), middle[..., None], -1)[..., 0]
-
-
-def read(message: Image) -> tuple[npt.NDArray[np.generic], float]:
-    """A view (H, W) of the message's samples, and metres of their unit. Raises ImageError."""
-    if message.encoding not in _SAMPLES:
-        raise ImageError(f"a depth image cannot be {message.encoding!r}; known: {', '.join(_SAMPLES)}")
-    kind, unit = _SAMPLES[message.encoding]
-    order = np.dtype(kind).newbyteorder(">" if message.is_bigendian else "<")
-    rows_of(message, Encoding(order.itemsize, order.itemsize))  # checks the sizes
-    shape, strides = (message.height, message.width), (message.step, order.itemsize)
-    return np.ndarray(shape, order, np.frombuffer(message.data, np.uint8), strides=strides), unit
-
-
-def write(metres: Metres, header: Header) -> Image:
-    """A message of metres (H, W)."""
-    height, width = metres.shape
-    message = Image(header=header, height=height, width=width, encoding="32FC1", step=4 * width)
-    message.is_bigendian = int(sys.byteorder == "big")
-    message.data = array("B", metres.astype(np.float32).tobytes())
-    return message

@@ -196,7 +196,7 @@ class PoseNode(LifecycleNode):
             self._boxes_subscription = self.create_subscription(Poses, "boxes", self._on_boxes, 5)
             topics += f" and boxes on {self._boxes_subscription.topic_name}"
         if settings.use_depth:
-            self._depth = Depth(self, settings.reliability, settings.depth_slop)
+            self._depth = Depth(self, settings.depth_transport, settings.reliability, settings.depth_slop)
             topics += f" and depth images on {self._depth.topic}"
         self.get_logger().info(f"waiting for images on {topics}")
 

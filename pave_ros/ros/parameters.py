@@ -104,6 +104,11 @@ class Settings:
     use_depth: bool = _row(
         False, "Subscribe to `depth`, images registered to `image`, and tell where keypoints are in metres."
     )
+    depth_transport: str = _row(
+        "raw",
+        "raw subscribes to `depth`, compressedDepth to `depth/compressedDepth`.",
+        choices=("raw", "compressedDepth"),
+    )
     depth_slop: float = _row(
         0.05,
         "Seconds by which the stamps of an image and of its depth may differ, and that a result waits for it at most.",

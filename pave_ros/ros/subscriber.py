@@ -24,19 +24,21 @@ CHECK_PERIOD = 0.2  # seconds; a publisher that appears is heard after this at t
 PATIENCE = 2.0  # seconds without an image until the reason is looked for
 REMINDER = 10.0  # seconds until the same reason is logged again
 
-_TYPES = {"raw": (Image, "sensor_msgs/msg/Image"), "compressed": (CompressedImage, "sensor_msgs/msg/CompressedImage")}
+_RAW = (Image, "sensor_msgs/msg/Image")
+_COMPRESSED = (CompressedImage, "sensor_msgs/msg/CompressedImage")
+_TYPES = {"raw": _RAW, "compressed": _COMPRESSED, "compressedDepth": _COMPRESSED}
 
 
 def image_topic(node: Node, transport: str, name: str = "image") -> str:
-    """The full name of an image topic. The suffix of the compressed one is added after remapping, as image_transport
-    does, so that remapping `image` moves both; a remapping of `image/compressed` itself goes first."""
+    """The full name of an image topic. The suffix of a compressed one, its transport, is added after remapping, as
+    image_transport does, so that remapping `image` moves both; a remapping of `image/compressed` itself goes first."""
     topic = str(node.resolve_topic_name(name))
     if transport == "raw":
         return topic
-    suffixed = str(node.resolve_topic_name(f"{name}/compressed"))
-    if suffixed != node.resolve_topic_name(f"{name}/compressed", only_expand=True):
+    suffixed = str(node.resolve_topic_name(f"{name}/{transport}"))
+    if suffixed != node.resolve_topic_name(f"{name}/{transport}", only_expand=True):
         return suffixed
-    return topic if topic.endswith("/compressed") else f"{topic}/compressed"
+    return topic if topic.endswith(f"/{transport}") else f"{topic}/{transport}"
 
 
 class ImageSubscriber:
@@ -48,7 +50,7 @@ class ImageSubscriber:
 
     Args:
         node: it creates the subscription, the timer and the parameters `qos_overrides.<topic>.subscription.*`.
-        transport: "raw" or "compressed".
+        transport: "raw", "compressed" or "compressedDepth".
         reliability: "auto", "reliable" or "best_effort".
         callback: is called with every message, in the executor's thread.
         name: of the topic.
@@ -128,14 +130,15 @@ class ImageSubscriber:
         everybody = self._node.get_publishers_info_by_topic(self.topic)
         publishers = self._publishers()
         if not publishers and everybody:
-            kind = everybody[0].topic_type
-            return f"{self.topic} carries {kind}, not {self._type_name}: set image_transport, or remap `{self._name}`"
+            kind, name = everybody[0].topic_type, self._name
+            return f"{self.topic} carries {kind}, not {self._type_name}: set {name}_transport, or remap `{name}`"
         if not publishers:
             return f"nobody publishes {self.topic}; remap `{self._name}` to the topic of your camera"
         start = f"{self.topic} is published by {publishers[0].node_name}, but no image came for {silent:.0f} s. "
         if self.reliability == RELIABLE and all(p.qos_profile.reliability == BEST_EFFORT for p in publishers):
             return start + "It is published best effort and subscribed reliable: set `reliability` to auto"
-        return start + f"Is the camera paused? If not, {_large_images()}, or use image_transport compressed"
+        small = "compressed" if self._name == "image" else "compressedDepth"
+        return start + f"Is the camera paused? If not, {_large_images()}, or use {self._name}_transport {small}"
 
 
 def _large_images() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from array import array
@@ -9,16 +10,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from peer import Peer, StandIn, image, wait_for
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.persons import Persons
-from pave_ros.ros import depth, messages
+from pave_ros.ros import depth, depth_images, messages
 from pave_ros.ros.camera import camera_info
 from pave_ros.ros.depth import DepthImage, Matching
 from pave_ros.ros.images import ImageError
@@ -51,7 +53,23 @@ def message(picture: np.ndarray, encoding: str = "32FC1", **changes: Any) -> Ima
     return made
 
 
-def positions(picture: Image, persons: Persons | None = None) -> np.ndarray:
+def compressed(picture: np.ndarray, encoding: str, **changes: Any) -> CompressedImage:
+    """As compressed_depth_image_transport makes it; of 32FC1 the inverse, from its nearest to its farthest metres."""
+    scale, offset, samples = 0.0, 0.0, np.rint(np.nan_to_num(picture) * 1000)
+    if encoding == "32FC1":
+        nearest, farthest = 100.0, 10.0
+        scale = nearest * (nearest + 1)
+        offset = 1 - scale / farthest
+        samples = np.nan_to_num(scale / picture + offset)
+    png = cv2.imencode(".png", samples.astype(np.uint16))[1].tobytes()
+    made = CompressedImage(header=Header(frame_id="front"), format=f"{encoding}; compressedDepth png")
+    made.data = array("B", struct.pack("<iff", 1, scale, offset) + png)
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def positions(picture: Image | CompressedImage, persons: Persons | None = None) -> np.ndarray:
     people = StandIn().people((20, 10), (60, 15)) if persons is None else persons
     return depth.positions(people, picture, SIZE, CAMERA, 0.3)
 
@@ -64,6 +82,14 @@ def test_metres_of_every_encoding(encoding: str, big: int) -> None:
     assert places.shape == (2, 17, 3) and places[..., 2] == pytest.approx(2.5)
     pixels = places[..., :2] / places[..., 2:] * 96 + (47.5, 31.5)
     assert pixels == pytest.approx(people.keypoints[..., :2], abs=1e-3)
+
+
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1"])
+def test_metres_of_compressed_images(encoding: str) -> None:
+    picture = metres(2.5)
+    picture[:, 48:] = np.nan
+    found = positions(compressed(picture, encoding))
+    assert found[0, :, 2] == pytest.approx(2.5, rel=1e-3) and np.isnan(found[1]).all()
 
 
 def test_a_depth_image_of_fewer_pixels() -> None:
@@ -126,6 +152,20 @@ def test_a_depth_image_that_cannot_be_used_says_why(changes: dict[str, Any], rea
         positions(message(metres(), **changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": "16UC1; compressedDepth rvl"}, "known: compressedDepth with PNG"),
+        ({"format": "bgr8; jpeg compressed bgr8"}, "cannot be 'bgr8'"),
+        ({"data": array("B", bytes(8))}, "of 8 bytes"),
+        ({"data": array("B", bytes(80))}, "cannot be decoded as a PNG"),
+    ],
+)
+def test_a_compressed_depth_image_that_cannot_be_used_says_why(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        positions(compressed(metres(), "16UC1", **changes))
+
+
 def test_true_positions_of_the_synthetic_scene() -> None:
     """The camera's own depth images against where the joints are, which lie inside of what it sees."""
     errors = []
@@ -136,7 +176,7 @@ def test_true_positions_of_the_synthetic_scene() -> None:
         assert camera is not None
         exact = camera.project(frame.persons.keypoints[..., :2], frame.positions[..., 2])
         assert exact == pytest.approx(frame.positions, abs=2e-3)
-        found = depth.positions(frame.persons, depth.write(frame.depth, header), (240, 320), camera, 0.9)
+        found = depth.positions(frame.persons, depth_images.write(frame.depth, header), (240, 320), camera, 0.9)
         errors.extend(np.linalg.norm(found - frame.positions, axis=-1)[frame.visibility == 2])
     assert len(errors) > 50 and np.nanmedian(errors) < 0.08 and np.mean(np.array(errors) < 0.3) > 0.95
 
@@ -221,14 +261,17 @@ class Rig:
         self.poses = peer.subscribe(Poses, f"{name}/poses")
         wait_for(lambda: self.node._outputs["poses"].get_subscription_count(), "the listener")
         self.images = peer.publisher(Image, f"{name}/image")
-        self.depths = peer.publisher(Image, f"{name}/depth")
+        raw = "depth_transport" not in parameters
+        self.depths = peer.publisher(
+            Image if raw else CompressedImage, f"{name}/{'depth' if raw else 'depth/compressedDepth'}"
+        )
         self.infos = peer.publisher(CameraInfo, f"{name}/camera_info")
 
     def calibrate(self) -> None:
         self.infos.publish(camera_info(Header(frame_id="front"), 96, 64, 96.0))
         wait_for(lambda: self.node._camera_info, "the camera_info")
 
-    def result(self, stamp: int, *depths: Image) -> Poses:
+    def result(self, stamp: int, *depths: Any) -> Poses:
         """What comes of an image and these depth images of its time."""
         before = len(self.poses)
         for made in depths:
@@ -248,6 +291,13 @@ def test_the_node_tells_positions_in_metres(make_node: Make, peer: Peer) -> None
     found = [[(p.x, p.y, p.z) for p in person.keypoints_3d] for person in answer.persons]
     assert np.array(found) == pytest.approx(expected, abs=1e-5)
     assert rig.node.statistics.without_depth == 0
+
+
+def test_the_node_hears_compressed_depth_images(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer, depth_transport="compressedDepth")
+    rig.calibrate()
+    answer = rig.result(1000, compressed(metres(4.0), "16UC1"))
+    assert {point.z for person in answer.persons for point in person.keypoints_3d} == {4.0}
 
 
 def test_results_without_depth_come_and_say_why(make_node: Make, peer: Peer) -> None:
