@@ -95,7 +95,7 @@ def in_process(settings: dict[str, Any], rounds: int) -> dict[str, Figures]:
     rclpy.init(args=["--ros-args", "--log-level", "error"])
     node = PoseNode(parameter_overrides=[Parameter(name, value=value) for name, value in settings.items()])
     assert node.start()
-    worker, estimator = node._worker, node._estimator
+    worker, estimator = node.streams[0]._worker, node._estimator
     assert worker is not None and estimator is not None
     worker.stop()  # its thread; the work is done here
     found = {}
@@ -107,7 +107,7 @@ def in_process(settings: dict[str, Any], rounds: int) -> dict[str, Figures]:
 
             def through_node(stamp: int, message: Any = message) -> None:
                 message.header.stamp = messages.stamp(stamp)
-                node._on_image(message)
+                node.streams[0]._on_image(message)
                 taken = worker.buffer.take(0.0)
                 assert taken is not None
                 worker.work(taken)
@@ -116,7 +116,7 @@ def in_process(settings: dict[str, Any], rounds: int) -> dict[str, Figures]:
                 estimator.estimate([Frame(stamp, image=picture)])
 
             found[f"{size[0]}x{size[1]}"] = take_turns(node, worker, estimator, alone, through_node, rounds)
-        assert not node.statistics.failed and not node.statistics.unreadable
+        assert not node.streams[0].statistics.failed and not node.streams[0].statistics.unreadable
     finally:
         node.destroy_node()
         rclpy.shutdown()
@@ -145,7 +145,7 @@ def take_turns(
             ("model", estimator, "estimate"),
             ("tracking", worker._tracker, "update"),
             ("message", messages, "poses"),
-            ("publishing", node._outputs["poses"], "publish"),
+            ("publishing", node.streams[0]._outputs["poses"], "publish"),
         ):
             start = perf_counter()
             through_node(stamp)
@@ -153,7 +153,7 @@ def take_turns(
     added = [total - model for total, model in zip(whole, steps["model"], strict=True)]
     columns = {"model alone": bare, "node": whole, **steps, "added": added}
     figures = {name: 1e3 * statistics.median(times[WARM_UP:]) for name, times in columns.items()}
-    return {"people": node.statistics.people, **figures}
+    return {"people": node.streams[0].statistics.people, **figures}
 
 
 def over_dds(settings: dict[str, Any], size: tuple[int, int], rounds: int) -> Figures:

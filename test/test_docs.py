@@ -1,12 +1,13 @@
 """The documentation against the code."""
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
 from pave_ros import catalogue, models
 from pave_ros.ros.camera import PARAMETERS
-from pave_ros.ros.node import PUBLISHERS
 from pave_ros.ros.parameters import rows
+from pave_ros.ros.stream import PUBLISHERS
 from pave_ros.training.config import TrainingConfig
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -24,7 +25,7 @@ def test_every_parameter_of_the_node_has_its_row() -> None:
 
 
 def _yaml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+    return json.dumps(value) if isinstance(value, bool | list) else str(value) or '""'
 
 
 def test_every_topic_of_the_node_is_named() -> None:

@@ -40,8 +40,8 @@ from pave_ros.files import make_folder
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.ros import images, messages
 from pave_ros.ros.images import Picture
-from pave_ros.ros.node import LATCHED
 from pave_ros.ros.process import interruptible
+from pave_ros.ros.stream import LATCHED
 from pave_ros.ros.subscriber import profiles_file
 from pave_ros.video import is_synthetic, open_source
 from pave_ros.video_writer import VideoWriter

@@ -39,13 +39,14 @@ class Depth:
         node: it creates the subscription, and its log is told what is missing.
         transport, reliability: of the subscription, see `ImageSubscriber`.
         slop: seconds by which the stamps of an image and of its depth may differ, and that a result waits for it.
+        name: of the topic.
     """
 
-    def __init__(self, node: Node, transport: str, reliability: str, slop: float) -> None:
+    def __init__(self, node: Node, transport: str, reliability: str, slop: float, name: str = "depth") -> None:
         self._node = node
         self._slop = slop
         self._matching = Matching(slop)
-        self._subscriber = ImageSubscriber(node, transport, reliability, self._on_depth, name="depth")
+        self._subscriber = ImageSubscriber(node, transport, reliability, self._on_depth, name)
 
     @property
     def topic(self) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from time import monotonic
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from std_msgs.msg import Header
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 DETECTING = "detecting"
 
 
 @dataclass
 class Statistics:
-    """Running totals since the start; each is written by one thread only.
+    """Running totals of a camera since the start; each is written by one thread only.
 
     Attributes:
         received: images that arrived.
@@ -51,7 +50,7 @@ class Reporter:
     """Turns the statistics, seen once a second, into diagnostics.
 
     Attributes:
-        name: of the node, with its namespace.
+        name: of the node, with its namespace, and of the camera where there are several.
         facts: what does not change while a model runs, shown as it is.
         state: one word or two for what the node is doing; `DETECTING` is the one that is judged by its results.
         error: why the node cannot work at all, when it cannot.
@@ -68,7 +67,7 @@ class Reporter:
     _time: float = field(default_factory=monotonic)
     _silent: float = 0.0
 
-    def report(self, header: Header) -> DiagnosticArray:
+    def report(self) -> DiagnosticStatus:
         """The diagnostics of the time since the last call."""
         now, new, old = monotonic(), Statistics(**vars(self.statistics)), self._last
         elapsed = max(now - self._time, 1e-6)
@@ -95,14 +94,13 @@ class Reporter:
             "last problem": new.problem,
             **self.facts,
         }
-        status = DiagnosticStatus(
+        return DiagnosticStatus(
             level=level,
             name=f"{self.name.lstrip('/')}: pose estimation",
             message=message,
             hardware_id=self.facts.get("device", ""),
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
-        return DiagnosticArray(header=header, status=[status])
 
     def _judge(self, new: Statistics, old: Statistics, rate: float) -> tuple[bytes, str]:
         if self.error:

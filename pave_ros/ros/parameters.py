@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -56,6 +57,14 @@ def _check_input_size(size: Sequence[int]) -> str:
     return ""
 
 
+def _check_cameras(names: Sequence[str]) -> str:
+    if len(set(names)) < len(names):
+        return "must be different from each other"
+    if list(names) != [""] and not (names and all(re.fullmatch(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", name) for name in names)):
+        return "must be names as topics have them (letters, digits, underscores), or one empty one"
+    return ""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The values of all parameters of the pose node."""
@@ -80,6 +89,12 @@ class Settings:
         low=0,
         high=LARGEST_SIDE,
         check=_check_input_size,
+    )
+    cameras: list[str] = _row(
+        [""],
+        "Names of the cameras that one model looks at; their topics begin with them: front/image, front/poses. "
+        '[""]: one camera, image and poses.',
+        check=_check_cameras,
     )
     camera: str = _row("", "Name of the camera in the results; empty: the frame_id of its images.")
     image_transport: str = _row(
@@ -203,8 +218,10 @@ def descriptor(default: Any, row: Row) -> ParameterDescriptor:
 def problem(name: str, value: Any) -> str:
     """What is wrong with the value of a parameter, for the person who set it; empty when nothing is."""
     row: Row = _FIELDS[name].metadata["row"]
-    if not _fits(value, getattr(_DEFAULTS, name)):
-        return f"{name} must be {_KINDS[type(getattr(_DEFAULTS, name))]}, not {value!r}"
+    default = getattr(_DEFAULTS, name)
+    if not _fits(value, default):
+        kind = "a list of texts" if default == [""] else _KINDS[type(default)]
+        return f"{name} must be {kind}, not {value!r}"
     if row.choices and value not in row.choices:
         return f"{name} must be one of {', '.join(row.choices)}, not {value!r}"
     if row.low is not None and row.high is not None:
@@ -221,7 +238,7 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 def _fits(value: Any, default: Any) -> bool:
     """Whether a value has the type of the default, or is an int that `declare` makes a float or text of."""
     if isinstance(default, list):
-        return isinstance(value, list) and all(type(item) is int for item in value)
+        return isinstance(value, list) and all(type(item) is type(default[0]) for item in value)
     return type(value) is type(default) or (type(value) is int and isinstance(default, float | str))
 
 
@@ -241,7 +258,10 @@ class Parameters:
         for name, value in ours.items():
             if reason := problem(name, value):
                 return SetParametersResult(successful=False, reason=reason)
-        self.settings = replace(self.settings, **ours)
+        settings = replace(self.settings, **ours)
+        if settings.camera and settings.cameras != [""]:
+            return SetParametersResult(successful=False, reason="camera names the only one; give it or cameras")
+        self.settings = settings
         return SetParametersResult(successful=True)
 
 

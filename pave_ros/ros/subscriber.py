@@ -127,18 +127,19 @@ class ImageSubscriber:
 
     def _reason(self, silent: float) -> str:
         """Why no image may have come for `silent` seconds, and the cure."""
+        what = self._name.rpartition("/")[2]
         everybody = self._node.get_publishers_info_by_topic(self.topic)
         publishers = self._publishers()
         if not publishers and everybody:
-            kind, name = everybody[0].topic_type, self._name
-            return f"{self.topic} carries {kind}, not {self._type_name}: set {name}_transport, or remap `{name}`"
+            kind = everybody[0].topic_type
+            return f"{self.topic} carries {kind}, not {self._type_name}: set {what}_transport, or remap `{self._name}`"
         if not publishers:
             return f"nobody publishes {self.topic}; remap `{self._name}` to the topic of your camera"
         start = f"{self.topic} is published by {publishers[0].node_name}, but no image came for {silent:.0f} s. "
         if self.reliability == RELIABLE and all(p.qos_profile.reliability == BEST_EFFORT for p in publishers):
             return start + "It is published best effort and subscribed reliable: set `reliability` to auto"
-        small = "compressed" if self._name == "image" else "compressedDepth"
-        return start + f"Is the camera paused? If not, {_large_images()}, or use {self._name}_transport {small}"
+        small = "compressed" if what == "image" else "compressedDepth"
+        return start + f"Is the camera paused? If not, {_large_images()}, or use {what}_transport {small}"
 
 
 def _large_images() -> str:

@@ -29,6 +29,7 @@ from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.ros import messages
 
+DISCOVERY = 0.1  # seconds from when a publisher knows a subscriber until that knows it, too
 TIMEOUT = 60.0  # seconds; a quiet machine needs a small part of it
 
 
@@ -100,6 +101,7 @@ class Peer:
         """A publisher, once somebody listens to it."""
         publisher = self.node.create_publisher(kind, topic, qos)
         wait_for(publisher.get_subscription_count, f"a subscriber of {topic}")
+        time.sleep(DISCOVERY)
         return publisher
 
     def call(self, kind: Any, service: str, request: Any) -> Any:

@@ -152,8 +152,8 @@ def test_what_waits_is_forgotten_on_request(
     images = peer.publisher(Image, f"{name}/image")
 
     def waiting() -> int:
-        assert node._pairing is not None
-        return len(node._pairing._images)
+        assert node.streams[0]._pairing is not None
+        return len(node.streams[0]._pairing._images)
 
     for service, request in ((Trigger, Trigger.Request()), (SetBool, SetBool.Request(data=False))):
         images.publish(image(5))

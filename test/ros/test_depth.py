@@ -259,7 +259,7 @@ class Rig:
         self.node, self.stand_in = make_node(use_depth=True, depth_slop=0.02, **parameters)
         name = self.node.get_namespace()
         self.poses = peer.subscribe(Poses, f"{name}/poses")
-        wait_for(lambda: self.node._outputs["poses"].get_subscription_count(), "the listener")
+        wait_for(lambda: self.node.streams[0]._outputs["poses"].get_subscription_count(), "the listener")
         self.images = peer.publisher(Image, f"{name}/image")
         raw = "depth_transport" not in parameters
         self.depths = peer.publisher(
@@ -269,7 +269,7 @@ class Rig:
 
     def calibrate(self) -> None:
         self.infos.publish(camera_info(Header(frame_id="front"), 96, 64, 96.0))
-        wait_for(lambda: self.node._camera_info, "the camera_info")
+        wait_for(lambda: self.node.streams[0]._camera_info, "the camera_info")
 
     def result(self, stamp: int, *depths: Any) -> Poses:
         """What comes of an image and these depth images of its time."""
@@ -290,7 +290,7 @@ def test_the_node_tells_positions_in_metres(make_node: Make, peer: Peer) -> None
     expected = CAMERA.project(rig.stand_in.persons.keypoints[..., :2], 4.0)
     found = [[(p.x, p.y, p.z) for p in person.keypoints_3d] for person in answer.persons]
     assert np.array(found) == pytest.approx(expected, abs=1e-5)
-    assert rig.node.statistics.without_depth == 0
+    assert rig.node.streams[0].statistics.without_depth == 0
 
 
 def test_the_node_hears_compressed_depth_images(make_node: Make, peer: Peer) -> None:
@@ -307,7 +307,8 @@ def test_results_without_depth_come_and_say_why(make_node: Make, peer: Peer) -> 
     def fails(number: int, reason: str, *depths: Image) -> None:
         answer = rig.result(1000 * number, *depths)
         assert len(answer.persons) == 2 and not any(person.keypoints_3d for person in answer.persons)
-        assert reason in rig.node.statistics.problem and rig.node.statistics.without_depth == number
+        counted = rig.node.streams[0].statistics
+        assert reason in counted.problem and counted.without_depth == number
 
     fails(1, "no calibrated camera_info", message(metres()))
     rig.calibrate()
@@ -315,7 +316,7 @@ def test_results_without_depth_come_and_say_why(make_node: Make, peer: Peer) -> 
     fails(3, "must be registered", message(metres()[:, :64]))
     diagnostics.wait_for(results_without_depth="3")
     rig.stand_in.persons = rig.stand_in.people()
-    assert not rig.result(4000).persons and rig.node.statistics.without_depth == 3, "nobody is missed"
+    assert not rig.result(4000).persons and rig.node.streams[0].statistics.without_depth == 3, "nobody is missed"
 
 
 def test_the_synthetic_camera_tells_depth_and_true_positions(start: Any, peer: Peer) -> None:

@@ -10,7 +10,6 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from peer import Peer, Process, StandIn, wait_for
 from rclpy.lifecycle import TransitionCallbackReturn
-from std_msgs.msg import Header
 
 from pave_ros.ros.diagnostics import DETECTING, Reporter, Statistics
 from pave_ros.ros.messages import nanoseconds
@@ -81,7 +80,7 @@ def test_rates_and_means_are_those_since_the_last_report(monkeypatch: pytest.Mon
 
     def report() -> tuple[Any, dict[str, str]]:
         clock.now += 2.0
-        status = reporter.report(Header()).status[0]
+        status = reporter.report()
         return status, {item.key: item.value for item in status.values}
 
     counted.received, counted.published, counted.dropped = 60, 20, 40
@@ -116,7 +115,7 @@ def test_images_that_cannot_be_answered_for_are_a_warning(monkeypatch: pytest.Mo
         counted.received += 30
         for name, count in more.items():
             setattr(counted, name, getattr(counted, name) + count)
-        status = reporter.report(Header()).status[0]
+        status = reporter.report()
         return status.level, status.message
 
     counted.problem = "image is 90.0 s old"
@@ -153,10 +152,10 @@ def test_silence_counts_only_while_images_are_wanted(monkeypatch: pytest.MonkeyP
     clock = Clock(monkeypatch)
     reporter = Reporter("/pose_node", Statistics(), state="inactive", _time=clock.now)
     clock.now += 300
-    assert reporter.report(Header()).status[0].message == "inactive"
+    assert reporter.report().message == "inactive"
     reporter.state = DETECTING
     clock.now += 0.5
-    assert reporter.report(Header()).status[0].level == DiagnosticStatus.OK
+    assert reporter.report().level == DiagnosticStatus.OK
 
 
 def test_the_diagnostics_tell_how_far_a_faster_engine_is(peer: Peer, make_node: Callable[..., Any]) -> None:

@@ -27,7 +27,10 @@ def test_memory_stays_over_ten_thousand_frames(peer: Peer, make_node: Callable[.
             kind, f"{rig.namespace}/{topic}", lambda message, topic=topic: newest.update({topic: message}),
             QoSProfile(depth=1),
         )  # fmt: skip
-    wait_for(lambda: node._is_wanted("markers") and node._is_wanted("image_annotated"), "the subscriptions")
+    wait_for(
+        lambda: node.streams[0]._is_wanted("markers") and node.streams[0]._is_wanted("image_annotated"),
+        "the subscriptions",
+    )
     groups = [stand_in.people(*places) for places in (((20.0, 10.0), (60.0, 15.0)), (), ((60.0, 15.0),))]
     process = psutil.Process()
     message = small()
@@ -42,7 +45,7 @@ def test_memory_stays_over_ten_thousand_frames(peer: Peer, make_node: Callable[.
         rig.poses.clear()
         stand_in.windows.clear()
     gc.collect()
-    assert node.statistics.published == FRAMES
+    assert node.streams[0].statistics.published == FRAMES
     assert newest.keys() == {"markers", "image_annotated"}
     assert process.memory_info().rss - before < 20e6
 

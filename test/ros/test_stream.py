@@ -36,18 +36,18 @@ class Rig:
         self.images = peer.publisher(kind, f"{self.namespace}/{topic}")
         # Otherwise the first result may be out before the subscription is known to the node.
         wait_for(lambda: node.count_subscribers("poses"), "the subscription of the results")
-        wait_for(lambda: node._outputs["poses"].get_subscription_count(), "the subscription of the results")
+        wait_for(lambda: node.streams[0]._outputs["poses"].get_subscription_count(), "the subscription of the results")
 
     def settled(self) -> None:
         """Wait until all images sent one by one are answered, counted as bad, or passed over."""
-        n = self.node.statistics
+        n = self.node.streams[0].statistics
         wait_for(lambda: n.received == n.published + n.dropped + n.unreadable + n.failed, f"an end of the work: {n}")
 
     def send(self, message: Any) -> None:
         """Send an image and wait until the node is done with it."""
-        before = self.node.statistics.received
+        before = self.node.streams[0].statistics.received
         self.images.publish(message)
-        wait_for(lambda: self.node.statistics.received > before, "the arrival of an image")
+        wait_for(lambda: self.node.streams[0].statistics.received > before, "the arrival of an image")
         self.settled()
 
     def ask(self, stamp: int, **changes: Any) -> Poses:
@@ -101,7 +101,7 @@ def test_every_bad_image_is_counted_and_the_node_goes_on(rig: Callable[..., Rig]
     diagnostics = front.peer.diagnostics(front.name)
     for i, (changes, _) in enumerate(BAD.values(), 1):
         front.send(image(i * SECOND, **changes))
-        assert front.node.statistics.unreadable == i
+        assert front.node.streams[0].statistics.unreadable == i
         assert front.ask(i * SECOND + 1).persons
     values = diagnostics.wait_for(unreadable_images=str(len(BAD)), results=str(len(BAD)))
     reason = list(BAD.values())[-1][1]
@@ -112,9 +112,9 @@ def test_every_bad_compressed_image_is_counted_and_the_node_goes_on(rig: Callabl
     front = rig(image_transport="compressed")
     for i, (data, _) in enumerate(BAD_COMPRESSED.values(), 1):
         front.send(CompressedImage(format="jpeg", data=array("B", data)))
-        assert front.node.statistics.unreadable == i
+        assert front.node.streams[0].statistics.unreadable == i
         front.send(CompressedImage(format="jpeg", data=array("B", JPEG)))
-        assert front.node.statistics.published == i
+        assert front.node.streams[0].statistics.published == i
 
 
 def test_bad_images_are_logged_once_a_second_at_most(
@@ -154,7 +154,7 @@ def test_a_slow_model_takes_the_newest_and_counts_what_it_passed_over(rig: Calla
         time.sleep(0.02)
     wait_for(lambda: front.poses and messages.nanoseconds(front.poses[-1].header.stamp) > 19 * SECOND // 50, "the last")
     front.settled()
-    counted = front.node.statistics
+    counted = front.node.streams[0].statistics
     assert counted.dropped == sum(result.dropped for result in front.poses) > 0
     assert counted.published == len(front.poses) < 20
 
@@ -206,8 +206,8 @@ def test_bad_images_take_nothing_from_the_others(rig: Callable[..., Rig], monkey
     front = rig(max_gap=0.0, lookahead=1)
     for stamp, changes in ((1, {}), (2, {}), (3, {"step": 1}), (4, {"step": 1}), (5, {})):
         front.images.publish(image(stamp * SECOND, **changes))
-        statistics = front.node.statistics
-        wait_for(lambda: statistics.received == stamp and not front.node._worker.buffer._newest, "the image")  # noqa: B023
+        statistics = front.node.streams[0].statistics
+        wait_for(lambda: statistics.received == stamp and not front.node.streams[0]._worker.buffer._newest, "the image")  # noqa: B023
         time.sleep(0.1)
     wait_for(lambda: len(front.poses) == 2, "the answers")
     assert [message.header.stamp.sec for message in front.poses] == [1, 2]
@@ -276,24 +276,24 @@ def test_max_rate(rig: Callable[..., Rig]) -> None:
         front.images.publish(image(time.time_ns()))
         time.sleep(0.02)
     front.settled()
-    assert 3 <= front.node.statistics.published <= (time.monotonic() - begin) * 5 + 1
+    assert 3 <= front.node.streams[0].statistics.published <= (time.monotonic() - begin) * 5 + 1
     assert front.peer.set_parameter(front.name, "max_rate", 0.001).successful
-    received = front.node.statistics.received
+    received = front.node.streams[0].statistics.received
     front.images.publish(image(1))
-    wait_for(lambda: front.node.statistics.received > received, "the arrival of an image")
+    wait_for(lambda: front.node.streams[0].statistics.received > received, "the arrival of an image")
     assert front.peer.set_parameter(front.name, "max_rate", 0.0).successful, "it need not wait for 1000 s"
     front.settled()
-    before = front.node.statistics.published
+    before = front.node.streams[0].statistics.published
     wait_for(lambda: len(front.poses) == before, "the results that are still on their way")
     for i in range(20):
         front.ask(i)
-    assert front.node.statistics.published == before + 20
+    assert front.node.streams[0].statistics.published == before + 20
 
 
 def test_max_age(rig: Callable[..., Rig]) -> None:
     front = rig(max_age=20.0)
     front.send(image(time.time_ns() - 30 * SECOND))
-    counted = front.node.statistics
+    counted = front.node.streams[0].statistics
     assert (counted.dropped, counted.published) == (1, 0)
     assert "max_age is 20 s" in counted.problem
     front.send(image(SECOND))
@@ -305,11 +305,11 @@ def test_max_age(rig: Callable[..., Rig]) -> None:
 def test_pictures_are_drawn_only_for_subscribers(rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> None:
     front = rig()
     drawn: list[Any] = []
-    monkeypatch.setattr("pave_ros.ros.node.drawing.draw", lambda picture, persons, bgr: drawn.append(picture))
+    monkeypatch.setattr("pave_ros.ros.stream.drawing.draw", lambda picture, persons, bgr: drawn.append(picture))
     front.ask(1)
     assert not drawn
     annotated = front.peer.subscribe(Image, f"{front.namespace}/image_annotated")
-    wait_for(lambda: front.node._is_wanted("image_annotated"), "the subscription")
+    wait_for(lambda: front.node.streams[0]._is_wanted("image_annotated"), "the subscription")
     front.ask(2)
     assert wait_for(lambda: annotated, "a picture")[0].header.stamp.nanosec == 2
     assert len(drawn) == 1
@@ -321,7 +321,7 @@ def test_pictures_are_drawn_only_for_subscribers(rig: Callable[..., Rig], monkey
 def test_the_annotated_picture_shows_the_people(rig: Callable[..., Rig]) -> None:
     front = rig()
     annotated = front.peer.subscribe(Image, f"{front.namespace}/image_annotated")
-    wait_for(lambda: front.node._is_wanted("image_annotated"), "the subscription")
+    wait_for(lambda: front.node.streams[0]._is_wanted("image_annotated"), "the subscription")
     given = image(7)
     front.ask(7)
     got = wait_for(lambda: annotated, "a picture")[0]
@@ -338,7 +338,7 @@ def test_the_annotated_picture_shows_the_people(rig: Callable[..., Rig]) -> None
 def test_markers_of_who_left_are_deleted(rig: Callable[..., Rig]) -> None:
     front = rig(tracking=True)
     arrays = front.peer.subscribe(MarkerArray, f"{front.namespace}/markers")
-    wait_for(lambda: front.node._is_wanted("markers"), "the subscription")
+    wait_for(lambda: front.node.streams[0]._is_wanted("markers"), "the subscription")
 
     def shown(stamp: int) -> dict[int, set[int]]:
         """The actions of the next array by the markers' id."""
@@ -365,7 +365,7 @@ def test_markers_end_with_the_work(rig: Callable[..., Rig]) -> None:
     """Also those that have no lifetime."""
     front = rig(tracking=True, marker_lifetime=0.0)
     arrays = front.peer.subscribe(MarkerArray, f"{front.namespace}/markers")
-    wait_for(lambda: front.node._is_wanted("markers"), "the subscription")
+    wait_for(lambda: front.node.streams[0]._is_wanted("markers"), "the subscription")
 
     def ended(action: Callable[[], object], stamp: int) -> set[tuple[int, int]]:
         front.ask(stamp)
@@ -386,14 +386,14 @@ def test_markers_end_with_the_work(rig: Callable[..., Rig]) -> None:
 def test_a_node_that_is_switched_off_says_nothing_more_and_sees_nobody(rig: Callable[..., Rig]) -> None:
     front = rig()
     front.ask(1)
-    assert front.node.statistics.people == 2
+    assert front.node.streams[0].statistics.people == 2
     front.model.delay = 0.5
-    front.node._on_image(image(2))
+    front.node.streams[0]._on_image(image(2))
     wait_for(lambda: len(front.model.windows) == 2, "the image in work")
     assert front.peer.call(SetBool, f"{front.name}/enable", SetBool.Request(data=False)).success
     time.sleep(1.0)
-    assert (front.node.statistics.published, front.node.statistics.people) == (1, 0)
-    assert front.node.statistics.memory == 0
+    assert (front.node.streams[0].statistics.published, front.node.streams[0].statistics.people) == (1, 0)
+    assert front.node.streams[0].statistics.memory == 0
 
 
 def test_who_could_not_start_publishes_nothing_and_is_well_after_a_cleanup(
@@ -407,10 +407,12 @@ def test_who_could_not_start_publishes_nothing_and_is_well_after_a_cleanup(
     assert front.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     monkeypatch.setattr(front.node, "_activate", fail)
     assert front.node.trigger_activate() == TransitionCallbackReturn.FAILURE
-    assert front.node._reporter.error == "no such policy"
-    assert front.node._outputs and not any(topic.is_activated for topic in front.node._outputs.values())
+    assert front.node.streams[0].reporter.error == "no such policy"
+    assert front.node.streams[0]._outputs and not any(
+        topic.is_activated for topic in front.node.streams[0]._outputs.values()
+    )
     assert front.node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
-    assert front.node._reporter.error == "" and front.model.closed
+    assert front.node.streams[0].reporter.error == "" and front.model.closed
 
 
 def test_images_of_another_size_show_others(rig: Callable[..., Rig]) -> None:
@@ -427,4 +429,4 @@ def test_images_without_a_stamp_have_that_of_their_arrival(rig: Callable[..., Ri
     assert [front.tracks(0), front.tracks(0)] == [{1, 2}] * 2
     seen = [window[-1].stamp for window in front.model.windows]
     assert seen == sorted(seen) and 0 < seen[1] - seen[0] < 60 * SECOND
-    assert 0 < front.node.statistics.age < 60
+    assert 0 < front.node.streams[0].statistics.age < 60

@@ -57,11 +57,11 @@ def test_a_change_of_publishers_is_followed(peer: Peer, make_node: MakeNode) -> 
     topic = f"{node.get_namespace()}/image"
     for offer in (BEST_EFFORT, RELIABLE, BEST_EFFORT):
         publisher = peer.node.create_publisher(Image, topic, QoSProfile(depth=1, reliability=offer))
-        before = node.statistics.published
+        before = node.streams[0].statistics.published
 
         def answered(publisher: Any = publisher, before: int = before) -> bool:
             publisher.publish(image())
-            return node.statistics.published > before
+            return node.streams[0].statistics.published > before
 
         wait_for(answered, f"a result of a publisher that is {offer.name}")
         peer.node.destroy_publisher(publisher)
