@@ -34,7 +34,7 @@ class Frame:
         looks: the people that the model found in this frame, kept for the next one where keypoints are smoothed.
         encoder: whose features and looks they are.
         boxes: where people are, where that is known from elsewhere; for top-down models.
-        depth: the depth image of the same time, if there is one, as the source hands it over.
+        depth: where the depth image of the same time is kept, if the source has such.
     """
 
     stamp: int

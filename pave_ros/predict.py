@@ -21,7 +21,15 @@ from pave_ros.files import make_folder
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.tracking import Tracker
-from pave_ros.video import PICTURE_SUFFIXES, Source, VideoError, is_synthetic, open_source, pictures_in
+from pave_ros.video import (
+    PICTURE_SUFFIXES,
+    Source,
+    VideoError,
+    is_synthetic,
+    open_source,
+    pictures_in,
+    synthetic_options,
+)
 from pave_ros.video_writer import VideoWriter
 
 
@@ -66,6 +74,9 @@ class Sink(Protocol):
     def end(self, job: Job) -> None:
         """The job has no more pictures."""
 
+    def drop(self, job: Job) -> None:
+        """Something of the job could not be taken: leave out what was."""
+
     def finish(self) -> list[Path]:
         """Write what is known of the jobs that ended; one that was broken off is left out. Returns what was written."""
 
@@ -84,9 +95,8 @@ def jobs_of(inputs: Sequence[str], sequence: bool = False) -> list[Job]:
     for text in inputs:
         path = Path(text)
         if is_synthetic(text):
-            if "frames=" not in text:
+            if synthetic_options(text)[1] is None:
                 raise ValueError(f"{text} has no end; say how many frames: synthetic:frames=100")
-            open_source(text).close()  # which refuses a bad option now, and not when its turn comes
             found.append((text, True))
         elif not text:  # As of a variable of the shell that is not set; to Path it would be the folder one is in.
             raise FileNotFoundError("the name of a file is empty")
@@ -209,7 +219,7 @@ def _run(
         complete = bool(writing)
     for sink in sinks:
         with _noting(summary.problems):
-            sink.end(job)
+            sink.end(job) if sink in writing else sink.drop(job)
     summary.files += complete
 
 
@@ -219,6 +229,7 @@ def make_sinks(formats: Sequence[str], out: Path, jobs: Sequence[Job]) -> list[S
     Raises:
         ValueError: an unknown format, or one that would write over an input.
         OSError: the folder cannot be made.
+        VideoError: a file in it cannot.
     """
     if unknown := set(formats) - FORMATS.keys():
         raise ValueError(f"unknown format {', '.join(sorted(unknown))}; known: {', '.join(FORMATS)}")
@@ -227,7 +238,15 @@ def make_sinks(formats: Sequence[str], out: Path, jobs: Sequence[Job]) -> list[S
         if endangered := inputs.get((out / (job.name + job.suffix)).resolve()):
             raise ValueError(f"{out}: would write over the input {endangered}; give another folder")
     make_folder(out)
-    return [FORMATS[name](out, jobs) for name in dict.fromkeys(formats)]
+    sinks: list[Sink] = []
+    try:
+        for name in dict.fromkeys(formats):
+            sinks.append(FORMATS[name](out, jobs))
+    except VideoError:
+        for sink in sinks:
+            sink.discard()
+        raise
+    return sinks
 
 
 class Annotated:
@@ -259,6 +278,11 @@ class Annotated:
         if writer is not None and writer.count:
             writer.close()
             self._written.append(writer.path)
+
+    def drop(self, job: Job) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.discard()
 
     def finish(self) -> list[Path]:
         self.discard()
@@ -298,8 +322,12 @@ class JsonLines:
     def end(self, job: Job) -> None:
         self._ended = self._partial.size()
 
+    def drop(self, job: Job) -> None:
+        self._partial.cut(self._ended)
+
     def finish(self) -> list[Path]:
-        return [self._partial.finish(self._ended)]
+        self._partial.cut(self._ended)
+        return [self._partial.finish()]
 
     def discard(self) -> None:
         self._partial.discard()
@@ -345,6 +373,10 @@ class CocoResults:
     def end(self, job: Job) -> None:
         self._ended = (len(self._people), len(self._pictures))
 
+    def drop(self, job: Job) -> None:
+        people, pictures = self._ended
+        del self._people[people:], self._pictures[pictures:]
+
     def finish(self) -> list[Path]:
         people, pictures = self._ended
         self._results.write(_json(self._people[:people]))
@@ -353,7 +385,8 @@ class CocoResults:
             self._images.path.unlink(missing_ok=True)  # of an earlier run, with other numbers
             return [self._results.finish()]
         self._images.write(_json(self._pictures[:pictures]))
-        return [self._results.finish(), self._images.finish()]
+        images = self._images.finish()  # first, for without it nobody knows what the results are of
+        return [self._results.finish(), images]
 
     def discard(self) -> None:
         self._results.discard()
@@ -393,16 +426,18 @@ class _Partial:
             self._file.flush()
             return self._file.tell()
 
-    def finish(self, size: int | None = None) -> Path:
-        """Give it its name. With a `size` it ends after so many bytes, and what is behind them may be lost: there may
-        have been no room for it."""
+    def cut(self, size: int) -> None:
+        """Throw away what is behind so many bytes; there may have been no room for all of it."""
+        with suppress(OSError):
+            self._file.close()
         with self._named():
-            if size is None:
-                self._file.close()
-            else:
-                with suppress(OSError):
-                    self._file.close()
-                os.truncate(self._part, size)
+            os.truncate(self._part, size)
+            self._file = self._part.open("ab")
+
+    def finish(self) -> Path:
+        """Give it its name."""
+        with self._named():
+            self._file.close()
             return self._part.replace(self.path)
 
     def discard(self) -> None:

@@ -280,8 +280,10 @@ def _live(source: str, rate: float | None, loop: bool) -> Source:
 _KINDS = {int: "a whole number", float: "a number", str: "a word"}
 
 
-def _synthetic(source: str, rate: float | None, loop: bool) -> Source:
-    from pave_ros.synthetic import Scene
+def synthetic_options(source: str, rate: float | None = None) -> tuple[dict[str, Any], int | None]:
+    """The arguments of `pave_ros.synthetic.Scene` that a source names, and how many frames. ValueError for one that is
+    unknown or out of range."""
+    from pave_ros.synthetic import Scene, check_options
 
     options: dict[str, Any] = {}
     for option in filter(None, source.partition(":")[2].split(",")):
@@ -301,6 +303,14 @@ def _synthetic(source: str, rate: float | None, loop: bool) -> Source:
             raise ValueError(f"{source}: {name} must be {_KINDS[kind]}, not {value!r}")
     if rate is not None:
         options["rate"] = rate
+    check_options(**{**known, **options})
+    return options, length
+
+
+def _synthetic(source: str, rate: float | None, loop: bool) -> Source:
+    from pave_ros.synthetic import Scene
+
+    options, length = synthetic_options(source, rate)
     scene = Scene(**options)
 
     def frames() -> Generator[Frame, None, None]:

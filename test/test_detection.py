@@ -121,8 +121,9 @@ def test_yolo_of_poses_that_suppresses_overlaps_itself(numbers: int, tmp_path: P
     rows = np.zeros((1, 300, 6 + numbers), np.float32)
     rows[0, 0, :6] = [10, 4, 30, 28, 0.9, 0]
     rows[0, 0, 6:] = 20.5  # its keypoints
-    path = write_onnx(tmp_path / "pose.onnx", {"output0": rows}, names="{0: 'person'}")
-    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[20, 8, 40, 48]], [0.9])
+    for number in (300, 3, 1):  # as many as the export was told to give at most
+        path = write_onnx(tmp_path / f"pose{number}.onnx", {"output0": rows[:, :number]}, names="{0: 'person'}")
+        assert_boxes(OnnxDetector(path, "cpu")(picture()), [[20, 8, 40, 48]], [0.9])
 
 
 def test_without_torch_a_detector_says_which_do_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,6 +211,7 @@ def test_sequence_of_mixed_sizes_is_reported(tmp_path: Path) -> None:
     assert len(summary.problems) == 1 and "200x120 in a video of 160x120" in summary.problems[0]
     assert (summary.files, summary.frames) == (2, 3), "results that can hold pictures of both sizes do"
     assert len((tmp_path / "out" / "persons.jsonl").read_text().splitlines()) == 3
+    assert not (tmp_path / "out" / "mixed.mp4").exists(), "half of a video is none"
 
 
 def test_same_names_do_not_collide(tmp_path: Path) -> None:
@@ -292,6 +293,23 @@ def test_a_full_disk_keeps_what_was_written_before(tmp_path: Path) -> None:
     )
     found = lines(tmp_path / "out")
     assert found and [line["file"] for line in found] == list(map(str, paths[: len(found)]))
+
+
+class Crowd(Truth):
+    """So many people in every picture that a line is longer than what a file keeps back."""
+
+    def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+        return super().estimate(frames, index)[np.zeros(30, int)]
+
+
+def test_a_full_disk_leaves_no_half_of_a_video_behind(tmp_path: Path) -> None:
+    inputs = [save(tmp_path / "a.png", 40, 20), save_video(tmp_path / "clip.mp4"), save(tmp_path / "b.png", 40, 20)]
+    jobs = jobs_of([str(path) for path in inputs])
+    sinks = make_sinks(["jsonl"], tmp_path / "out", jobs)
+    with full_after(60_000):
+        summary, _ = predict(jobs, Crowd(), sinks)  # type: ignore[arg-type]
+    assert summary.problems == [f"{tmp_path}/out/persons.jsonl: cannot be written: File too large"]
+    assert [Path(line["file"]).name for line in lines(tmp_path / "out")] == ["a.png", "b.png"]
 
 
 def test_a_folder_in_the_way_costs_that_result_alone(tmp_path: Path) -> None:

@@ -401,7 +401,8 @@ def test_synthetic_options_reach_the_scene(monkeypatch: pytest.MonkeyPatch) -> N
             image = picture(i, self.width, self.height)
             return types.SimpleNamespace(image=image, persons=self.persons, seed=self.seed)
 
-    monkeypatch.setitem(sys.modules, "pave_ros.synthetic", types.SimpleNamespace(Scene=Scene))  # type: ignore[arg-type]
+    module = types.SimpleNamespace(Scene=Scene, check_options=lambda **options: None)
+    monkeypatch.setitem(sys.modules, "pave_ros.synthetic", module)  # type: ignore[arg-type]
     source = open_source("synthetic:seed=3,persons=5,width=320,height=240,frames=4", rate=20)
     frames = list(source)
     assert (source.width, source.height, source.rate, source.length) == (320, 240, 20.0, 4)

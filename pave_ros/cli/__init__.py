@@ -49,7 +49,7 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):  # Files may have names that are not UTF-8.
-        if isinstance(stream, TextIOWrapper):
+        if isinstance(stream, TextIOWrapper) and stream.encoding.lower() == "utf-8":
             stream.reconfigure(errors="surrogateescape")
     arguments = sys.argv[1:]
     # What follows --ros-args is for ROS; its -p and -r must not be taken for options of ours.

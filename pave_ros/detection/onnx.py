@@ -131,7 +131,9 @@ class OnnxDetector:
     def _rows(self, answer: Array) -> tuple[Array, Array, Array]:
         """Corners (A, 4), scores (A,) and labels (A,) of YOLO's one output, with a row or a column for each anchor."""
         in_rows = answer.shape[0] >= answer.shape[1]
-        found = answer.shape[1] == 6 or (in_rows and self._classes and answer.shape[1] - 6 in POSES)
+        # Of so many rows each is a number of all anchors.
+        upright = answer.shape[0] - 4 - self._classes not in (0, 1, *POSES)
+        found = answer.shape[1] == 6 or (upright and self._classes and answer.shape[1] - 6 in POSES)
         # Where the sixth is no whole number, it is no class: it is the score of one.
         if found and not (answer[:, 5] % 1).any():
             return answer[:, :4], answer[:, 4], answer[:, 5].astype(int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -54,22 +55,31 @@ class Depth:
         return self._subscriber.topic
 
     def destroy(self) -> None:
-        """End the subscription."""
+        """End the subscription, and the wait for an image."""
+        self.close()
         self._subscriber.destroy()
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._matching.close()
+
+    def clear(self) -> None:
+        """Forget all that came."""
+        self._matching.clear()
 
     def add_image(self, frame: Frame) -> None:
         """An image has come, whose depth will be asked for."""
-        self._matching.add_image(frame)
+        frame.depth = self._matching.add_image(frame.stamp)
 
     def positions(self, frame: Frame, persons: Persons, camera: Camera | None, sure: float) -> Positions:
         """Where people's keypoints are, (N, K, 3) in metres; see `positions`. Raises ImageError with the reason where
         nothing can be known."""
         if camera is None:
             raise ImageError("no positions in metres: there is no calibrated camera_info")
-        self._matching.wait(frame, frame.received + self._slop - monotonic())
-        if frame.depth is None:
+        found = self._matching.wait(frame.depth, frame.received + self._slop - monotonic())
+        if found is None:
             raise ImageError(f"no depth image on {self.topic} within {self._slop:g} s of the image; see depth_slop")
-        message, frame_id = frame.depth.message, frame.payload.header.frame_id
+        message, frame_id = found.message, frame.payload.header.frame_id
         if message.header.frame_id != frame_id:
             self._node.get_logger().warning(
                 f"depth images are in the frame {message.header.frame_id!r}, images in {frame_id!r}: positions are "
@@ -85,6 +95,20 @@ class Depth:
         self._matching.add_depth(DepthImage(stamp, message))
 
 
+@dataclass(eq=False)
+class Slot:
+    """What belongs to an image: its stamp in nanoseconds, and the depth image that is nearest in time so far."""
+
+    stamp: int
+    image: DepthImage | None = None
+
+    def offer(self, image: DepthImage, slop: float) -> None:
+        """Take a depth image if it is nearer than the last one."""
+        best = slop if self.image is None else abs(self.image.stamp - self.stamp)
+        if abs(image.stamp - self.stamp) <= best:
+            self.image = image
+
+
 class Matching:
     """Finds for every image the depth image that is nearest in time; images do not wait for it.
 
@@ -97,54 +121,64 @@ class Matching:
 
     def __init__(self, slop: float) -> None:
         self._slop = slop * 1e9
-        self._frames: deque[Frame] = deque(maxlen=WAITING)
-        self._depths: deque[DepthImage] = deque(maxlen=WAITING)
+        self._slots: deque[Slot] = deque(maxlen=WAITING)  # Not the frames, which hold pictures and features.
+        self._images: deque[DepthImage] = deque(maxlen=WAITING)
         self._period = 0  # nanoseconds between the last two depth images
+        self._closed = False
         self._condition = threading.Condition()
 
-    def add_image(self, frame: Frame) -> None:
-        """Give a frame the nearest depth image so far; a nearer one that comes takes its place."""
+    def add_image(self, stamp: int) -> Slot:
+        """An image has come: the place for its depth image, with the nearest so far; a nearer one takes its place."""
+        slot = Slot(stamp)
         with self._condition:
-            if self._frames and frame.stamp < self._frames[-1].stamp:
+            if self._slots and stamp < self._slots[-1].stamp:
                 self._clear()
-            while self._depths and self._depths[0].stamp < frame.stamp - self._slop:
-                self._depths.popleft()
-            self._frames.append(frame)
-            for depth in self._depths:
-                self._offer(frame, depth)
+            while self._images and self._images[0].stamp < stamp - self._slop:
+                self._images.popleft()
+            self._slots.append(slot)
+            for image in self._images:
+                slot.offer(image, self._slop)
+        return slot
 
-    def add_depth(self, depth: DepthImage) -> None:
+    def add_depth(self, image: DepthImage) -> None:
         """A depth image has come."""
         with self._condition:
-            if self._depths:
-                self._period = depth.stamp - self._depths[-1].stamp
+            if self._images:
+                self._period = image.stamp - self._images[-1].stamp
                 if self._period < 0:
                     self._clear()
-            while self._frames and self._frames[0].stamp < depth.stamp - self._slop:
-                self._frames.popleft()
-            self._depths.append(depth)
-            for frame in self._frames:
-                self._offer(frame, depth)
+            while self._slots and self._slots[0].stamp < image.stamp - self._slop:
+                self._slots.popleft()
+            self._images.append(image)
+            for slot in self._slots:
+                slot.offer(image, self._slop)
             self._condition.notify_all()
 
-    def wait(self, frame: Frame, timeout: float) -> None:
-        """Wait until no nearer depth image can come for a frame, `timeout` seconds at most."""
+    def wait(self, slot: Slot, timeout: float) -> DepthImage | None:
+        """The depth image of a slot, once no nearer one can come, or after `timeout` seconds."""
         with self._condition:
-            self._condition.wait_for(lambda: self._is_settled(frame), max(0.0, timeout))
+            self._condition.wait_for(lambda: self._closed or self._is_settled(slot), max(0.0, timeout))
+            return slot.image
 
-    def _is_settled(self, frame: Frame) -> bool:
-        if self._depths and self._depths[-1].stamp >= frame.stamp:
+    def clear(self) -> None:
+        """Forget all that came."""
+        with self._condition:
+            self._clear()
+
+    def close(self) -> None:
+        """Let whoever waits go on, now and from now on."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _is_settled(self, slot: Slot) -> bool:
+        if self._images and self._images[-1].stamp >= slot.stamp:
             return True
-        return frame.depth is not None and abs(frame.depth.stamp - frame.stamp) <= self._period / 2
-
-    def _offer(self, frame: Frame, depth: DepthImage) -> None:
-        best = self._slop if frame.depth is None else abs(frame.depth.stamp - frame.stamp)
-        if abs(depth.stamp - frame.stamp) <= best:
-            frame.depth = depth
+        return slot.image is not None and abs(slot.image.stamp - slot.stamp) <= self._period / 2
 
     def _clear(self) -> None:
-        self._frames.clear()
-        self._depths.clear()
+        self._slots.clear()
+        self._images.clear()
         self._period = 0
 
 

@@ -134,6 +134,8 @@ class Stream:
 
     def stop(self, timeout: float) -> bool:
         """End the worker, for the process ends. Returns whether it ended within `timeout` seconds."""
+        if self._depth is not None:
+            self._depth.close()
         return self._worker is None or self._worker.stop(timeout)
 
     def close(self) -> None:
@@ -151,8 +153,9 @@ class Stream:
         """No history is kept, nor anything that waits."""
         if self._worker is not None:
             self._worker.reset()
-        if self._pairing is not None:
-            self._pairing.clear()
+        for waiting in (self._pairing, self._depth):
+            if waiting is not None:
+                waiting.clear()
         self.statistics.memory = 0
 
     def enable(self, enabled: bool) -> None:

@@ -5,6 +5,6 @@ asked for in any order. As a film, take frames 0, 1, 2, ...; as training picture
 apart of each, since every seed is another place with another camera, light and people. Needs numpy and OpenCV only.
 """
 
-from pave_ros.synthetic.scene import Scene, SyntheticFrame
+from pave_ros.synthetic.scene import Scene, SyntheticFrame, check_options
 
-__all__ = ["Scene", "SyntheticFrame"]
+__all__ = ["Scene", "SyntheticFrame", "check_options"]

@@ -71,6 +71,40 @@ class _Actor:
     time: float
 
 
+def check_options(
+    *,
+    seed: int,
+    width: int,
+    height: int,
+    persons: int,
+    rate: float,
+    kind: str,
+    blur: float,
+    noise: float,
+    quality: int,
+    backs: float,
+) -> None:
+    """ValueError where an argument of `Scene` is out of range; building one takes a while."""
+    if seed < 0:
+        raise ValueError(f"seed must be 0 or more, not {seed}")
+    if not (64 <= width <= 8192 and 64 <= height <= 8192):
+        raise ValueError(f"width and height must lie between 64 and 8192 pixels, not {width} x {height}")
+    if not 0 <= persons <= 100:
+        raise ValueError(f"persons must lie between 0 and 100, not {persons}")
+    if not 0 < rate <= 1000:
+        raise ValueError(f"rate must lie above 0 and up to 1000 frames a second, not {rate}")
+    if kind and kind not in place.KINDS:
+        raise ValueError(f"unknown kind {kind!r}; known: {', '.join(place.KINDS)}")
+    if not 0 <= blur <= 1:
+        raise ValueError(f"blur must lie between 0 and 1, not {blur}")
+    if not 0 <= noise <= 64:
+        raise ValueError(f"noise must lie between 0 and 64 grey levels, not {noise}")
+    if quality not in (1, 2):
+        raise ValueError(f"quality must be 1 or 2, not {quality}")
+    if not 0 <= backs <= 1:
+        raise ValueError(f"backs must lie between 0 and 1, not {backs}")
+
+
 class Scene:
     """An endless scene; every frame can be asked for at any time and always looks the same.
 
@@ -104,25 +138,11 @@ class Scene:
         quality: int = 1,
         backs: float = 0.0,
     ) -> None:
-        if seed < 0:
-            raise ValueError(f"seed must be 0 or more, not {seed}")
-        if not (64 <= width <= 8192 and 64 <= height <= 8192):
-            raise ValueError(f"width and height must lie between 64 and 8192 pixels, not {width} x {height}")
-        if not 0 <= persons <= 100:
-            raise ValueError(f"persons must lie between 0 and 100, not {persons}")
-        if not 0 < rate <= 1000:
-            raise ValueError(f"rate must lie above 0 and up to 1000 frames a second, not {rate}")
-        if kind and kind not in place.KINDS:
-            raise ValueError(f"unknown kind {kind!r}; known: {', '.join(place.KINDS)}")
-        if not 0 <= blur <= 1:
-            raise ValueError(f"blur must lie between 0 and 1, not {blur}")
-        if not 0 <= noise <= 64:
-            raise ValueError(f"noise must lie between 0 and 64 grey levels, not {noise}")
+        check_options(
+            seed=seed, width=width, height=height, persons=persons, rate=rate,
+            kind=kind, blur=blur, noise=noise, quality=quality, backs=backs,
+        )  # fmt: skip
         self.seed, self.width, self.height, self.persons, self.rate = seed, width, height, persons, float(rate)
-        if quality not in (1, 2):
-            raise ValueError(f"quality must be 1 or 2, not {quality}")
-        if not 0 <= backs <= 1:
-            raise ValueError(f"backs must lie between 0 and 1, not {backs}")
         self.blur, self.noise, self.quality = blur, noise, quality
         rng = np.random.default_rng([seed, 1])
         self.kind = kind or str(rng.choice(place.KINDS))

@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 import pytest
 from peer import Peer, StandIn, image, wait_for
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.persons import Persons
 from pave_ros.ros import depth, depth_images, messages
 from pave_ros.ros.camera import camera_info
-from pave_ros.ros.depth import DepthImage, Matching
+from pave_ros.ros.depth import DepthImage, Matching, Slot
 from pave_ros.ros.images import ImageError
 from pave_ros.ros.node import PoseNode
 from pave_ros.ros.pinhole import Camera
@@ -181,31 +181,26 @@ def test_true_positions_of_the_synthetic_scene() -> None:
     assert len(errors) > 50 and np.nanmedian(errors) < 0.08 and np.mean(np.array(errors) < 0.3) > 0.95
 
 
-def frame(stamp: int) -> Frame:
-    return Frame(stamp * MS)
-
-
 def add(matching: Matching, *stamps: int) -> None:
     for stamp in stamps:
         matching.add_depth(DepthImage(stamp * MS, Image()))
 
 
-def matched(frame: Frame) -> int | None:
-    return None if frame.depth is None else frame.depth.stamp // MS
+def matched(slot: Slot) -> int | None:
+    return None if slot.image is None else slot.image.stamp // MS
 
 
 def test_an_image_gets_the_depth_image_that_is_nearest() -> None:
     matching = Matching(0.02)
     add(matching, 0, 30)
-    early, late, lost = frame(33), frame(66), frame(150)
-    matching.add_image(early)
+    early = matching.add_image(33 * MS)
     assert matched(early) == 30
     add(matching, 34)
     assert matched(early) == 34, "a nearer one"
     add(matching, 60)
-    matching.add_image(late)
+    late = matching.add_image(66 * MS)
     assert (matched(early), matched(late)) == (34, 60)
-    matching.add_image(lost)
+    lost = matching.add_image(150 * MS)
     add(matching, 171)
     assert matched(lost) is None, "further away than slop"
 
@@ -214,14 +209,13 @@ def test_a_step_back_starts_afresh() -> None:
     for first in ("image", "depth"):
         matching = Matching(0.02)
         add(matching, 0, 1000)
-        matching.add_image(frame(1000))
-        again = frame(10)
+        matching.add_image(1000 * MS)
         if first == "image":
-            matching.add_image(again)
+            again = matching.add_image(10 * MS)
             add(matching, 10)
         else:
             add(matching, 10)
-            matching.add_image(again)
+            again = matching.add_image(10 * MS)
         assert matched(again) == 10
 
 
@@ -229,34 +223,37 @@ def test_memory_is_bounded() -> None:
     matching = Matching(10.0)
     add(matching, *range(200))
     for i in range(200):
-        matching.add_image(frame(i))
-    assert len(matching._depths) == len(matching._frames) == depth.WAITING
+        matching.add_image(i * MS)
+    assert len(matching._images) == len(matching._slots) == depth.WAITING
+    matching.clear()
+    assert not matching._images and not matching._slots
 
 
 def test_waiting_ends_when_nothing_nearer_can_come() -> None:
-    def waited(matching: Matching, asked: Frame, timeout: float) -> float:
+    def waited(matching: Matching, asked: Slot, timeout: float) -> float:
         start = time.monotonic()
         matching.wait(asked, timeout)
         return time.monotonic() - start
 
     matching = Matching(0.05)
     add(matching, 0, 30)
-    asked = frame(35)
-    matching.add_image(asked)
+    asked = matching.add_image(35 * MS)
     assert waited(matching, asked, 60.0) < 30, "the next one comes at 60, which is further away"
-    asked = frame(60)
-    matching.add_image(asked)
+    asked = matching.add_image(60 * MS)
     assert waited(matching, asked, 0.05) >= 0.05 and matched(asked) == 30
     assert waited(matching, asked, -1.0) < 30
     threading.Timer(0.05, add, (matching, 61)).start()
     assert waited(matching, asked, 60.0) < 30 and matched(asked) == 61
+    asked = matching.add_image(200 * MS)
+    threading.Timer(0.05, matching.close).start()
+    assert waited(matching, asked, 60.0) < 30, "the node ends"
 
 
 class Rig:
     """A node with depth, and the publishers of its camera."""
 
-    def __init__(self, make_node: Make, peer: Peer, **parameters: Any) -> None:
-        self.node, self.stand_in = make_node(use_depth=True, depth_slop=0.02, **parameters)
+    def __init__(self, make_node: Make, peer: Peer, slop: float = 0.02, **parameters: Any) -> None:
+        self.node, self.stand_in = make_node(use_depth=True, depth_slop=slop, **parameters)
         name = self.node.get_namespace()
         self.poses = peer.subscribe(Poses, f"{name}/poses")
         wait_for(lambda: self.node.streams[0]._outputs["poses"].get_subscription_count(), "the listener")
@@ -339,6 +336,16 @@ def test_the_synthetic_camera_tells_depth_and_true_positions(start: Any, peer: P
     exact = np.array([[(p.x, p.y, p.z) for p in person.keypoints_3d] for person in truth.persons])
     seen = persons.keypoints[..., 2] == 1
     assert np.nanmedian(np.linalg.norm(found - exact, axis=-1)[seen]) < 0.1
+
+
+def test_nobody_waits_for_depth_while_the_node_stops(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer, slop=10.0)
+    rig.calibrate()
+    rig.images.publish(image(5 * MS))
+    wait_for(lambda: rig.stand_in.windows, "the model")
+    started = time.monotonic()
+    assert rig.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert time.monotonic() - started < 5
 
 
 def test_depth_of_another_frame_is_warned_of(make_node: Make, peer: Peer, capfd: pytest.CaptureFixture[str]) -> None:
