@@ -167,7 +167,7 @@ def test_what_is_taken_where_there_is_a_gpu(
     """Nothing that only pretends to run there; what PyTorch runs there is not handed to what is slower; and the CPU
     helps out where nothing else can."""
     monkeypatch.setattr(choice, "has_gpu", lambda: True)
-    monkeypatch.setattr(choice, "find_spec", lambda name: name)
+    monkeypatch.setattr(choice, "is_installed", lambda name: True)
     monkeypatch.setattr(choice, "unusable", lambda name, device: "no driver for it" if name in unusable else "")
     monkeypatch.setattr(choice, "unsupported", lambda name, device: "")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)

@@ -67,6 +67,8 @@ class Stream:
         self.reporter = Reporter("/".join(filter(None, (node.get_fully_qualified_name(), name))), self.statistics)
         self.enabled = True
         self._node, self._settings = node, settings
+        # One of its own, so that what one camera is told does not keep back what another has to be.
+        self._log = node.get_logger().get_child(name.replace("/", ".")) if name else node.get_logger()
         self._name = name or settings().camera
         self._prefix = f"{name}/" if name else ""
         self._outputs: dict[str, Publisher] = {}
@@ -96,7 +98,7 @@ class Stream:
         self._markers = markers.Markers(estimator.skeleton, self._name)
         self._worker = Worker(
             estimator, self._settings, self._publish, node.context.ok,
-            lambda: node.get_clock().now().nanoseconds, self.statistics, node.get_logger(),
+            lambda: node.get_clock().now().nanoseconds, self.statistics, self._log,
         )  # fmt: skip
         self._worker.start()
         self._subscriber = ImageSubscriber(
@@ -186,7 +188,7 @@ class Stream:
     def _explain_missing_boxes(self) -> None:
         topic = self._boxes_subscription.topic_name
         if not self._node.count_publishers(topic):
-            self._node.get_logger().warning(
+            self._log.warning(
                 f"images come, but nobody publishes {topic}; remap `boxes` to the topic of your detector",
                 throttle_duration_sec=10.0,
             )
@@ -205,7 +207,7 @@ class Stream:
             self._depth.add_image(frame)
         self._worker.buffer.max_gap = self._settings().max_gap
         if self._worker.buffer.push(frame):
-            self._node.get_logger().info(
+            self._log.info(
                 "the stamps of the images stepped back or over max_gap: starting afresh", throttle_duration_sec=1.0
             )
 
@@ -215,13 +217,13 @@ class Stream:
     # Results, in the worker's thread
 
     def _publish(self, result: Result) -> None:
-        if not (self._node.context.ok() and self.enabled):
-            return
         frame, persons = result.frame, result.persons
         assert frame.image is not None
         header: Header = frame.payload.header
         size = frame.image.shape[:2]
         positions = self._positions(frame, persons)
+        if not (self._node.context.ok() and self.enabled):  # now, after waiting for depth
+            return
         message = messages.poses(persons, header, size, self._name or header.frame_id, positions)
         message.context = result.context
         message.dropped = result.dropped
@@ -244,7 +246,7 @@ class Stream:
         except images.ImageError as error:
             self.statistics.without_depth += 1
             self.statistics.problem = str(error)
-            self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
+            self._log.warning(str(error), throttle_duration_sec=10.0)
             return None
 
     def _visualize(self, frame: Frame, persons: Persons, positions: Positions | None) -> None:

@@ -104,3 +104,18 @@ def test_names_of_cameras_that_cannot_be(ros: None, given: dict[str, Any], reaso
     overrides = [Parameter(name, value=value) for name, value in given.items()]
     with pytest.raises(ParameterException, match=reason):
         PoseNode(parameter_overrides=overrides)
+
+
+def test_each_camera_has_its_own_complaints(make_node: Make, peer: Peer, capfd: pytest.CaptureFixture[str]) -> None:
+    both = Pair(make_node, peer)
+    for publisher in both.images:
+        publisher.publish(image(1, step=1))
+    wait_for(lambda: all(stream.statistics.unreadable for stream in both.node.streams), "two unreadable images")
+    said = ""
+
+    def complained() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return all(f"pose_node.{name}]: unreadable image" in said for name in ("front", "side.left"))
+
+    wait_for(complained, "a line about each")
