@@ -18,6 +18,7 @@ from pave_ros.ros import depth_images, messages
 from pave_ros.ros.depth_images import Metres
 from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.ros.subscriber import ImageSubscriber
+from pave_ros.ros.worker import Logger
 
 WAITING = 30  # Images, and depth images, that wait for their counterpart at most.
 REACH = 1.0  # Metres between a person's middle and their hand or foot at most; what is further away is something else.
@@ -37,14 +38,15 @@ class Depth:
     """The depth images of a camera, each for the image of its time.
 
     Args:
-        node: it creates the subscription, and its log is told what is missing.
+        node: it creates the subscription.
+        log: is told of what is doubtful.
         transport, reliability: of the subscription, see `ImageSubscriber`.
         slop: seconds by which the stamps of an image and of its depth may differ, and that a result waits for it.
         name: of the topic.
     """
 
-    def __init__(self, node: Node, transport: str, reliability: str, slop: float, name: str = "depth") -> None:
-        self._node = node
+    def __init__(self, node: Node, log: Logger, transport: str, reliability: str, slop: float, name: str) -> None:
+        self._node, self._log = node, log
         self._slop = slop
         self._matching = Matching(slop)
         self._subscriber = ImageSubscriber(node, transport, reliability, self._on_depth, name)
@@ -81,7 +83,7 @@ class Depth:
             raise ImageError(f"no depth image on {self.topic} within {self._slop:g} s of the image; see depth_slop")
         message, frame_id = found.message, frame.payload.header.frame_id
         if message.header.frame_id != frame_id:
-            self._node.get_logger().warning(
+            self._log.warning(
                 f"depth images are in the frame {message.header.frame_id!r}, images in {frame_id!r}: positions are "
                 f"wrong unless the depth is {REGISTERED}",
                 throttle_duration_sec=30.0,

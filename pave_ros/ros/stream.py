@@ -114,7 +114,12 @@ class Stream:
             topics += f" and boxes on {self._boxes_subscription.topic_name}"
         if settings.use_depth:
             self._depth = Depth(
-                node, settings.depth_transport, settings.reliability, settings.depth_slop, f"{self._prefix}depth"
+                node,
+                self._log,
+                settings.depth_transport,
+                settings.reliability,
+                settings.depth_slop,
+                f"{self._prefix}depth",
             )
             topics += f" and depth images on {self._depth.topic}"
         return topics
@@ -189,7 +194,7 @@ class Stream:
         topic = self._boxes_subscription.topic_name
         if not self._node.count_publishers(topic):
             self._log.warning(
-                f"images come, but nobody publishes {topic}; remap `boxes` to the topic of your detector",
+                f"images come, but nobody publishes {topic}; remap `{self._prefix}boxes` to the topic of your detector",
                 throttle_duration_sec=10.0,
             )
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -101,10 +102,14 @@ class TrainingConfig:
         return self.input_size or models.create(self.model).info.input_size
 
     @property
+    def system(self) -> ModuleType:
+        """The module with the objective of the model's system."""
+        return import_module(f"pave_ros.training.{models.split_name(self.model)[0]}")
+
+    @property
     def of_samples(self) -> dict[str, Any]:
         """What `data` take from the other settings."""
-        system = import_module(f"pave_ros.training.{models.split_name(self.model)[0]}")
-        offset = getattr(system, "KEYPOINT_OFFSET", 0.0)
+        offset = getattr(self.system, "KEYPOINT_OFFSET", 0.0)
         return {"input_size": self.size, "seed": self.seed, "skeleton": self.skeleton, "offset": offset}
 
     def __post_init__(self) -> None:

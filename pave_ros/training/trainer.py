@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, cast
@@ -98,7 +97,7 @@ class Trainer:
         if self.process.device.type == "cpu":
             _keep_memory()
         torch.manual_seed(config.seed)
-        module = import_module(f"pave_ros.training.{models.split_name(config.model)[0]}")
+        module = config.system
         self.model = self._initial_model(module).to(self.process.device)
         self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
         with _options_of("objective_options"):
