@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import Log, SetParametersResult
 from rcl_interfaces.msg import Parameter as ParameterMessage
-from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter, parameter_value_to_python
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -127,6 +128,16 @@ class Peer:
         response = self.call(GetParameters, f"{node}/get_parameters", GetParameters.Request(names=list(names)))
         values = [parameter_value_to_python(value) for value in response.values]
         return {n: v.tolist() if isinstance(v, array) else v for n, v in zip(names, values, strict=True)}
+
+    def log(self, logger: str) -> Callable[[], list[str]]:
+        """What the logger said since its node began: the lines of now, whenever it is called.
+
+        Of /rosout, since pytest's capfd loses what is written by another thread while it reads.
+        """
+        profile = QoSProfile(depth=1000, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        inbox = self.subscribe(Log, "/rosout", profile)
+        name = logger.lstrip("/").replace("/", ".")
+        return lambda: [message.msg for message in list(inbox) if message.name == name]
 
     def diagnostics(self, node: str) -> Diagnostics:
         """What the node reports from now on."""

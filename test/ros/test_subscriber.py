@@ -97,56 +97,47 @@ def test_qos_overrides(make_node: MakeNode) -> None:
     ],
 )
 def test_silence_is_explained_with_its_cure(
-    offer: Any, reliability: str, advice: str, peer: Peer, make_node: MakeNode, capfd: pytest.CaptureFixture[str]
+    offer: Any, reliability: str, advice: str, peer: Peer, make_node: MakeNode
 ) -> None:
     node, _ = make_node(reliability=reliability)
     if offer is not None:
         peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1, reliability=offer))
-    assert_advice(advice, node, peer, capfd)
+    assert_advice(advice, node, peer)
 
 
 def test_another_middleware_needs_another_cure(
-    peer: Peer, make_node: MakeNode, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    peer: Peer, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pave_ros.ros.subscriber.get_rmw_implementation_identifier", lambda: "rmw_cyclonedds_cpp")
     node, _ = make_node()
     peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1))
-    assert_advice("larger than rmw_cyclonedds_cpp gets across", node, peer, capfd)
+    assert_advice("larger than rmw_cyclonedds_cpp gets across", node, peer)
 
 
-def test_a_publisher_that_comes_late_and_is_silent_is_explained_soon(
-    peer: Peer, make_node: MakeNode, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_publisher_that_comes_late_and_is_silent_is_explained_soon(peer: Peer, make_node: MakeNode) -> None:
     """The earlier warning, that there is none, does not hold back the new one, which counts from its appearance."""
     node, _ = make_node()
-    assert_advice("nobody publishes", node, peer, capfd)
+    assert_advice("nobody publishes", node, peer)
     peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1))
-    found = wait_for(lambda: re.search(r"but no image came for (\d+) s", capfd.readouterr().err), "a warning")
+    log = peer.log(node.get_fully_qualified_name())
+    found = wait_for(lambda: re.search(r"but no image came for (\d+) s", "\n".join(log())), "a warning")
     assert PATIENCE <= int(found[1]) < REMINDER
 
 
-def test_a_topic_of_another_type_is_explained(
-    peer: Peer, make_node: MakeNode, start: Start, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_topic_of_another_type_is_explained(peer: Peer, make_node: MakeNode, start: Start) -> None:
     node, _ = make_node()
     start(
         "pave_ros.ros.camera", SMALL, "--compressed",
         "--ros-args", "-r", f"image/compressed:={node.get_namespace()}/image",
     )  # fmt: skip
-    assert_advice("set image_transport, or remap `image`", node, peer, capfd)
+    assert_advice("set image_transport, or remap `image`", node, peer)
 
 
-def assert_advice(advice: str, node: PoseNode, peer: Peer, capfd: pytest.CaptureFixture[str]) -> None:
+def assert_advice(advice: str, node: PoseNode, peer: Peer) -> None:
     """It is logged, once, and stands in the diagnostics."""
-    log = ""
-
-    def warned() -> bool:
-        nonlocal log
-        log += capfd.readouterr().err
-        return advice in log
-
-    wait_for(warned, "a warning")
-    assert log.count(advice) == 1, "it is not repeated at every check"
+    log = peer.log(node.get_fully_qualified_name())
+    wait_for(lambda: any(advice in line for line in log()), "a warning")
+    assert sum(advice in line for line in log()) == 1, "it is not repeated at every check"
     diagnostics = peer.diagnostics(f"{node.get_namespace()}/pose_node")
     wait_for(lambda: any(advice in report.message for report in diagnostics.reports), "the advice in the diagnostics")
 
