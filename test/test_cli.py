@@ -245,13 +245,14 @@ def test_evaluate_does_not_write_over_what_it_reads(call: Call, tmp_path: Path) 
     assert call(*given, "-o", str(tmp_path)).returncode == 2
 
 
-def test_evaluate_passes_over_no_option_for_the_boxes(call: Call, tmp_path: Path) -> None:
+def test_evaluate_passes_over_no_option(call: Call, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text("[]")
     model, boxes = ("--model", "vitpose_s"), ("--boxes", "ground-truth")
     for arguments, told in {
         (*model, *boxes, "--detector", "magic"): "--detector: --boxes says where the people are",
         (*model, "--detector", "given"): "--detector: given needs --boxes",
         ("--results", str(tmp_path / "r.json"), *boxes): "--boxes: the people of --results have been found",
+        ("--results", str(tmp_path / "r.json"), "--no-closer-look"): "--closer-look: the people of --results have",
     }.items():
         refused = call("evaluate", "--dataset", "synthetic", *arguments)
         assert refused.returncode == 2 and told in refused.stderr

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
     from pave_ros.evaluation.evaluate import Run
 
 DETECTOR = "detector"  # As --boxes: the model's own finds them.
+# Options that say nothing where there are results already.
+OF_MODELS = (
+    "model", "weights", "device", "engine", "precision", "input_size", "boxes", "detector", "detector_weights",
+    "box_threshold", "decoding", "flip_test", "reuse_features", "detect_every", "closer_look", "smoothing",
+)  # fmt: skip
 
 
 def evaluate(
+    context: typer.Context,
     dataset: Annotated[str, typer.Option(help="coco, crowdpose, macaque, ap10k, posetrack17, posetrack18, "
                                               "posetrack21, jhmdb, lsp, lspet or synthetic.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set as published; the synthetic scene needs none.")]
@@ -61,7 +67,9 @@ def evaluate(
         raise typer.BadParameter("--worst says how many and --pictures where to; give both", param_hint="--worst")
     if output is not None and output.resolve() in {path.resolve() for path in (root, results, Path(boxes)) if path}:
         raise typer.BadParameter(f"would write over {output}, which is read here", param_hint="--output")
-    _check_boxes(boxes, detector, results)
+    if results is not None:
+        _check_none_is_passed_over(context)
+    _check_boxes(boxes, detector)
     from pave_ros.datasets import open_dataset
     from pave_ros.evaluation import evaluate as evaluation
     from pave_ros.evaluation.score import score
@@ -115,15 +123,22 @@ def evaluate(
             print(path)
 
 
-def _check_boxes(boxes: str, detector: str, results: Path | None) -> None:
+def _check_none_is_passed_over(context: typer.Context) -> None:
+    """BadParameter where an option of models was given beside --results."""
+    for name in OF_MODELS:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise typer.BadParameter("the people of --results have been found; leave it out", param_hint=option)
+
+
+def _check_boxes(boxes: str, detector: str) -> None:
     """BadParameter where one option for the boxes would be passed over for another."""
     from pave_ros.detection import GIVEN
 
     if boxes == DETECTOR:
         if detector == GIVEN:
             raise typer.BadParameter(f"{GIVEN} needs --boxes, which says where they are", param_hint="--detector")
-    elif results is not None:
-        raise typer.BadParameter("the people of --results have been found; leave it out", param_hint="--boxes")
     elif detector not in ("auto", GIVEN):
         raise typer.BadParameter("--boxes says where the people are; give one of the two", param_hint="--detector")
 
