@@ -44,7 +44,7 @@ def camera_of(frame: SyntheticFrame) -> Camera:
 
 
 def measured(persons: Persons, metres: npt.NDArray[np.float32], camera: Camera) -> Positions:
-    return depth.positions(persons, depth_images.write(metres, Header()), SIZE, camera, SURE)
+    return depth.positions(persons, depth_images.write(metres, Header()), SIZE, camera)
 
 
 def single_pixels(persons: Persons, metres: npt.NDArray[np.float32], camera: Camera) -> Positions:

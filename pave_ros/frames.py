@@ -34,6 +34,7 @@ class Frame:
         looks: the people that the model found in this frame, kept for the next one where keypoints are smoothed.
         encoder: whose features and looks they are.
         boxes: where people are, where that is known from elsewhere; for top-down models.
+        boxes_size: (height, width) of the picture that these are in pixels of; None for this one's.
         depth: where the depth image of the same time is kept, if the source has such.
     """
 
@@ -46,6 +47,7 @@ class Frame:
     looks: Looks | None = None
     encoder: Any = None
     boxes: Boxes | None = None
+    boxes_size: tuple[int, int] | None = None
     depth: Any = None
 
     def forget(self) -> None:
@@ -117,7 +119,8 @@ class FrameBuffer:
         self.resets = 0
         self._history: deque[Frame] = deque(maxlen=capacity)  # What was kept.
         self._newest: Frame | None = None  # What is to be taken.
-        self._last: int | None = None  # Stamp of what was pushed last.
+        self._last: int | None = None  # Stamp of what came last.
+        self._break: int | None = None  # Stamp of what came first after a break, while nothing since then was pushed.
         self._pushed = 0
         self._taken = 0
         self._unkept = 0  # Taken since one was kept.
@@ -132,15 +135,26 @@ class FrameBuffer:
         with self._condition:
             return sum(frame.nbytes for frame in self._history)
 
-    def push(self, frame: Frame) -> bool:
-        """Store the newest frame. Returns True when it broke with the past, so that the history was dropped:
-        its stamp lies before the last one (a bag that loops), or more than `max_gap` after it."""
+    def see(self, stamp: int) -> None:
+        """A frame has come, which may be pushed later, or never."""
         with self._condition:
-            broke = self._last is not None and self._breaks(frame.stamp - self._last)
+            if self._last is not None and self._breaks(stamp - self._last):
+                self._break = stamp
+            self._last = stamp
+
+    def push(self, frame: Frame, seen: bool = False) -> bool:
+        """Store the newest frame; `seen` tells that `see` was called when it came. Returns True when it broke with the
+        past, so that the history was dropped: its stamp lies before the last one (a bag that loops), or more than
+        `max_gap` after it."""
+        with self._condition:
+            if not seen:
+                self.see(frame.stamp)
+            broke = self._break is not None and frame.stamp >= self._break
             if broke:
                 self._history.clear()
                 self.resets += 1
-            self._newest, self._last = frame, frame.stamp
+                self._break = None
+            self._newest = frame
             self._pushed += 1
             self._condition.notify()
         return broke
@@ -184,6 +198,6 @@ class FrameBuffer:
         """Forget the history and whatever was not taken yet."""
         with self._condition:
             self._history.clear()
-            self._newest = self._last = None
+            self._newest = self._last = self._break = None
             self._taken = self._pushed
             self.resets += 1

@@ -93,6 +93,10 @@ class Boxes:
         """The chosen boxes; the index is a mask or an integer array."""
         return Boxes(self.boxes[index], self.scores[index])
 
+    def scaled(self, x: float, y: float) -> Boxes:
+        """The same in a picture that is so many times as wide and as high."""
+        return Boxes(self.boxes * np.array([x, y, x, y], np.float32), self.scores)
+
     def best(self, threshold: float, most: int) -> Boxes:
         """At most so many, and none below the threshold."""
         return self[np.flatnonzero(self.scores >= threshold)[:most]]

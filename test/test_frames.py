@@ -87,6 +87,16 @@ def test_gaps_longer_than_allowed_start_afresh() -> None:
     assert not unlimited.push(Frame(1000 * SECOND))
 
 
+def test_frames_that_are_seen_and_not_pushed_bridge_a_gap_or_make_one() -> None:
+    buffer = FrameBuffer(capacity=4, max_gap=0.5)
+    broke = []
+    for tenth in (0, 4, 8, 12, 20, 24, 28):
+        buffer.see(tenth * SECOND // 10)
+        if tenth % 12 == 0:
+            broke.append(buffer.push(Frame(tenth * SECOND // 10), seen=True))
+    assert broke == [False, False, True], "it came after one that was never pushed"
+
+
 def test_what_was_not_kept_may_make_a_gap() -> None:
     buffer = FrameBuffer(capacity=4, max_gap=0.5)
     for tenth, expected in ((0, [0]), (1, []), (2, []), (3, [0, 3]), *((i, []) for i in range(4, 9)), (9, [9])):

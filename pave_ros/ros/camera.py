@@ -194,7 +194,13 @@ class CameraNode(Node):
 
     def _publish(self, frame: Frame) -> None:
         assert frame.image is not None
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._values["frame_id"])
+        now = self.get_clock().now()
+        if not now.nanoseconds:
+            self.get_logger().warning(
+                "use_sim_time is true, but nobody publishes /clock: the pictures have no stamps",
+                throttle_duration_sec=10.0,
+            )
+        header = Header(stamp=now.to_msg(), frame_id=self._values["frame_id"])
         height, width = frame.image.shape[:2]
         for transport, publisher in self._image_publishers.items():
             if len(self._image_publishers) > 1 and not publisher.get_subscription_count():

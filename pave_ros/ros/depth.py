@@ -16,11 +16,12 @@ from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.ros import depth_images, messages
 from pave_ros.ros.depth_images import Metres
-from pave_ros.ros.pinhole import Camera, Positions
+from pave_ros.ros.pinhole import Camera, Positions, same_shape
 from pave_ros.ros.subscriber import ImageSubscriber
 from pave_ros.ros.worker import Logger
 
-WAITING = 30  # Images, and depth images, that wait for their counterpart at most.
+WAITING = 100  # Images, and depth images, that wait for their counterpart at most.
+SURE = 0.3  # Score from which keypoints tell how far away a person is, if any has it.
 REACH = 1.0  # Metres between a person's middle and their hand or foot at most; what is further away is something else.
 # Around a keypoint 5 x 5 pixels count, spread over this share of the person's size: about as wide as a wrist.
 SPREAD = np.linspace(-0.02, 0.02, 5, dtype=np.float32)
@@ -69,15 +70,20 @@ class Depth:
         """Forget all that came."""
         self._matching.clear()
 
+    @property
+    def advice(self) -> str:
+        """What to do when no depth images come; empty where they do."""
+        return self._subscriber.advice
+
     def add_image(self, frame: Frame) -> None:
         """An image has come, whose depth will be asked for."""
-        frame.depth = self._matching.add_image(frame.stamp)
+        frame.depth = self._matching.add_image(frame.stamp or self._now())
 
-    def positions(self, frame: Frame, persons: Persons, camera: Camera | None, sure: float) -> Positions:
+    def positions(self, frame: Frame, persons: Persons, camera: Camera | None) -> Positions:
         """Where people's keypoints are, (N, K, 3) in metres; see `positions`. Raises ImageError with the reason where
         nothing can be known."""
         if camera is None:
-            raise ImageError("no positions in metres: there is no calibrated camera_info")
+            raise ImageError("no positions in metres: there is no calibrated camera_info of the image's shape")
         found = self._matching.wait(frame.depth, frame.received + self._slop - monotonic())
         if found is None:
             raise ImageError(f"no depth image on {self.topic} within {self._slop:g} s of the image; see depth_slop")
@@ -89,20 +95,29 @@ class Depth:
                 throttle_duration_sec=30.0,
             )
         assert frame.image is not None
-        return positions(persons, message, frame.image.shape[:2], camera, sure)
+        return positions(persons, message, frame.image.shape[:2], camera)
 
     def _on_depth(self, message: Any) -> None:
-        # As with images: some drivers leave the stamp empty.
-        stamp = messages.nanoseconds(message.header.stamp) or self._node.get_clock().now().nanoseconds
-        self._matching.add_depth(DepthImage(stamp, message))
+        self._matching.add_depth(DepthImage(messages.nanoseconds(message.header.stamp) or self._now(), message))
+
+    def _now(self) -> int:
+        """Where drivers leave the stamp empty: nanoseconds."""
+        return self._node.get_clock().now().nanoseconds
 
 
 @dataclass(eq=False)
 class Slot:
-    """What belongs to an image: its stamp in nanoseconds, and the depth image that is nearest in time so far."""
+    """What belongs to an image.
+
+    Attributes:
+        stamp: its own in nanoseconds.
+        image: the depth image that is nearest in time so far.
+        forgotten: no nearer one will be looked for.
+    """
 
     stamp: int
     image: DepthImage | None = None
+    forgotten: bool = False
 
     def offer(self, image: DepthImage, slop: float) -> None:
         """Take a depth image if it is nearer than the last one."""
@@ -174,17 +189,20 @@ class Matching:
             self._condition.notify_all()
 
     def _is_settled(self, slot: Slot) -> bool:
-        if self._images and self._images[-1].stamp >= slot.stamp:
+        if slot.forgotten or (self._images and self._images[-1].stamp >= slot.stamp):
             return True
         return slot.image is not None and abs(slot.image.stamp - slot.stamp) <= self._period / 2
 
     def _clear(self) -> None:
+        for slot in self._slots:
+            slot.forgotten = True
+        self._condition.notify_all()
         self._slots.clear()
         self._images.clear()
         self._period = 0
 
 
-def positions(persons: Persons, message: Any, size: tuple[int, int], camera: Camera, sure: float) -> Positions:
+def positions(persons: Persons, message: Any, size: tuple[int, int], camera: Camera) -> Positions:
     """Where people's keypoints are in the optical frame, (N, K, 3) metres, NaN where the depth is not known.
 
     It is the surface that the camera sees in front of a joint, some centimetres nearer than the joint. Something in
@@ -195,13 +213,14 @@ def positions(persons: Persons, message: Any, size: tuple[int, int], camera: Cam
         message: the depth image of the same view, of any size of the same shape.
         size: height and width of the image.
         camera: its intrinsics.
-        sure: keypoints of at least this score tell how far away a person is.
 
     Raises:
         ImageError: the depth image cannot be read or is of another view.
     """
     near = samples(persons, message, size)
-    middle = median(np.where(persons.keypoints[..., 2] >= sure, median(near), np.nan))
+    sure = persons.keypoints[..., 2] >= SURE
+    sure |= ~sure.any(1, keepdims=True)
+    middle = median(np.where(sure, median(near), np.nan))
     own = np.abs(near - middle[:, None, None]) <= REACH
     return camera.project(persons.keypoints[..., :2], median(np.where(own, near, np.nan)))
 
@@ -210,7 +229,7 @@ def samples(persons: Persons, message: Any, size: tuple[int, int]) -> Metres:
     """(N, K, 25) metres around the keypoints, NaN where unknown. Raises ImageError."""
     values, unit = depth_images.read(message)
     (height, width), (rows, columns) = size, values.shape
-    if abs(rows * width - columns * height) > max(rows * width, columns * height) / 50:
+    if not same_shape(columns / width, rows / height):
         raise ImageError(
             f"a depth image of {rows} x {columns} (height x width) does not fit an image of {height} x {width}: it "
             f"must be {REGISTERED}"

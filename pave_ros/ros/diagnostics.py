@@ -7,7 +7,10 @@ from time import monotonic
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from pave_ros.ros.subscriber import PATIENCE
+
 DETECTING = "detecting"
+SHORTEST = 0.5  # Seconds that a rate is taken over at least.
 
 
 @dataclass
@@ -55,6 +58,8 @@ class Reporter:
         state: one word or two for what the node is doing; `DETECTING` is the one that is judged by its results.
         error: why the node cannot work at all, when it cannot.
         advice: what to do when no images come.
+        boxes_advice: what to do when no boxes come for them.
+        depth_advice: what to do when no depth images come; empty where they do.
     """
 
     name: str
@@ -63,18 +68,24 @@ class Reporter:
     state: str = "unconfigured"
     error: str = ""
     advice: str = ""
-    _last: Statistics = field(default_factory=Statistics)
+    boxes_advice: str = "images come, but no boxes for them; remap `boxes` to your detector's topic"
+    depth_advice: str = ""
     _time: float = field(default_factory=monotonic)
+    _old: Statistics = field(default_factory=Statistics)  # at the beginning and
+    _new: Statistics = field(default_factory=Statistics)  # at the end of the time that is reported
+    _elapsed: float = 1.0  # over which
     _silent: float = 0.0
 
     def report(self) -> DiagnosticStatus:
-        """The diagnostics of the time since the last call."""
-        now, new, old = monotonic(), Statistics(**vars(self.statistics)), self._last
-        elapsed = max(now - self._time, 1e-6)
+        """The diagnostics of the time since the last call, or, where that was just now, of the time before it."""
+        now = monotonic()
+        if now - self._time >= SHORTEST:
+            self._old, self._new = self._new, Statistics(**vars(self.statistics))
+            self._elapsed, self._time = now - self._time, now
+            waiting = self.state == DETECTING and self._new.received == self._old.received
+            self._silent = self._silent + self._elapsed if waiting else 0.0
+        new, old, elapsed = self._new, self._old, self._elapsed
         results = new.published - old.published
-        waiting = self.state == DETECTING and new.received == old.received
-        self._silent = self._silent + elapsed if waiting else 0.0
-        self._time, self._last = now, new
         level, message = self._judge(new, old, results / elapsed)
         values = {
             "state": self.state,
@@ -82,7 +93,7 @@ class Reporter:
             "fps out": f"{results / elapsed:.1f}",
             "age of results (ms)": f"{(new.age - old.age) / results * 1e3:.1f}" if results else "",
             "inference (ms)": f"{(new.inference - old.inference) / results * 1e3:.1f}" if results else "",
-            "people": str(new.people),
+            "people": "" if self._silent > PATIENCE else str(new.people),
             "history (MB)": f"{new.memory / 1e6:.1f}",
             "images received": str(new.received),
             "results": str(new.published),
@@ -116,9 +127,11 @@ class Reporter:
         if rate == 0 and new.too_old > old.too_old:
             return DiagnosticStatus.WARN, new.problem
         if rate == 0 and new.without_boxes > old.without_boxes:
-            return DiagnosticStatus.WARN, "images come, but no boxes for them; remap `boxes` to your detector's topic"
-        if self._silent > 2.0:
+            return DiagnosticStatus.WARN, self.boxes_advice
+        if self._silent > PATIENCE:
             return DiagnosticStatus.WARN, self.advice or f"no image for {self._silent:.0f} s"
+        if self.depth_advice:
+            return DiagnosticStatus.WARN, self.depth_advice
         if self.facts.get("trained") == "no":
             return DiagnosticStatus.WARN, f"{rate:.1f} results per second of untrained weights: they mean nothing"
         return DiagnosticStatus.OK, f"{rate:.1f} results per second"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -191,6 +191,10 @@ class Settings:
         2.0, "Seconds after which markers vanish when nothing new comes; 0: never.",
         low=0.0, high=60.0, run_time=True,
     )  # fmt: skip
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Those of the parameters that do not have their default."""
+        return [name for name in names if getattr(self, name) != getattr(_DEFAULTS, name)]
 
 
 _FIELDS = {item.name: item for item in fields(Settings)}

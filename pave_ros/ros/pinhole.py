@@ -11,6 +11,11 @@ from sensor_msgs.msg import CameraInfo
 Positions = npt.NDArray[np.float64]
 
 
+def same_shape(x: float, y: float) -> bool:
+    """Whether two pictures, one so many times as wide and as high as the other, may show the same."""
+    return abs(x - y) <= 0.02 * max(x, y)
+
+
 @dataclass(frozen=True)
 class Camera:
     """Pinhole intrinsics in pixels of the picture."""
@@ -22,9 +27,9 @@ class Camera:
 
     @classmethod
     def of(cls, size: tuple[int, int], info: CameraInfo | None) -> Camera | None:
-        """Of a picture of `size` (height, width), from its camera_info; None unless that is calibrated. It is of a
-        rectified picture (the matrix P) where it says so, which may be a region of the sensor's (roi) and of fewer
-        pixels."""
+        """Of a picture of `size` (height, width), from its camera_info; None unless that is calibrated and of a picture
+        of this shape. It is of a rectified picture (the matrix P) where it says so, which may be a region of the
+        sensor's (roi) and of fewer pixels."""
         height, width = size
         info = info or CameraInfo()
         matrix = np.reshape(info.p, (3, 4)) if info.p[0] > 0 else np.reshape(info.k, (3, 3))
@@ -33,6 +38,8 @@ class Camera:
             return None
         region = info.roi if info.roi.width and info.roi.height else info
         x, y = (width / region.width, height / region.height) if region.width and region.height else (1.0, 1.0)
+        if not same_shape(x * max(info.binning_x, 1), y * max(info.binning_y, 1)):
+            return None
         return cls(x * fx, y * fy, x * (cx - info.roi.x_offset), y * (cy - info.roi.y_offset))
 
     @classmethod

@@ -23,13 +23,14 @@ from pave_ros.frames import Frame
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.persons import Persons
 from pave_ros.ros import images, markers, messages
-from pave_ros.ros.boxes import Pairing, boxes_of
+from pave_ros.ros.boxes import Pairing
 from pave_ros.ros.depth import Depth
 from pave_ros.ros.diagnostics import Reporter, Statistics
 from pave_ros.ros.parameters import Settings
 from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.ros.subscriber import ImageSubscriber
 from pave_ros.ros.worker import Result, Worker
+from pave_ros.tracking import Tracker
 
 if TYPE_CHECKING:
     from pave_ros.estimator import Estimator
@@ -78,7 +79,9 @@ class Stream:
         self._camera_info_subscription: Any = None
         self._pairing: Pairing | None = None
         self._boxes_subscription: Any = None
+        self._frame_id = ""  # of the images that boxes are for
         self._depth: Depth | None = None
+        self._tracker = Tracker()  # Its numbers go on when the node is active again.
         self._showing = threading.Lock()  # The worker shows people, the executor takes them away.
 
     # What the node tells it, in the executor's thread
@@ -96,9 +99,10 @@ class Stream:
         node, settings = self._node, self._settings()
         self._outputs["skeleton"].publish(messages.skeleton(estimator.skeleton))
         self._markers = markers.Markers(estimator.skeleton, self._name)
+        self._tracker.reset()
         self._worker = Worker(
-            estimator, self._settings, self._publish, node.context.ok,
-            lambda: node.get_clock().now().nanoseconds, self.statistics, self._log,
+            estimator, self._tracker, self._settings, self._publish, node.context.ok, self._now, self.statistics,
+            self._log,
         )  # fmt: skip
         self._worker.start()
         self._subscriber = ImageSubscriber(
@@ -175,83 +179,109 @@ class Stream:
     def report(self) -> DiagnosticStatus:
         """Diagnostics of the time since the last call."""
         self.reporter.advice = self._subscriber.advice if self._subscriber else ""
+        self.reporter.depth_advice = self._depth.advice if self._depth else ""
         return self.reporter.report()
 
     # Subscriptions, in the executor's thread
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self.statistics.received += 1
-        if self.enabled and self._worker is not None:
-            frame = Frame(messages.nanoseconds(message.header.stamp), message)
-            if self._pairing is None:
-                self._push(frame)
-                return
-            if self._pairing.add_image(frame):
-                self._explain_missing_boxes()
-            self.statistics.without_boxes = self._pairing.passed_over
-
-    def _explain_missing_boxes(self) -> None:
-        topic = self._boxes_subscription.topic_name
-        if not self._node.count_publishers(topic):
-            self._log.warning(
-                f"images come, but nobody publishes {topic}; remap `{self._prefix}boxes` to the topic of your detector",
-                throttle_duration_sec=10.0,
-            )
-
-    def _on_boxes(self, message: Poses) -> None:
-        if self.enabled and self._pairing is not None:
-            self._pairing.add_boxes(messages.nanoseconds(message.header.stamp), boxes_of(message))
-            self.statistics.without_boxes = self._pairing.passed_over
-
-    def _push(self, frame: Frame) -> None:
-        if not frame.stamp:  # some drivers leave it empty: then that of the arrival
-            frame.stamp = self._node.get_clock().now().nanoseconds
-        if self._worker is None:
+        if not self.enabled or self._worker is None:
             return
+        frame = Frame(messages.nanoseconds(message.header.stamp), message)
+        self._worker.buffer.max_gap = self._settings().max_gap
+        self._worker.buffer.see(frame.stamp or self._now())
         if self._depth is not None:
             self._depth.add_image(frame)
-        self._worker.buffer.max_gap = self._settings().max_gap
-        if self._worker.buffer.push(frame):
+        if self._pairing is None:
+            self._push(frame)
+            return
+        self._frame_id = message.header.frame_id
+        if not frame.stamp:
+            self._log.warning(
+                "the images have no stamps, so boxes are taken for those of the newest image",
+                throttle_duration_sec=30.0,
+            )
+        if self._pairing.add_image(frame):
+            self._explain_missing_boxes()
+        self.statistics.without_boxes = self._pairing.passed_over
+
+    def _explain_missing_boxes(self) -> None:
+        assert self._pairing is not None
+        topic, missed = self._boxes_subscription.topic_name, self._pairing.missed
+        if not self._node.count_publishers(topic):
+            advice = f"nobody publishes {topic}; remap `{self._prefix}boxes` to the topic of your detector"
+        elif missed is None:
+            advice = f"no boxes for them on {topic}"
+        else:
+            advice = (
+                f"the boxes on {topic} have other stamps, {missed * 1e3:.0f} ms off at least; a detector has to give "
+                "them the stamp of their image (see boxes_slop), and to be quick"
+            )
+        self.reporter.boxes_advice = f"images come, but {advice}"
+        self._log.warning(self.reporter.boxes_advice, throttle_duration_sec=10.0)
+
+    def _on_boxes(self, message: Poses) -> None:
+        if not self.enabled or self._pairing is None:
+            return
+        given = message.header.frame_id
+        if given and self._frame_id and given != self._frame_id:
+            self._log.warning(
+                f"boxes in the frame {given!r} are left out: the images are in {self._frame_id!r}",
+                throttle_duration_sec=10.0,
+            )
+            return
+        self._pairing.add_boxes(messages.nanoseconds(message.header.stamp), message)
+        self.statistics.without_boxes = self._pairing.passed_over
+
+    def _push(self, frame: Frame) -> None:
+        frame.stamp = frame.stamp or self._now()  # some drivers leave it empty: then that of the arrival
+        if self._worker is not None and self._worker.buffer.push(frame, seen=True):
             self._log.info(
                 "the stamps of the images stepped back or over max_gap: starting afresh", throttle_duration_sec=1.0
             )
+
+    def _now(self) -> int:
+        return self._node.get_clock().now().nanoseconds
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
     # Results, in the worker's thread
 
-    def _publish(self, result: Result) -> None:
+    def _publish(self, result: Result) -> bool:
+        """Publish a result, unless it is not wanted any more; returns whether it was."""
         frame, persons = result.frame, result.persons
-        assert frame.image is not None
+        assert frame.image is not None and self._worker is not None
         header: Header = frame.payload.header
         size = frame.image.shape[:2]
-        positions = self._positions(frame, persons)
-        if not (self._node.context.ok() and self.enabled):  # now, after waiting for depth
-            return
+        positions = self._positions(result)
+        if not (self._node.context.ok() and self._worker.wants(result)):  # now, after waiting for depth
+            return False
         message = messages.poses(persons, header, size, self._name or header.frame_id, positions)
         message.context = result.context
         message.dropped = result.dropped
         message.latency = monotonic() - frame.received
         self._outputs["poses"].publish(message)
-        self.statistics.age += max(0.0, (self._node.get_clock().now().nanoseconds - frame.stamp) / 1e9)
+        self.statistics.age += max(0.0, (self._now() - frame.stamp) / 1e9)
         self.statistics.people = len(persons)
         self.statistics.published += 1
         self._visualize(frame, persons, positions)
+        return True
 
-    def _positions(self, frame: Frame, persons: Persons) -> Positions | None:
+    def _positions(self, result: Result) -> Positions | None:
         """Where the keypoints are in metres, (N, K, 3); None without depth, which is explained and counted."""
-        depth = self._depth
+        frame, persons, depth = result.frame, result.persons, self._depth
         if depth is None or not len(persons):
             return None
-        assert frame.image is not None
-        camera = Camera.of(frame.image.shape[:2], self._camera_info)
+        assert frame.image is not None and self._worker is not None
         try:
-            return depth.positions(frame, persons, camera, self._settings().keypoint_threshold)
+            return depth.positions(frame, persons, Camera.of(frame.image.shape[:2], self._camera_info))
         except images.ImageError as error:
-            self.statistics.without_depth += 1
-            self.statistics.problem = str(error)
-            self._log.warning(str(error), throttle_duration_sec=10.0)
+            if self._worker.wants(result):
+                self.statistics.without_depth += 1
+                self.statistics.problem = str(error)
+                self._log.warning(str(error), throttle_duration_sec=10.0)
             return None
 
     def _visualize(self, frame: Frame, persons: Persons, positions: Positions | None) -> None:

@@ -28,12 +28,14 @@ class Result:
         persons: who is in it.
         context: number of earlier frames that the model used besides this one.
         dropped: number of images passed over since the previous result.
+        resets: of the buffer, before the image came.
     """
 
     frame: Frame
     persons: Persons
     context: int
     dropped: int
+    resets: int
 
 
 class Logger(Protocol):
@@ -48,8 +50,9 @@ class Worker:
 
     Args:
         estimator: finds the people.
+        tracker: gives them their numbers.
         settings: returns the values of the parameters as they are now.
-        publish: takes each result, in the worker's thread.
+        publish: takes each result, in the worker's thread, and returns whether it was published.
         alive: returns whether ROS still runs; errors after its end are no errors.
         clock: returns the time in nanoseconds that stamps are compared with.
         statistics: is counted in.
@@ -59,8 +62,9 @@ class Worker:
     def __init__(
         self,
         estimator: Estimator,
+        tracker: Tracker,
         settings: Callable[[], Settings],
-        publish: Callable[[Result], None],
+        publish: Callable[[Result], bool],
         alive: Callable[[], bool],
         clock: Callable[[], int],
         statistics: Statistics,
@@ -71,8 +75,9 @@ class Worker:
         self._estimator, self._settings, self._publish = estimator, settings, publish
         self._alive, self._clock = alive, clock
         self._statistics, self._logger = statistics, logger
-        self._tracker = Tracker()
-        self._resets = 0
+        self._tracker = tracker
+        self._resets = 0  # of the buffer, as far as the tracker knows
+        self._forgotten = 0  # of the buffer, as the last `reset` left them
         self._dropped = 0
         self._last_turn = -float("inf")
         self._stopping = threading.Event()
@@ -92,6 +97,11 @@ class Worker:
     def reset(self) -> None:
         """Forget all images, and with them the tracks."""
         self.buffer.clear()
+        self._forgotten = self.buffer.resets
+
+    def wants(self, result: Result) -> bool:
+        """Whether nothing was forgotten since the image of a result came."""
+        return result.resets >= self._forgotten
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -112,8 +122,7 @@ class Worker:
     def work(self, taken: Taken) -> None:
         """Handle a frame; whatever goes wrong with it is counted and logged. The answer is for the frame `lookahead`
         before it."""
-        self._dropped += taken.passed_over
-        self._statistics.dropped += taken.passed_over
+        self._drop(taken.passed_over)
         try:
             self._handle(taken)
         except images.ImageError as error:
@@ -151,8 +160,10 @@ class Worker:
             persons = self._tracker.update(persons, asked.stamp, asked.image.shape[:2])
         earlier = around(frames, -1 - self._lookahead, 2 * self._estimator.earlier + 1)[: self._estimator.earlier]
         context = len({id(frame) for frame in earlier if frame is not asked})
-        result, self._dropped = Result(asked, persons, context, self._dropped), 0
-        self._publish(result)
+        if self._publish(Result(asked, persons, context, self._dropped, taken.resets)):
+            self._dropped = 0
+        else:
+            self._drop()
 
     def _is_too_old(self, frame: Frame, max_age: float) -> bool:
         if max_age <= 0:
@@ -162,8 +173,7 @@ class Worker:
         by_stamp = (self._clock() - frame.stamp) / 1e9 if frame.stamp else 0.0
         if max(waited, by_stamp) <= max_age:
             return False
-        self._dropped += 1
-        self._statistics.dropped += 1
+        self._drop()
         self._statistics.too_old += 1
         self._complain(
             f"image is {max(waited, by_stamp):.1f} s old, max_age is {max_age:g} s; "
@@ -173,7 +183,14 @@ class Worker:
         )
         return True
 
+    def _drop(self, count: int = 1) -> None:
+        self._dropped += count
+        self._statistics.dropped += count
+
 
 def _convert(frame: Frame) -> None:
     if frame.image is None:
         frame.image, frame.bgr = images.read(frame.payload)
+    if frame.boxes is not None and frame.boxes_size is not None:
+        (height, width), size = frame.image.shape[:2], frame.boxes_size
+        frame.boxes, frame.boxes_size = frame.boxes.scaled(width / size[1], height / size[0]), None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conftest import Start
@@ -14,14 +15,15 @@ from std_srvs.srv import SetBool, Trigger
 from pave_ros import detection
 from pave_ros.frames import Frame
 from pave_ros.msg import BoundingBox, Keypoint, Person, Poses
-from pave_ros.persons import Boxes
 from pave_ros.ros import messages
-from pave_ros.ros.boxes import PATIENCE, Pairing, boxes_of
+from pave_ros.ros.boxes import AT_LEAST, AT_MOST, PATIENCE, Pairing, boxes_of
 from pave_ros.ros.node import PoseNode
 
+Make = Callable[..., tuple[PoseNode, StandIn]]
 
-def box(number: float) -> Boxes:
-    return Boxes.of([[number, 0, 10, 20]])
+
+def box(number: float) -> Poses:
+    return Poses(persons=[Person(score=0.9, box=BoundingBox(x=float(number), y=0.0, width=10.0, height=20.0))])
 
 
 class Delivered:
@@ -89,15 +91,47 @@ def test_a_wide_slop_gives_no_image_the_boxes_of_its_neighbour(late: bool) -> No
     assert seen.pairs == [(stamp, stamp) for stamp in expected] and seen.pairing.passed_over == 1
 
 
-def test_a_bag_that_starts_over_and_images_without_end() -> None:
-    seen = Delivered()
-    seen.pairing.add_image(Frame(100))
+def test_a_bag_that_starts_over() -> None:
+    seen = Delivered(slop=1e-7)
+    for _ in range(3):
+        for stamp in range(100, 160, 10):
+            seen.pairing.add_image(Frame(stamp))
+            seen.pairing.add_boxes(stamp, box(stamp))
+    assert seen.pairs == [(stamp, stamp) for stamp in range(100, 160, 10)] * 3
+    seen.pairing.add_image(Frame(200))
     seen.pairing.add_image(Frame(10))
     seen.pairing.add_boxes(10, box(1))
-    assert seen.pairs == [(10, 1)] and seen.pairing.passed_over == 1
-    for stamp in range(PATIENCE + 4):
-        seen.pairing.add_image(Frame(20 + stamp))
-    assert seen.pairing.passed_over == 5
+    assert seen.pairs[-1] == (10, 1) and seen.pairing.passed_over == 1
+
+
+@pytest.mark.parametrize(("rate", "waiting"), [(1, AT_LEAST), (20, 20 * PATIENCE + 1), (200, AT_MOST)])
+def test_images_wait_for_some_time(rate: int, waiting: float) -> None:
+    """For seconds, however many come, but so many of a slow camera, and no more than fit the memory of a fast one."""
+    seen = Delivered()
+    for stamp in range(200):
+        given_up = seen.pairing.add_image(Frame(stamp, received=stamp / rate))
+        assert given_up == (stamp >= waiting)
+    assert len(seen.pairing._images) == waiting and seen.pairing.passed_over == 200 - waiting
+
+
+def test_of_images_without_stamps_the_newest_gets_the_boxes() -> None:
+    seen = Delivered()
+    images = [Frame(0) for _ in range(4)]
+    for number, frame in enumerate(images):
+        seen.pairing.add_image(frame)
+        if number % 2:
+            seen.pairing.add_boxes(0, box(number))
+    assert [frame.boxes is not None for frame in images] == [False, True] * 2
+
+
+def test_boxes_that_miss_their_image_tell_by_how_much() -> None:
+    seen = Delivered()
+    seen.pairing.add_image(Frame(1_000_000_000))
+    seen.pairing.add_image(Frame(2_000_000_000))
+    seen.pairing.add_boxes(1_995_000_000, box(1))
+    assert seen.pairing.missed == pytest.approx(0.005)
+    seen.pairing.add_boxes(2_000_000_000, box(2))
+    assert seen.pairing.missed is None
 
 
 def test_only_the_boxes_of_foreign_people_count() -> None:
@@ -162,31 +196,103 @@ def test_what_waits_is_forgotten_on_request(
         assert not waiting()
 
 
-def test_boxes_that_never_come_are_told(start: Start, peer: Peer) -> None:
-    node = start(
-        "pave_ros.ros.node", "--ros-args", "-r", "__ns:=/alone", "-p", "model:=vitpose_s", "-p", "weights:=random",
-        "-p", "detector:=given", "-p", "input_size:=[32, 32]",
-    )  # fmt: skip
-    images = peer.publisher(type(image()), "/alone/image")
-    diagnostics = peer.diagnostics("/alone/pose_node")
-    for stamp in range(1, PATIENCE + 10):
-        images.publish(image(stamp * 10**7))
-        time.sleep(0.02)
-    wait_for(lambda: "nobody publishes /alone/boxes; remap `boxes`" in node.output, "a line in the log")
-    wait_for(lambda: any("no boxes for them" in report.message for report in diagnostics.reports), "a report")
+class Rig:
+    """A node whose model, a stand-in, looks at given boxes, and what it hears and answers."""
+
+    def __init__(self, make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch, **parameters: Any) -> None:
+        monkeypatch.setattr(StandIn, "detector", detection.GIVEN)
+        self.node, self.model = make_node(**parameters)
+        self.stream = self.node.streams[0]
+        name = self.node.get_namespace()
+        self.poses = peer.subscribe(Poses, f"{name}/poses")
+        wait_for(self.stream._outputs["poses"].get_subscription_count, "the listener")
+        self.images = peer.publisher(Image, f"{name}/image")
+        self.boxes = peer.publisher(Poses, f"{name}/boxes")
+
+    def show(self, stamp: int, **changes: Any) -> None:
+        """Publish an image, and wait for its arrival."""
+        before = self.stream.statistics.received
+        self.images.publish(image(stamp, **changes))
+        wait_for(lambda: self.stream.statistics.received > before, "the image")
+
+    def answer(self, message: Poses, stamp: int) -> Poses:
+        """Publish boxes of an image that waits, and wait for its result."""
+        before = len(self.poses)
+        message.header = image(stamp).header
+        self.boxes.publish(message)
+        wait_for(lambda: len(self.poses) > before, "the result")
+        return self.poses[-1]
 
 
-def test_a_detector_of_other_pictures_is_not_taken_for_none(start: Start, peer: Peer) -> None:
-    node = start(
-        "pave_ros.ros.node", "--ros-args", "-r", "__ns:=/other", "-p", "model:=vitpose_s", "-p", "weights:=random",
-        "-p", "detector:=given", "-p", "input_size:=[32, 32]", "-r", "boxes:=people",
-    )  # fmt: skip
-    images, boxes = peer.publisher(type(image()), "/other/image"), peer.publisher(Poses, "/other/people")
-    diagnostics = peer.diagnostics("/other/pose_node")
-    diagnostics.wait_for(state="detecting")  # Only those of one or two seconds tell.
-    for stamp in range(1, PATIENCE + 10):
-        boxes.publish(Poses(header=image(stamp * 10**7 + 1).header))
-        images.publish(image(stamp * 10**7))
+def test_boxes_of_a_smaller_picture_are_enlarged(make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(make_node, peer, monkeypatch)
+    found = []
+    for stamp, size in ((1, {}), (2, {"width": 96, "height": 64}), (3, {"width": 48, "height": 16})):
+        message = box(20)
+        message.width, message.height = size.get("width", 0), size.get("height", 0)
+        rig.show(stamp)
+        rig.answer(message, stamp)
+        boxes = rig.model.windows[-1][-1].boxes
+        assert boxes is not None
+        found.append(boxes.boxes.tolist())
+    assert found == [[[20, 0, 10, 20]]] * 2 + [[[40, 0, 20, 80]]]
+
+
+def test_boxes_of_another_camera_are_left_out(make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both may have one topic, and cameras that are released together one stamp."""
+    rig = Rig(make_node, peer, monkeypatch)
+    log = peer.log(rig.node.get_fully_qualified_name())
+    rig.show(1)
+    other = box(1)
+    other.header = image(1).header
+    other.header.frame_id = "back"
+    rig.boxes.publish(other)
+    wait_for(lambda: any("boxes in the frame 'back' are left out" in line for line in log()), "a line in the log")
+    rig.answer(box(50), 1)
+    (window,) = rig.model.windows
+    assert window[-1].boxes is not None and window[-1].boxes.boxes[0, 0] == 50
+
+
+def test_images_whose_boxes_do_not_come_are_no_gap(
+    make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(make_node, peer, monkeypatch, max_gap=1.0)
+    ages = []
+    for stamp in range(1, 8):
+        rig.show(stamp * 500_000_000)
+        if stamp % 3 == 1:
+            ages.append(rig.answer(box(1), stamp * 500_000_000).persons[0].age)
+    rig.show(9_000_000_000)
+    ages.append(rig.answer(box(1), 9_000_000_000).persons[0].age)
+    assert ages == [0, 1, 2, 0]
+
+
+def test_boxes_with_other_stamps_are_told(make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(make_node, peer, monkeypatch)
+    log = peer.log(rig.node.get_fully_qualified_name())
+    diagnostics = peer.diagnostics(rig.node.get_fully_qualified_name())
+
+    def told() -> bool:
+        stamp = time.monotonic_ns()
+        rig.boxes.publish(Poses(header=image(stamp - 5_000_000).header))
+        rig.images.publish(image(stamp))
         time.sleep(0.02)
-    wait_for(lambda: any("no boxes for them" in report.message for report in diagnostics.reports), "a report")
-    assert "nobody publishes" not in node.output
+        return any("have other stamps" in report.message for report in diagnostics.reports)
+
+    wait_for(told, "a report")
+    wait_for(lambda: any("have other stamps, 5 ms off at least" in line for line in log()), "a line in the log")
+
+
+def test_boxes_that_never_come_are_told(make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandIn, "detector", detection.GIVEN)
+    node, _ = make_node()
+    images = peer.publisher(Image, f"{node.get_namespace()}/image")
+    log, diagnostics = (hear(node.get_fully_qualified_name()) for hear in (peer.log, peer.diagnostics))
+
+    def told() -> bool:
+        images.publish(image(time.monotonic_ns()))
+        time.sleep(0.02)
+        return any("nobody publishes /node" in report.message for report in diagnostics.reports)
+
+    wait_for(told, "a report")
+    wait_for(lambda: any("/boxes; remap `boxes`" in line for line in log()), "a line in the log")

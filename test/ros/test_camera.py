@@ -131,6 +131,16 @@ def test_raw_and_compressed_at_once(folder: Path, start: Start, peer: Peer) -> N
     assert np.abs(images.read(one)[0].astype(int) - images.read(other)[0]).max() <= 3
 
 
+def test_simulated_time_without_a_clock_is_told(folder: Path, start: Start, peer: Peer) -> None:
+    pictures = peer.subscribe(Image, "/timeless/image", DEEP)
+    process = start(
+        "pave_ros.ros.camera", str(folder), "--rate", "20", "--ros-args", "-r", "__ns:=/timeless",
+        "-p", "use_sim_time:=true",
+    )  # fmt: skip
+    assert stamp(wait_for(lambda: pictures, "a picture")[0]) == 0
+    wait_for(lambda: "nobody publishes /clock: the pictures have no stamps" in process.output, "a warning")
+
+
 def test_a_source_that_breaks_off_is_a_failure(folder: Path, start: Start, peer: Peer) -> None:
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:40])
     pictures = peer.subscribe(Image, "/broken/image", DEEP)

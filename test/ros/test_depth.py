@@ -7,7 +7,6 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -17,7 +16,9 @@ from peer import Peer, StandIn, image, wait_for
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 
+from pave_ros import detection
 from pave_ros.msg import Poses
 from pave_ros.persons import Persons
 from pave_ros.ros import depth, depth_images, messages
@@ -71,7 +72,7 @@ def compressed(picture: np.ndarray, encoding: str, **changes: Any) -> Compressed
 
 def positions(picture: Image | CompressedImage, persons: Persons | None = None) -> np.ndarray:
     people = StandIn().people((20, 10), (60, 15)) if persons is None else persons
-    return depth.positions(people, picture, SIZE, CAMERA, 0.3)
+    return depth.positions(people, picture, SIZE, CAMERA)
 
 
 @pytest.mark.parametrize("encoding", ["32FC1", "16UC1", "mono16"])
@@ -131,10 +132,10 @@ def test_keypoints_that_are_missing_or_out_of_the_picture() -> None:
     assert positions(message(metres()), people[:0]).shape == (0, 17, 3)
 
 
-def test_who_has_no_sure_keypoint_has_no_position() -> None:
+def test_who_has_no_sure_keypoint_is_where_all_of_them_say() -> None:
     people = StandIn().people((20, 10))
     people.keypoints[..., 2] = 0.1
-    assert np.isnan(positions(message(metres()), people)).all()
+    assert (positions(message(metres()), people)[..., 2] == 5).all()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_true_positions_of_the_synthetic_scene() -> None:
         assert camera is not None
         exact = camera.project(frame.persons.keypoints[..., :2], frame.positions[..., 2])
         assert exact == pytest.approx(frame.positions, abs=2e-3)
-        found = depth.positions(frame.persons, depth_images.write(frame.depth, header), (240, 320), camera, 0.9)
+        found = depth.positions(frame.persons, depth_images.write(frame.depth, header), (240, 320), camera)
         errors.extend(np.linalg.norm(found - frame.positions, axis=-1)[frame.visibility == 2])
     assert len(errors) > 50 and np.nanmedian(errors) < 0.08 and np.mean(np.array(errors) < 0.3) > 0.95
 
@@ -332,7 +333,7 @@ def test_the_synthetic_camera_tells_depth_and_true_positions(start: Any, peer: P
     persons = messages.persons(truth)
     camera = Camera.of((240, 320), infos[-1])
     assert camera is not None
-    found = depth.positions(persons, picture, (240, 320), camera, 0.9)
+    found = depth.positions(persons, picture, (240, 320), camera)
     exact = np.array([[(p.x, p.y, p.z) for p in person.keypoints_3d] for person in truth.persons])
     seen = persons.keypoints[..., 2] == 1
     assert np.nanmedian(np.linalg.norm(found - exact, axis=-1)[seen]) < 0.1
@@ -356,11 +357,63 @@ def test_depth_of_another_frame_is_warned_of(make_node: Make, peer: Peer, capfd:
     assert "depth images are in the frame 'infrared', images in 'front'" in capfd.readouterr().err
 
 
-def test_unsure_people_keep_their_pixels(make_node: Make, peer: Peer) -> None:
+def test_positions_do_not_depend_on_what_is_drawn(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer, keypoint_threshold=0.95)
+    rig.calibrate()
+    for person in rig.result(1000, message(metres())).persons:
+        assert {point.z for point in person.keypoints_3d} == {5.0}
+
+
+def test_the_camera_info_of_another_picture_gives_no_positions(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer)
+    rig.infos.publish(camera_info(Header(frame_id="front"), 128, 64, 96.0))
+    wait_for(lambda: rig.node.streams[0]._camera_info, "the camera_info")
+    assert not any(person.keypoints_3d for person in rig.result(1000, message(metres())).persons)
+    assert "camera_info of the image's shape" in rig.node.streams[0].statistics.problem
+
+
+def test_what_is_forgotten_while_it_waits_for_depth_is_not_published(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer, slop=10.0)
+    rig.calibrate()
+    rig.images.publish(image(5 * MS))
+    wait_for(lambda: rig.stand_in.windows, "the model")
+    begin = time.monotonic()
+    peer.call(Trigger, f"{rig.node.get_fully_qualified_name()}/reset", Trigger.Request())
+    counted = rig.node.streams[0].statistics
+    wait_for(lambda: counted.dropped, "the end of the wait")
+    assert time.monotonic() - begin < 5 and not counted.without_depth and not counted.published
+
+
+def test_depth_is_kept_for_an_image_that_waits_for_boxes(
+    make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the detector takes."""
+    monkeypatch.setattr(StandIn, "detector", detection.GIVEN)
     rig = Rig(make_node, peer)
     rig.calibrate()
-    unsure = rig.stand_in.people((20.0, 10.0))
-    rig.stand_in.persons = replace(unsure, keypoints=unsure.keypoints * (1, 1, 0.1))
-    (person,) = rig.result(1000, message(metres())).persons
-    assert len(person.keypoints) == len(person.keypoints_3d) == 17
-    assert all(np.isnan((p.x, p.y, p.z)).all() for p in person.keypoints_3d)
+    boxes = peer.publisher(Poses, f"{rig.node.get_namespace()}/boxes")
+    rig.images.publish(image(1000 * MS))
+    counted = rig.node.streams[0].statistics
+    wait_for(lambda: counted.received, "the image")
+    listener = rig.node.streams[0]._depth
+    assert listener is not None
+    for number in range(depth.WAITING + 10):
+        stamp = (1000 + 10 * number) * MS
+        rig.depths.publish(message(metres(), header=Header(stamp=messages.stamp(stamp))))
+        wait_for(lambda: stamp in [i.stamp for i in [*listener._matching._images]], "the depth")  # noqa: B023
+    boxes.publish(Poses(header=image(1000 * MS).header))
+    wait_for(lambda: counted.published, "a result")
+    assert all(person.keypoints_3d for person in rig.poses[-1].persons) and not counted.without_depth
+
+
+def test_depth_that_does_not_come_is_a_warning_though_nobody_is_there(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer)
+    rig.stand_in.persons = rig.stand_in.persons[:0]
+    diagnostics = peer.diagnostics(rig.node.get_fully_qualified_name())
+
+    def told() -> bool:
+        rig.images.publish(image(time.monotonic_ns()))
+        time.sleep(0.05)
+        return any("but no image came" in report.message for report in diagnostics.reports)
+
+    wait_for(told, "a warning")

@@ -105,6 +105,24 @@ def test_rates_and_means_are_those_since_the_last_report(monkeypatch: pytest.Mon
     assert (status.level, status.message) == (DiagnosticStatus.ERROR, "out of memory")
 
 
+def test_a_report_right_after_another_tells_the_rates_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services and transitions report at once."""
+    clock, counted = Clock(monkeypatch), Statistics()
+    reporter = Reporter("/pose_node", counted, {}, DETECTING, _time=clock.now)
+
+    def report(seconds: float, images: int) -> dict[str, str]:
+        clock.now += seconds
+        counted.received, counted.published = counted.received + images, counted.published + images
+        return {item.key: item.value for item in reporter.report().values}
+
+    counted.people = 2
+    assert report(1.0, 10)["fps out"] == "10.0"
+    assert report(0.01, 1)["fps in"] == report(0.01, 0)["fps in"] == "10.0"
+    assert report(0.98, 9)["fps out"] == "10.0", "and the images of meanwhile count in the next"
+    assert report(2.0, 0)["people"] == "2"
+    assert report(1.0, 0)["people"] == "", "nobody has looked for a while"
+
+
 def test_images_that_cannot_be_answered_for_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too old each of them, or without boxes; but not a model that is slow."""
     clock, counted = Clock(monkeypatch), Statistics()

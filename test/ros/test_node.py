@@ -170,6 +170,13 @@ def test_impossible_transitions_do_no_harm_before_kilted_either(
     assert state.label == "unconfigured"
 
 
+def test_options_of_top_down_models_that_do_nothing_are_told(peer: Peer, make_node: Callable[..., Any]) -> None:
+    node = make_node(detector="given", flip_test=True, box_threshold=0.2)[0]
+    log = peer.log(node.get_fully_qualified_name())
+    told = "stand_in is no top-down model, so these do nothing: detector, flip_test"
+    wait_for(lambda: told in log(), "a warning")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

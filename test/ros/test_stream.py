@@ -247,6 +247,34 @@ def test_tracks_end_where_time_jumps_and_with_reset(rig: Callable[..., Rig]) -> 
     assert front.tracks(8 * SECOND + 2) == {7, 8}
 
 
+def test_what_is_in_work_when_all_is_forgotten_is_not_published(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    assert front.tracks(1) == {1, 2}
+    front.model.delay = 0.5
+    for stamp, calls in (
+        (2, [(Trigger, "reset", {})]),
+        (3, [(SetBool, "enable", {"data": on}) for on in (False, True)]),
+    ):
+        front.images.publish(image(stamp))
+        wait_for(lambda: len(front.model.windows) == stamp, "the model")  # noqa: B023
+        for kind, service, request in calls:
+            assert front.peer.call(kind, f"{front.name}/{service}", kind.Request(**request)).success
+        front.settled()
+    front.model.delay = 0.0
+    answer = front.ask(4)
+    assert not {person.track_id for person in answer.persons} & {1, 2} and answer.dropped == 2
+    assert [messages.nanoseconds(message.header.stamp) for message in front.poses] == [1, 4]
+
+
+def test_track_ids_are_not_given_again(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    assert front.tracks(1) == {1, 2}
+    assert front.node.trigger_deactivate() == front.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    wait_for(lambda: front.node.streams[0]._outputs["poses"].get_subscription_count(), "the subscription")
+    front.images = front.peer.publisher(Image, f"{front.namespace}/image")
+    assert front.tracks(2) == {3, 4}
+
+
 def test_tracking_can_be_off(rig: Callable[..., Rig]) -> None:
     assert rig(tracking=False).tracks(SECOND) == {-1}
 
