@@ -19,7 +19,7 @@ from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.choice import CHECKPOINTS
 from pave_ros.engines.exported import first_of_two
 from pave_ros.frames import Frame, Image, around, same_size
-from pave_ros.models.info import TOP_DOWN
+from pave_ros.models.info import TOP_DOWN, as_size
 from pave_ros.persons import Persons
 from pave_ros.preprocessing import check_image, network_input
 from pave_ros.skeletons import Skeleton
@@ -81,6 +81,7 @@ class Estimator:
         if smoothing not in SMOOTHINGS:
             raise ValueError(f"unknown smoothing {smoothing!r}; known: {', '.join(SMOOTHINGS)}")
         name = "_".join(models.split_name(model))
+        input_size = None if input_size is None else as_size(input_size)
         if str(weights) != RANDOM:
             path = first_of_two(Path(weights).expanduser()) or files.resolve(str(weights), name)
             self.weights = str(path)

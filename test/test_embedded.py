@@ -94,6 +94,16 @@ def test_x86_computes_in_eight_bits(
     assert shipped.best_form(exported, **request) == exported, "who names a file gets it"
 
 
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_what_is_missing_is_told_of_the_file_that_needs_least(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Of the checkpoint, which needs torch, nobody who wants to run the model has to hear."""
+    monkeypatch.setattr(choice, "is_installed", lambda name: False)
+    with pytest.raises(EngineError, match=r"\.onnx: openvino is not installed \(pip install openvino\)"):
+        shipped.best_form(pair[0], "auto", "cpu", precision, None)
+
+
 def test_a_gpu_runs_the_network_itself(pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, exported = pair
     monkeypatch.setattr(shipped, "_has_cuda", lambda: True)

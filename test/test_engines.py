@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -254,11 +256,20 @@ def test_numbers_out_of_their_range_are_refused(exported: Path) -> None:
         estimator.max_persons = -1
     with pytest.raises(TypeError):
         estimator.max_persons = 2.5  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=r"two whole numbers, not \(64,\)"):
-        Estimator("detrpose_n", "random", "cpu", input_size=(64,))  # type: ignore[arg-type]
+    for size in ((64,), 64, (64, 64.5), "64"):
+        with pytest.raises(ValueError, match="two whole numbers, not " + re.escape(repr(size))):
+            Estimator("detrpose_n", "random", "cpu", input_size=size)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="two whole numbers, not " + re.escape(repr(size))):
+            Estimator(device="cpu", input_size=size)  # type: ignore[arg-type]
     for frames, index in (([], -1), ([Frame(0, image=np.zeros((8, 8, 3), np.uint8))], 5)):
         with pytest.raises(IndexError):
             estimator.estimate(frames, index)
+
+
+@pytest.mark.parametrize("size", [list(SIZE), np.array(SIZE)])
+def test_an_input_size_is_the_same_in_any_form(exported: Path, size: Any) -> None:
+    estimator = Estimator(weights=exported, engine="onnxruntime", input_size=size)
+    assert estimator.input_size == SIZE and type(estimator.input_size) is tuple
 
 
 def test_only_the_newest_frame_is_answered_for(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:

@@ -152,6 +152,16 @@ def test_eight_bits(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
         assert np.corrcoef(sorted_scores(engine), exact)[0, 1] > 0.98
     with pytest.raises(EngineError, match="needs pictures"):
         write(loading.open_model("detrpose_n", checkpoint), tmp_path / "n.onnx", Request(precision="int8"))
+    with pytest.raises(EngineError, match="computes in int8, not in fp32"):
+        open_file(file, "detrpose_n", "onnxruntime", precision="fp32")
+    assert open_file(file, "detrpose_n", "onnxruntime").precision == "int8"
+    assert open_file(file, "detrpose_n", "openvino", precision="fp32").precision == "int8", "and the rest in fp32"
+
+
+def test_pictures_that_show_nobody_set_up_no_model_of_crops(tmp_path: Path) -> None:
+    request = Request(precision="int8", input_size=(64, 64))
+    with pytest.raises(EngineError, match="there have to be people in them, and nobody was found"):
+        write(models.create("simplebaseline_lite"), tmp_path / "s.onnx", request)
 
 
 def test_a_full_disk_is_told_with_the_name_of_the_file(
@@ -238,7 +248,7 @@ class Clip(PoseModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.info = ModelInfo("clip", "s", "coco17", (64, 64), 32, (0.0,) * 3, (1.0,) * 3, window=3)
+        self.info = ModelInfo("pavenet", "lite", "coco17", (64, 64), 32, (0.0,) * 3, (1.0,) * 3, window=3)
         self.backbone = nn.Conv2d(3, 4, 3, stride=2)
         self.head = nn.Linear(4, 2)
 
@@ -285,7 +295,8 @@ def test_video_models_become_two_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [
     {"skeleton": "octopus8"}, {"input_size": "abc"}, {"input_size": [0, 0]}, {"window": 2}, {"std": [0, 0, 0]},
-    {"mean": [1]}, [], None, 3,
+    {"mean": [1]}, [], None, 3, {"system": "newpose"}, {"variant": "xxl"}, {"stride": 0}, {"window": -1}, {"window": 1},
+    {"mean": ["a", "b", "c"]}, {"std": [1, 1, float("nan")]}, {"resize": "letterbox"},
 ])  # fmt: skip
 def test_a_label_that_describes_no_model_is_refused(change: Any, tmp_path: Path) -> None:
     export_onnx(Clip().eval(), tmp_path / "clip.onnx")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pave_ros.models.base import PoseModel
 
 
+CALIBRATION = "synthetic:frames=64"
+
+
 class ExportFormat(str, Enum):
     """What `export` writes, the keys of `pave_ros.engines.write.SUFFIXES`."""
 
@@ -54,14 +57,22 @@ def export(
                                      "or up to 16 crops of people).")
     ] = None,
     calibration: Annotated[
-        str, typer.Option(help="For int8: pictures or a folder of them, like those that will come.")
-    ] = "synthetic:frames=64",
+        str | None, typer.Option(help="For int8: pictures or a folder of them, like those that will come; default "
+                                      f"{CALIBRATION}.")
+    ] = None,
     capability: Annotated[
-        list[str] | None, typer.Option(help="For tensorrt_rtx: GPUs to build for, e.g. SM86; then none has to be here.")
+        list[str] | None, typer.Option(help="For tensorrt_rtx: GPUs to build for, e.g. SM86; default all from SM80 on. "
+                                            "None has to be here.")
     ] = None,
 ) -> None:  # fmt: skip
     """Write a model as a file that runs without torch: give it as weights. A video model becomes two files."""
     size = options.parse_size(input_size)
+    if calibration is None:
+        calibration = CALIBRATION
+    elif precision is not ExportPrecision.int8:
+        raise typer.BadParameter("pictures are for --precision int8", param_hint="--calibration")
+    if capability and file_format not in (ExportFormat.tensorrt, ExportFormat.tensorrt_rtx):
+        raise typer.BadParameter("GPUs to build for are for --format tensorrt_rtx", param_hint="--capability")
     from pave_ros import models as known_models
     from pave_ros.engines import write
 

@@ -67,9 +67,10 @@ class OpenVinoEngine(ExportedEngine):
         device: ``auto`` or ``cpu``.
         precision: ``fp32``, ``bf16``, a third faster where the processor is made for it, or ``auto``: bf16 there for
             models that stay as accurate (`ModelInfo.bf16`), else fp32; ``int8``: a file that was made so, whose other
-            parts are computed as with ``auto``. In bf16 convolutions and matrix products are
-            computed in 16 bits, and so is all that lies before the decoder but `PoseModel.coordinates`; what these and
-            the decoder do with coordinates stays in 32, since 8 bits of mantissa are pixels.
+            parts are computed as with ``auto``, while ``fp32`` and ``bf16`` say what they are computed in. In bf16
+            convolutions and matrix products are computed in 16 bits, and so is all that lies before the decoder but
+            `PoseModel.coordinates`; what these and the decoder do with coordinates stays in 32, since 8 bits of
+            mantissa are pixels.
         threads: 0 for all cores.
     """
 

@@ -47,14 +47,17 @@ def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
         pictures: network inputs (1, 3, H, W) like those that will come; ranges of values are taken from them.
 
     Raises:
-        EngineError: NNCF is not installed, or there are no pictures.
+        EngineError: NNCF is not installed, or there are no pictures, or nobody in them.
     """
     nncf = library()
-    inputs = list(pictures)
+    inputs, files = list(pictures), files_of(path)
     if not inputs:
-        raise EngineError("int8 needs pictures like those that will come, to take the ranges of values from")
+        needed = "int8 needs pictures like those that will come, to take the ranges of values from"
+        if read_label(next(iter(files.values()))).info.top_down:  # its inputs are crops of who was found in pictures
+            needed += "; for a model of people's crops there have to be people in them, and nobody was found"
+        raise EngineError(needed)
     nncf.set_log_level(logging.ERROR)
-    for part, file in files_of(path).items():
+    for part, file in files.items():
         label = replace(read_label(file), precision="int8")
         model = onnx.load(file)
         if part != DECODE:

@@ -16,6 +16,8 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
 
     An exported file has one size of input, which its name tells where it is not the model's own. There is one in 8
     bits, too, which OpenVINO runs faster on x86. On CUDA the network itself runs, in PyTorch.
+
+    EngineError where nothing that is installed runs either; says what the exported file needs.
     """
     shipped = (files.SHIPPED / path.name).resolve()
     if path.resolve() != shipped:
@@ -36,7 +38,11 @@ def best_form(path: Path, engine: str, device: str, precision: str, input_size: 
     if engine == "auto":
         try:
             choose(exported, engine, device, precision)
-        except EngineError:  # nothing that is installed runs it like that
+        except EngineError as refusal:  # nothing that is installed runs it like that
+            try:
+                choose(path, engine, device, precision)
+            except EngineError:  # nor the checkpoint, which needs more to be installed
+                raise refusal from None
             return path
     return exported
 

@@ -41,8 +41,8 @@ def build(
         onnx_file: made by `pave_ros.engines.export`; its types are those that are computed in.
         target: the file to write.
         batch: number of pictures that are handled together; None takes one, of crops of people any number up to 16.
-        capabilities: names of compute capabilities to build for, e.g. ``SM86`` (`tensorrt_rtx` only; then no GPU is
-            needed). Without any it is built for the GPU that is here.
+        capabilities: names of compute capabilities to build for, e.g. ``SM86`` (`tensorrt_rtx` only). Without any
+            `tensorrt_rtx` builds for all from ``SM80`` on, and `tensorrt` for the GPU that is here.
         progress: is told how far it is, in a few words.
 
     Raises:

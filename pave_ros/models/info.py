@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import operator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from numbers import Integral
+from math import isfinite
 
 from pave_ros import skeletons
+from pave_ros.models import SYSTEMS
 
 LARGEST_SIDE = 8192  # Pixels of a network's input.
 METADATA_KEY = "pave_ros"  # Under which an exported file carries it.
@@ -15,8 +18,19 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
+RESIZES = ("stretch", "fit", "fit_detr")  # How a picture comes to the network's size, see `ModelInfo.resize`.
+
 # Systems whose models look at one person's crop at a time, of many people at once.
 TOP_DOWN = frozenset({"tarvitpose", "vitpose", "simplebaseline"})
+
+
+def as_size(sides: Iterable[int]) -> tuple[int, int]:
+    """(height, width) from two whole numbers in any form, e.g. a list; ValueError where it is something else."""
+    try:
+        height, width = map(operator.index, sides)
+    except (TypeError, ValueError):
+        raise ValueError(f"an input size is (height, width), two whole numbers, not {sides!r}") from None
+    return height, width
 
 
 @dataclass(frozen=True)
@@ -78,15 +92,11 @@ class ModelInfo:
 
     def check_input_size(self) -> None:
         """ValueError unless the input size suits the network."""
-        if len(self.input_size) != 2 or not all(isinstance(side, Integral) for side in self.input_size):
-            raise ValueError(f"an input size is (height, width), two whole numbers, not {self.input_size!r}")
-        if max(self.input_size) > LARGEST_SIDE:
-            raise ValueError(
-                f"input size {self.input_size[0]}x{self.input_size[1]}: at most {LARGEST_SIDE} pixels a side"
-            )
+        height, width = as_size(self.input_size)
+        if max(height, width) > LARGEST_SIDE:
+            raise ValueError(f"input size {height}x{width}: at most {LARGEST_SIDE} pixels a side")
         stretched = self.resize == "stretch"
-        if any(side < self.stride or (stretched and side % self.stride) for side in self.input_size):
-            height, width = self.input_size
+        if any(side < self.stride or (stretched and side % self.stride) for side in (height, width)):
             raise ValueError(
                 f"input size {height}x{width} (height x width): {self.name} takes multiples of {self.stride}"
             )
@@ -102,9 +112,16 @@ class ModelInfo:
             raise ValueError("not the facts of a model")
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         made = cls(**{**values, **lists})
-        made.check_input_size()
-        if len(made.mean) != 3 or len(made.std) != 3 or min(made.std) <= 0 or made.stride < 1 or made.window % 2 != 1:
-            raise ValueError("not the facts of a model")
+        if made.variant not in SYSTEMS.get(made.system, ()):
+            raise ValueError(f"unknown model {made.name!r}")
         if made.skeleton not in skeletons.SKELETONS:
             raise ValueError(f"unknown skeleton {made.skeleton!r}")
+        if made.resize not in RESIZES:
+            raise ValueError(f"unknown resize {made.resize!r}")
+        colours = (*made.mean, *made.std)
+        if len(made.mean) != 3 or len(made.std) != 3 or not all(map(isfinite, colours)) or min(made.std) <= 0:
+            raise ValueError("no normalisation")
+        if made.stride < 1 or made.window < 1 or made.window % 2 != 1:
+            raise ValueError("no stride or window")
+        made.check_input_size()
         return made
