@@ -48,14 +48,14 @@ def generate_launch_description() -> LaunchDescription:
 def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The nodes to start, with the arguments as they were given."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    if not Path(given["params_file"]).is_file():
+    if given["params_file"] and not Path(given["params_file"]).is_file():
         raise FileNotFoundError(f"params_file: there is no {given['params_file']}")
     topics = [(name, given[name]) for name in ("image", "camera_info", "depth") if given[name]]
     common = {
         "namespace": given["namespace"],
         "output": "screen",
         "emulate_tty": True,
-        "ros_arguments": ["--log-level", given["log_level"]],
+        "ros_arguments": ["--log-level", given["log_level"]] if given["log_level"] else [],
     }
     clock = [{"use_sim_time": is_true(given["use_sim_time"])}] if given["use_sim_time"] else []
     chosen = [{name: text(given[name])} for name in ("model", "weights", "device") if given[name]]
@@ -66,7 +66,7 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         executable="pose_node",
         name="pose_node",
         remappings=topics,
-        parameters=[given["params_file"], *chosen, *clock],
+        parameters=[*filter(None, [given["params_file"]]), *chosen, *clock],
         **common,
     )
     started: list[LaunchDescriptionEntity] = [pose]

@@ -7,6 +7,7 @@ Nothing is imported here, so ``import pave_ros`` stays cheap; the public names l
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pkgutil import extend_path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pave_ros.estimator import Estimator
     from pave_ros.persons import Persons
     from pave_ros.skeletons import Skeleton
+
+# Files of a few hundred bytes may say that they hold gigabytes of pixels; 134 million are enough for any camera. OpenCV
+# reads it when it is loaded.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
 
 _HOMES = {"Estimator": "pave_ros.estimator", "Persons": "pave_ros.persons", "Skeleton": "pave_ros.skeletons"}
 

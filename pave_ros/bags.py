@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pave_ros.frames import Frame
-from pave_ros.video import PICTURE_RATE, Source, VideoError
+from pave_ros.video import PICTURE_RATE, Source, VideoError, known_rate
 
 if TYPE_CHECKING:
     from rosbags.highlevel import AnyReader
@@ -24,6 +24,7 @@ METADATA = "metadata.yaml"  # in the folder that `ros2 bag record` makes
 KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 COMPRESSED = "/compressed"  # ending of the second topic of the same images
 PROBED = 30  # Images whose stamps tell the rate.
+JUMP = 1_000_000_000  # Nanoseconds by which the clock of the stamps may run ahead or back; more, and it was set anew.
 
 
 def is_bag(source: str) -> bool:
@@ -49,9 +50,10 @@ def open_bag(source: str, rate: float | None, loop: bool) -> Source:
     with _reading(path) as reader:
         connections = _connections(reader, path, topic)
         first = list(islice(_images(reader, connections, path), PROBED))
+        length = sum(connection.msgcount for connection in connections)
     stamps = [frame.stamp for frame in first]
     apart = [later - earlier for earlier, later in pairwise(stamps) if later > earlier]
-    own = 1e9 / median(apart) if apart else PICTURE_RATE
+    own = known_rate(1e9 / median(apart), PICTURE_RATE) if apart else PICTURE_RATE
     image = first[0].image
     assert image is not None
 
@@ -61,9 +63,8 @@ def open_bag(source: str, rate: float | None, loop: bool) -> Source:
                 frame.stamp = round(i * 1e9 / rate) if rate else max(0, frame.stamp - stamps[0])
                 yield frame
 
-    length = sum(connection.msgcount for connection in connections)
     size = image.shape[1], image.shape[0]
-    return Source(path.name, size, rate or own, frames, length=length, loop=loop)
+    return Source(path.name, size, rate or own, frames, length=max(0, length), loop=loop)
 
 
 @contextmanager
@@ -104,23 +105,37 @@ def _connections(reader: AnyReader, path: Path, topic: str) -> list[Connection]:
 
 
 def _images(reader: AnyReader, connections: list[Connection], path: Path) -> Iterator[Frame]:
-    """The images that can be read, with their stamps as they are, in order; VideoError where there is none."""
+    """The images that can be read, in order; VideoError where there is none. Their stamps are as they are, but go on
+    with the time of the recording where their clock was set anew."""
     from pave_ros.encodings import ImageError, read
 
-    last = unreadable = good = 0
+    unreadable = good = last = before = shift = 0
     reason = "it is empty"
     for connection, recorded, data in reader.messages(connections):
-        message: Any = reader.deserialize(data, connection.msgtype)
         try:
+            message: Any = _message(reader, connection, data)
             image, bgr = read(message)
         except ImageError as error:
             unreadable, reason = unreadable + 1, str(error)
             continue
-        good += 1
         stamp = message.header.stamp
-        last = max(last, (stamp.sec * 10**9 + stamp.nanosec) or recorded)
+        own = (stamp.sec * 10**9 + stamp.nanosec) or recorded
+        expected = last + recorded - before if good else own
+        if abs(own + shift - expected) > JUMP:
+            shift = expected - own
+        last, before = max(last, own + shift), recorded
+        good += 1
         yield Frame(stamp=last, payload=message, image=image, bgr=bgr)
     if not good:
         raise VideoError(f"{path}: not one image of {connections[0].topic} can be read: {reason}")
     if unreadable:
         log.warning("%s: %d images of %s cannot be read: %s", path, unreadable, connections[0].topic, reason)
+
+
+def _message(reader: AnyReader, connection: Connection, data: bytes) -> Any:
+    from pave_ros.encodings import ImageError
+
+    try:
+        return reader.deserialize(data, connection.msgtype)
+    except Exception as error:  # rosbags raises whatever the damage leads to
+        raise ImageError(f"a message that cannot be read ({error})") from error

@@ -32,7 +32,9 @@ def mp4_seconds(path: str) -> float | None:
         file.seek(place[0])
         long = file.read(1) == b"\1"
         file.seek(place[0] + (20 if long else 12))
-        scale, duration = struct.unpack(*((">IQ", file.read(12)) if long else (">II", file.read(8))))
+        layout = struct.Struct(">IQ" if long else ">II")
+        data = file.read(layout.size)
+    scale, duration = layout.unpack(data) if len(data) == layout.size else (0, 0)
     return duration / scale if scale else None
 
 

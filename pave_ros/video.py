@@ -154,8 +154,8 @@ def read_picture(path: Path, as_stored: bool = False) -> Image:
     pixels; VideoError when it is missing, damaged, cut off or no picture."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise VideoError(f"{path}: cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # no name of a file
+        raise VideoError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
     # libjpeg fills what is missing with grey and succeeds.
     if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _scan(data)) < 0:
         raise VideoError(f"{path}: the JPEG file is cut off after {len(data)} bytes")
@@ -364,8 +364,12 @@ def _capture(source: int | str) -> cv2.VideoCapture:
 
 
 def _rate(capture: cv2.VideoCapture) -> float:
-    rate = float(capture.get(cv2.CAP_PROP_FPS))
-    return rate if 0 < rate <= 1000 else FALLBACK_RATE
+    return known_rate(float(capture.get(cv2.CAP_PROP_FPS)), FALLBACK_RATE)
+
+
+def known_rate(rate: float, otherwise: float) -> float:
+    """A rate that a file claims, pictures a second, if it can be; else the other one."""
+    return rate if 0.01 <= rate <= 1000 else otherwise
 
 
 @contextmanager

@@ -147,3 +147,30 @@ def test_results_bear_the_name_of_the_recording(tmp_path: Path) -> None:
     folder = record(tmp_path / "walk", KINDS[0], {"/camera/image": images()})
     jobs = jobs_of([str(folder), f"{folder}:/camera/image"])
     assert [(job.name, job.suffix) for job in jobs] == [("walk", ".mp4"), ("walk_2", ".mp4")]
+
+
+@pytest.mark.parametrize("plugin", KINDS)
+def test_a_message_that_cannot_be_read_costs_no_other(
+    tmp_path: Path, plugin: StoragePlugin, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages = images()
+    with Writer(tmp_path / "cut", version=9, storage_plugin=plugin) as writer:
+        kind = messages[0].__msgtype__
+        connection = writer.add_connection("/image", kind, typestore=ROS2)
+        for i, message in enumerate(messages):
+            data = bytes(ROS2.serialize_cdr(message, kind))
+            writer.write(connection, BEGIN + i, data[:30] if i == 1 else data)
+    assert shown(tmp_path / "cut") == [(0, 0), (200, 100), (350, 150)]
+    assert "1 images of /image cannot be read: a message that cannot be read" in caplog.text
+
+
+def test_a_clock_that_is_set_anew_stops_no_recording(tmp_path: Path) -> None:
+    """One image has a stamp of years ahead; later the clock starts over."""
+    stamps = (0, 100, 10**8, 300, 400, -5000, -4900)
+    with Writer(tmp_path / "walk", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        messages = [raw(ROS2, BEGIN + stamp * 10**6, 0) for stamp in stamps]
+        kind = messages[0].__msgtype__
+        connection = writer.add_connection("/image", kind, typestore=ROS2)
+        for i, message in enumerate(messages):
+            writer.write(connection, BEGIN + i * 100_000_000, ROS2.serialize_cdr(message, kind))
+    assert [stamp for stamp, _ in shown(tmp_path / "walk")] == [0, 100, 200, 300, 400, 500, 600]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tarfile
 from collections import defaultdict
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 
 from pave_ros import models
 from pave_ros.checkpoints import loading, packing
-from pave_ros.checkpoints.layout import published_state
+from pave_ros.checkpoints.layout import published_state, rows_of
 from pave_ros.checkpoints.loading import CheckpointError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -96,6 +97,9 @@ def test_eight_bits_without_their_scale_are_refused(tmp_path: Path) -> None:
         save_file({"weight": weight, **scale}, tmp_path / "broken.safetensors")
         with pytest.raises(CheckpointError, match=r"broken\.safetensors: key 'weight' .* no scale"):
             loading.read(tmp_path / "broken.safetensors")
+    torch.save({"weight": weight, "weight.scale": torch.ones(4, 1, dtype=torch.complex64)}, tmp_path / "broken.pth")
+    with pytest.raises(CheckpointError, match=r"broken\.pth: key 'weight' .* no scale"):
+        loading.read(tmp_path / "broken.pth")
 
 
 def test_weights_beyond_sixteen_bits_are_not_packed(tmp_path: Path) -> None:
@@ -165,6 +169,17 @@ def test_a_wrong_number_in_a_key_makes_no_huge_network(tmp_path: Path, monkeypat
     assert made and max(made) < 10
 
 
+@pytest.mark.parametrize("queries", [
+    torch.zeros(1).as_strided((4_000_000, 512), (0, 0)), torch.zeros(4_000_000, 512, device="meta"),
+])  # fmt: skip
+def test_a_shape_that_the_file_does_not_fill_makes_no_huge_network(queries: torch.Tensor, tmp_path: Path) -> None:
+    torch.save({"model": {"query_embed.weight": queries}}, tmp_path / "poet.pth")
+    claim = re.escape("poet.pth: key 'query_embed.weight' claims the shape (4000000, 512), more than the file holds")
+    with pytest.raises(CheckpointError, match=claim):
+        loading.open_model("poet_r50", tmp_path / "poet.pth")
+    assert not rows_of({"queries": torch.zeros(4_000_000, 0)}, "queries")
+
+
 def test_the_state_of_a_training_is_not_taken_for_its_weights(published: State, tmp_path: Path) -> None:
     """They would be those of the last step, not the averaged ones."""
     path = tmp_path / "checkpoint.pt"
@@ -196,6 +211,13 @@ def test_numbers_that_are_none_are_named(published: State, tmp_path: Path) -> No
     ):
         with pytest.raises(CheckpointError, match=re.escape(f"odd.pth: key '{key}' holds {problem}")):
             loaded(tmp_path / "odd.pth", {**published, key: value})
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+def test_tensors_that_are_nested_are_refused(tmp_path: Path) -> None:
+    torch.save({"odd": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])}, tmp_path / "nested.pth")
+    with pytest.raises(CheckpointError, match=r"nested\.pth: key 'odd' holds a sparse or nested tensor"):
+        loading.read(tmp_path / "nested.pth")
 
 
 def test_exported_files_are_no_checkpoints(tmp_path: Path) -> None:
@@ -281,6 +303,12 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save(cycle, tmp_path / "cycle.pth")
     with pytest.raises(CheckpointError, match=r"cycle.pth: not a readable checkpoint"):
         loading.read(tmp_path / "cycle.pth")
+    shared: dict[str, Any] = {}
+    for _ in range(40):  # It would take days to look at each by itself.
+        shared = {"a": shared, "b": shared}
+    torch.save({"model": shared, "weight": torch.zeros(1)}, tmp_path / "shared.pth")
+    with pytest.raises(CheckpointError, match=r"shared.pth: key 'model' holds a dict"):
+        loading.read(tmp_path / "shared.pth")
     (tmp_path / "empty.pth").touch()
     with pytest.raises(CheckpointError, match="empty"):
         loading.read(tmp_path / "empty.pth")
@@ -290,6 +318,15 @@ def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "number.pth")
     with pytest.raises(CheckpointError, match="epoch"):
         loading.read(tmp_path / "number.pth")
+
+
+def test_nobody_is_advised_to_run_a_file(tmp_path: Path) -> None:
+    """As torch does, of files that it reads in no other way."""
+    with tarfile.open(tmp_path / "legacy.pth", "w") as archive:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(CheckpointError, match=r"legacy\.pth: .* files saved in the legacy \.tar format\.\)$"):
+        loading.read(tmp_path / "legacy.pth")
 
 
 @pytest.mark.parametrize("length", [40, 300, 5000, 20000])

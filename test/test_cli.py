@@ -232,6 +232,10 @@ def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     crops = calls[4][2].pictures
     assert len(crops) >= 3 and {crop.shape for crop in crops} == {(1, 3, 256, 192)}, "of the people, not the pictures"
     assert call("export", "detrpose_n", "-o", "x.txt").returncode == 2
+    for passed_over in (few, (*gpus, "--format", "openvino"), gpus):
+        result = call(*untrained, *passed_over)
+        assert result.returncode == 2 and f"Invalid value for {passed_over[0]}" in result.stderr
+    assert len(calls) == 5
     assert call("export", "detrpose_n", "--weights", "nowhere.pth").returncode == 1
 
 
@@ -243,6 +247,9 @@ def test_evaluate_does_not_write_over_what_it_reads(call: Call, tmp_path: Path) 
     assert refused.returncode == 2 and "would write over" in refused.stderr
     assert results.read_text() == "[]"
     assert call(*given, "-o", str(tmp_path)).returncode == 2
+    for option in ("--weights", "--detector", "--detector-weights"):
+        refused = call("evaluate", "--dataset", "synthetic", option, "m.onnx", "-o", "./m.onnx")
+        assert refused.returncode == 2 and "would write over" in refused.stderr
 
 
 def test_evaluate_passes_over_no_option(call: Call, tmp_path: Path) -> None:
@@ -253,6 +260,8 @@ def test_evaluate_passes_over_no_option(call: Call, tmp_path: Path) -> None:
         (*model, "--detector", "given"): "--detector: given needs --boxes",
         ("--results", str(tmp_path / "r.json"), *boxes): "--boxes: the people of --results have been found",
         ("--results", str(tmp_path / "r.json"), "--no-closer-look"): "--closer-look: the people of --results have",
+        (*QUICK, "--flip-test"): "--flip-test: detrpose_n looks at whole pictures; leave it out",
+        (*QUICK, *boxes): "--boxes: detrpose_n looks at whole pictures",
     }.items():
         refused = call("evaluate", "--dataset", "synthetic", *arguments)
         assert refused.returncode == 2 and told in refused.stderr

@@ -109,6 +109,23 @@ def test_broken_files_are_named(coco: Path) -> None:
         open_dataset("coco", coco)
 
 
+@pytest.mark.parametrize("change", [
+    {"keypoints": [float("nan"), 1, 2] * 17}, {"keypoints": [1, 1, float("nan")] * 17}, {"area": -1},
+    {"area": float("inf")}, {"area": float("nan")},
+])  # fmt: skip
+def test_numbers_that_are_none_are_named(coco: Path, change: dict[str, Any]) -> None:
+    """Of the truth they would make an evaluation better than it is."""
+    path = coco / "annotations/person_keypoints_val2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0] |= change
+    write_json(path, content)
+    with pytest.raises(DatasetError, match=r"person_keypoints_val2017\.json: an entry is broken .*finite"):
+        open_dataset("coco", coco)
+    content["annotations"][0] |= {"keypoints": [float("nan"), 1, 0] * 17, "area": None}  # not labelled, not given
+    write_json(path, content)
+    assert open_dataset("coco", coco)
+
+
 def test_broken_pictures_are_named(coco: Path) -> None:
     path = coco / "val2017/a.png"
     path.write_bytes(path.read_bytes()[:20])
@@ -250,6 +267,15 @@ def test_only_what_has_keypoints_is_a_person(tmp_path: Path) -> None:
     content["categories"].append({"id": 18, "name": "dog"})
     content["annotations"].append({"id": 3, "image_id": 8, "category_id": 18, "bbox": [1, 1, 9, 9]})
     del content["annotations"][0]["category_id"]
+    write_json(tmp_path / "labels.json", content)
+    write_picture(tmp_path / "images/a.png")
+    assert [len(one.labels) for one in open_dataset("coco", tmp_path / "labels.json")] == [2, 0]
+
+
+def test_what_has_other_keypoints_is_no_person(tmp_path: Path) -> None:
+    content = coco_file("coco17")
+    content["categories"].insert(0, {"id": 18, "name": "dog", "keypoints": ["nose", "tail"]})
+    content["annotations"].append({"id": 3, "image_id": 8, "category_id": 18, "keypoints": [1, 1, 2, 3, 3, 2]})
     write_json(tmp_path / "labels.json", content)
     write_picture(tmp_path / "images/a.png")
     assert [len(one.labels) for one in open_dataset("coco", tmp_path / "labels.json")] == [2, 0]

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pave_ros.checkpoints import files
 from pave_ros.checkpoints.files import WeightsError
+from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.detection import open_detector
 from pave_ros.detection.base import DetectorError
 from pave_ros.detection.onnx import OnnxDetector, letterboxed
@@ -146,6 +147,7 @@ def test_a_box_that_is_not_finite_takes_nobody_along(tmp_path: Path) -> None:
         ("{0: 'car', 1: 'dog'}", "none of its 2 classes is called person, but car, dog"),
         ("{0: car}", "its names of the classes cannot be read: {0: car}"),
         ("7", "its names of the classes cannot be read: 7"),
+        ("{1e400: 'person'}", "its names of the classes cannot be read: {1e400"),
     ],
 )
 def test_names_without_people(names: str, told: str, tmp_path: Path) -> None:
@@ -272,6 +274,11 @@ def test_a_real_network_of_torchvision_runs_and_takes_a_file(tmp_path: Path) -> 
     torch.save({"some.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(DetectorError, match=r"other\.pth.*not the weights of ssdlite320"):
         open_detector(SMALL, tmp_path / "other.pth", "cpu")
+    key, value = next(iter(other.items()))
+    for odd, told in ((value / 0, "numbers that are not finite"), (value.to(torch.complex64), "torch.complex64")):
+        torch.save({**other, key: odd}, tmp_path / "odd.pth")
+        with pytest.raises(CheckpointError, match=rf"odd\.pth: key '{key}' holds {told}"):
+            open_detector(SMALL, tmp_path / "odd.pth", "cpu")
 
 
 @pytest.mark.parametrize("size", [(4000, 3), (3, 4000)])

@@ -92,6 +92,14 @@ def test_the_first_engine_serves_until_the_better_one_is_built() -> None:
     assert two.images is None and three.images is None, "pictures are not kept any longer than they may be needed"
 
 
+def test_an_engine_that_waits_for_a_picture_is_not_being_built() -> None:
+    slow = SlowBuild(FakeEngine("better"))
+    engine = SwitchingEngine(FakeEngine("first"), "tensorrt", slow)
+    slow.go.set()
+    finished(engine)
+    assert not engine.building and engine.status.startswith("tensorrt was built and takes over with the next picture (")
+
+
 def test_batches_survive_the_change() -> None:
     slow = SlowBuild(FakeEngine("better"))
     engine = SwitchingEngine(FakeEngine("first"), "tensorrt", slow)

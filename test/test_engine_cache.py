@@ -125,6 +125,10 @@ def _strange_record(entry: Path) -> None:
     (entry / RECORD).write_text("[]")
 
 
+def _endless_record(entry: Path) -> None:
+    (entry / RECORD).write_text("[" * 100_000)
+
+
 def _empty_record(entry: Path) -> None:
     (entry / RECORD).write_text(json.dumps({"facts": FACTS, "files": {}}))
 
@@ -135,7 +139,9 @@ def _record_of_another(entry: Path) -> None:
     (entry / RECORD).write_text(json.dumps(record))
 
 
-DAMAGES = [_cut, _flip, _remove, _unreadable_record, _strange_record, _empty_record, _record_of_another]
+DAMAGES = [
+    _cut, _flip, _remove, _unreadable_record, _strange_record, _endless_record, _empty_record, _record_of_another
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

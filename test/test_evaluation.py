@@ -176,6 +176,17 @@ def test_the_numbers_are_cocos_own_on_the_same_results_file(tmp_path: Path) -> N
     assert 0.1 < ours.values["AP"] < 0.9, "a case that tells something"
 
 
+def test_pictures_with_names_are_in_the_order_of_these() -> None:
+    """As pycocotools has them: people as sure as each other count in the order of their pictures."""
+    exact = people(1, "coco17")
+    labels = Labels.from_keypoints(exact, "coco17")
+    pictures = [replace(sample(0, labels), id=name) for name in ("b", "a")]
+    right, wrong = found(exact, [0.5], "coco17"), found(exact + (400, 0, 0), [0.5], "coco17")
+    in_order, turned = [right, wrong], [wrong, right]
+    assert coco_ap(pictures, turned).values["AP"] == pytest.approx(51 / 101), "the right one comes first"
+    assert coco_ap(pictures, in_order).values["AP"] == pytest.approx(51 / 101 / 2)
+
+
 # CrowdPose
 
 
@@ -546,6 +557,16 @@ def test_command_scores_a_results_file(tmp_path: Path) -> None:
     assert (content["dataset"], content["split"], content["milliseconds"]) == ("coco", "val", None)
     assert content["results"][0]["values"].keys() >= {"AP", "AR_L"} and content["results"][0]["pictures"] == 12
     assert len(list(worst.iterdir())) == 2
+
+
+def test_command_knows_that_a_single_file_has_no_parts(tmp_path: Path) -> None:
+    annotations, results = coco_files(tmp_path)
+    given = ["evaluate", "--dataset", "coco", "--root", str(annotations), "--results", str(results)]
+    refused = RUNNER.invoke(cli.app, [*given, "--split", "train"])
+    assert refused.exit_code == 2 and "--split: a single annotation file has none" in refused.output.replace("'", "")
+    report = tmp_path / "report.json"
+    RUNNER.invoke(cli.app, [*given, "--output", str(report)], catch_exceptions=False)
+    assert "split" not in json.loads(report.read_text())
 
 
 def test_command_runs_a_model(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from pave_ros.checkpoints import files, loading
 from pave_ros.engines import open_file, openvino, tensorrt
 from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.engines.export import export_onnx
-from pave_ros.engines.exported import first_of_two, read_label
+from pave_ros.engines.exported import Label, first_of_two, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine, convert
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.engines.write import Request, write
 from pave_ros.models.base import Features, PoseModel
-from pave_ros.models.info import ModelInfo
+from pave_ros.models.info import METADATA_KEY, ModelInfo
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
 
@@ -296,7 +296,7 @@ def test_video_models_become_two_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [
     {"skeleton": "octopus8"}, {"input_size": "abc"}, {"input_size": [0, 0]}, {"window": 2}, {"std": [0, 0, 0]},
     {"mean": [1]}, [], None, 3, {"system": "newpose"}, {"variant": "xxl"}, {"stride": 0}, {"window": -1}, {"window": 1},
-    {"mean": ["a", "b", "c"]}, {"std": [1, 1, float("nan")]}, {"resize": "letterbox"},
+    {"mean": ["a", "b", "c"]}, {"mean": [10**400, 0, 0]}, {"std": [1, 1, float("nan")]}, {"resize": "letterbox"},
 ])  # fmt: skip
 def test_a_label_that_describes_no_model_is_refused(change: Any, tmp_path: Path) -> None:
     export_onnx(Clip().eval(), tmp_path / "clip.onnx")
@@ -308,6 +308,11 @@ def test_a_label_that_describes_no_model_is_refused(change: Any, tmp_path: Path)
     onnx.save(model, file)
     with pytest.raises(EngineError, match=r"clip\.encode\.onnx: no pave_ros metadata in it that this version"):
         read_label(file)
+
+
+def test_a_label_of_no_end_is_refused() -> None:
+    with pytest.raises(EngineError, match=r"clip\.onnx: no pave_ros metadata in it that this version"):
+        Label.from_properties({METADATA_KEY: "[" * 100_000}, Path("clip.onnx"))
 
 
 WITHOUT_TORCH = """

@@ -7,7 +7,10 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +19,10 @@ import torch
 from test_teacher import STANDING, fake_teacher
 from torch.utils.data import DataLoader
 
-from pave_ros import skeletons
+from pave_ros import models, skeletons
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
+from pave_ros.frames import Image
+from pave_ros.persons import Persons
 from pave_ros.skeletons import get
 from pave_ros.training import prepare
 from pave_ros.training.config import TrainingConfig
@@ -34,8 +39,17 @@ from pave_ros.training.sources import (
     target_of,
     without_people,
 )
-from pave_ros.training.store import Picture, PictureStore, StoreError, pack_labels, write_store
+from pave_ros.training.store import (
+    Picture,
+    PictureStore,
+    StoreError,
+    pack_labels,
+    read_arrays,
+    write_arrays,
+    write_store,
+)
 from pave_ros.training.teacher import Completion
+from pave_ros.training.validation import by_source, validate
 
 
 def standing(offset: tuple[float, float] = (0, 0), scale: float = 1.0) -> Labels:
@@ -91,6 +105,35 @@ def test_labels_survive_with_regions_and_nobody(tmp_path: Path) -> None:
     assert store.labels[1].ignore == ()
 
 
+def test_whom_a_data_set_does_not_count_is_stored(tmp_path: Path) -> None:
+    own = Labels.from_keypoints(np.ones((2, 17, 3)), "coco17")
+    image = np.zeros((8, 8, 3), np.uint8)
+    one = replace(own, uncounted=np.array([True, False]))
+    store = write_store(tmp_path, "few", [Picture("a", image, own, "val"), Picture("b", image, one, "val")])
+    assert [labels.counted.tolist() for labels in store.labels] == [[True, True], [False, True]]
+    older = {name: value for name, value in read_arrays(tmp_path / "few.npz").items() if name != "uncounted"}
+    write_arrays(tmp_path / "few.npz", older)
+    assert [labels.counted.all() for labels in PictureStore(tmp_path, "few").labels] == [True, True]
+
+
+def test_a_store_is_written_anew_while_it_is_read(cache: Path) -> None:
+    """By a training, or by what it is written from; where that breaks off, it stays."""
+    read, unread = PictureStore(cache, "one"), PictureStore(cache, "one")
+    before = read.image(8)
+
+    def breaks_off() -> Iterator[Picture]:
+        yield from unread[:2]
+        raise ValueError("no picture")
+
+    with pytest.raises(ValueError, match="no picture"):
+        write_store(cache, "one", breaks_off())
+    np.testing.assert_array_equal(PictureStore(cache, "one").image(8), before)
+    smaller = write_store(cache, "one", (one for one in unread if one.split == "val"))
+    assert smaller.ids == ["p0", "p3", "p6"]
+    np.testing.assert_array_equal(read.image(8), before)
+    assert not list(cache.glob("*part*"))
+
+
 def test_missing_and_cut_off_stores_are_named(cache: Path) -> None:
     with pytest.raises(StoreError, match="prepare"):
         PictureStore(cache, "three")
@@ -105,6 +148,29 @@ def test_missing_and_cut_off_stores_are_named(cache: Path) -> None:
     for content in (b"", index.read_bytes()[:-100]):
         index.write_bytes(content)
         with pytest.raises(StoreError, match=r"one\.npz: damaged \(.*; remove it"):
+            PictureStore(cache, "one")
+
+
+@pytest.mark.parametrize("change", [
+    {"keypoints": None}, {"ids": np.array(1)}, {"splits": np.array([])}, {"sizes": np.zeros((1, 2))},
+    {"regions": np.array([0])},
+])  # fmt: skip
+def test_indices_that_hold_something_else_are_named(cache: Path, change: dict[str, Any]) -> None:
+    index = cache / "one.npz"
+    arrays = {**read_arrays(index), **change}
+    write_arrays(index, {name: value for name, value in arrays.items() if value is not None})
+    with pytest.raises(StoreError, match=r"one\.npz: damaged \(.*; remove it"):
+        PictureStore(cache, "one")
+
+
+def test_labels_that_hold_something_else_are_named(cache: Path) -> None:
+    labels = cache / "one.labels.npz"
+    write_arrays(labels, {"people": np.array(3)})
+    content = bytearray(labels.read_bytes())
+    content[40:80] = b"\xff" * 40  # what is compressed
+    for damaged in (labels.read_bytes(), content):
+        labels.write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"one\.labels\.npz: damaged \(.*; remove it"):
             PictureStore(cache, "one")
 
 
@@ -192,6 +258,28 @@ def test_validation_stays_apart(cache: Path) -> None:
     scenes = TrainingScenes(mixture(cache))
     for part in scenes._sources:
         assert {part.store.splits[i] for i in [*part.indices, *part.cutouts]} == {"train"}
+
+
+def test_validation_takes_the_sources_that_have_a_part_for_it(cache: Path) -> None:
+    write_store(cache, "early", [picture(0)])
+    assert set(ValidationPictures(mixture(cache, weights={"one": 1, "early": 1})).names) == {"one"}
+    none = ValidationPictures(mixture(cache, weights={"early": 1}))
+    assert len(none) == 0 and validate(models.create("centernet_lite"), none) == {}
+
+
+def test_validation_leaves_out_what_nobody_can_know(tmp_path: Path) -> None:
+    """Joints that the network lacks, and people beside those who are labelled."""
+    neck, top = [60, 40], [60, 10]
+    points = np.concatenate([STANDING[5:] + (30, 10), [top, neck]])
+    own = Labels.from_keypoints(np.concatenate([points, np.full((14, 1), 2)], 1)[None], "crowdpose14", complete=False)
+    write_store(tmp_path, "crowd", [Picture("a", np.zeros((200, 160, 3), np.uint8), own, "val")])
+
+    def find(image: Image, labels: Labels) -> Persons:
+        person = labels.to("coco17").as_persons().keypoints
+        return Persons.from_keypoints(np.concatenate([person + (400, 0, 0), person]), [1, 0.5], "coco17")
+
+    result = by_source(find, ValidationPictures(mixture(tmp_path, weights={"crowd": 1})))["crowd"]
+    assert result.values["AP"] == pytest.approx(1)
 
 
 def test_validation_pictures_are_stretched_whole(cache: Path) -> None:
@@ -343,6 +431,13 @@ def test_preparing_says_in_a_line_what_is_missing(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ") and str(tmp_path) in done.stderr
+
+
+def test_a_teacher_does_not_look_where_it_cannot_complete(tmp_path: Path) -> None:
+    own = Labels.from_keypoints(np.ones((1, 14, 3)), "crowdpose14", complete=False)
+    store = write_store(tmp_path, "crowd", [Picture("a", np.zeros((8, 8, 3), np.uint8), own, "train")])
+    with pytest.raises(StoreError, match="crowd: its labels are crowdpose14; the teacher completes coco17 alone"):
+        complete(tmp_path, store, tmp_path / "teacher.onnx", Completion())
 
 
 def test_preparing_completes_labels_once(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -266,6 +266,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes | str | No
         Trainer(config(tmp_path, steps=1), Dots())
 
 
+def test_a_checkpoint_that_would_run_something_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": Trainer}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: .*; remove it \(refused: pave_ros\.\S+\.Trainer\)$"):
+        Trainer(config(tmp_path, steps=1), Dots())
+
+
 @pytest.mark.parametrize("setting", ["frozen", "like_backbone"])
 def test_names_that_no_parameter_has_are_refused(tmp_path: Path, setting: str) -> None:
     with pytest.raises(ConfigError, match=f"{setting}: no parameter's name .* 'backbne'"):
@@ -298,6 +304,7 @@ def test_gradients_that_are_no_numbers_are_not_followed(tmp_path: Path) -> None:
     ("input_size: 256", "input_size: input should be a valid tuple, not 256"),
     ("input_size: [a, 64]", "input_size.0: input should be a valid integer"),
     ("input_size: [0, 64]", "input_size has to be a height and a width, not [0, 64]"),
+    ("milestones: [-3, 100]", "milestones have to be at least 1, not [-3, 100]"),
     ("freeze_norms: maybe", "freeze_norms: input should be a valid boolean"),
 ])  # fmt: skip
 def test_settings_of_a_wrong_type_are_named(tmp_path: Path, line: str, reason: str) -> None:
@@ -311,6 +318,11 @@ def test_settings_of_a_wrong_type_are_named(tmp_path: Path, line: str, reason: s
     assert (read.learning_rate, read.warmup) == (1e-4, 2) and isinstance(read.warmup, int)
     with pytest.raises(ConfigError, match="objective_options: .*surprise"):
         Trainer(config(tmp_path, objective_options={"surprise": 1}), Dots())
+
+
+def test_options_that_a_network_cannot_have_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="model_options: .*negative"):
+        Trainer(config(tmp_path, model="poet_r50", model_options={"queries": -1}), Dots())
 
 
 def test_training_in_16_bits_lowers_the_loss(tmp_path: Path) -> None:
@@ -372,6 +384,27 @@ def test_finished_weights_keep_a_share_of_those_from_a_file(tmp_path: Path) -> N
         config(tmp_path, start_share=2)
 
 
+def test_weights_of_another_skeleton_are_not_started_from(tmp_path: Path) -> None:
+    """Those of as many keypoints in another order would load, and those of others end in a tensor's name."""
+    loading.save(models.create("detrpose_n", skeleton="crowdpose14"), tmp_path / "crowd.safetensors")
+    torch.save({"model": loading.read(tmp_path / "crowd.safetensors")}, tmp_path / "crowd.pth")
+    Trainer(config(tmp_path / "out", skeleton="crowdpose14", weights=tmp_path / "crowd.safetensors"), Dots())
+    for name, skeleton, reason in (
+        ("crowd.safetensors", "lsp14", r"crowd\.safetensors is made for crowdpose14, but skeleton is lsp14"),
+        ("crowd.safetensors", "coco17", r"made for crowdpose14, but skeleton is coco17 \(17 keypoints\); take weights"),
+        ("crowd.pth", "coco17", r"weights: .*crowd\.pth is made for 14 keypoints, but skeleton is coco17"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            Trainer(config(tmp_path / "out", skeleton=skeleton, weights=tmp_path / name), Dots())
+
+
+@pytest.mark.parametrize(("model", "size"), [("detrpose_n", (96, 64)), ("pavenet_lite", (256, 448))])
+def test_validation_looks_at_pictures_as_the_network_is_used(tmp_path: Path, model: str, size: tuple[int, int]) -> None:
+    """At the size that it learns at, unless that of a picture follows from its proportions."""
+    trainer = Trainer(config(tmp_path, model=model, input_size=(96, 64)), Dots())
+    assert trainer.finished().info.input_size == size
+
+
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path, steps=8, warmup=1, batch_size=2), Dots())
     batch = next(trainer._batches())
@@ -401,6 +434,21 @@ def test_a_picture_that_cannot_be_made_is_told_in_a_line(tmp_path: Path) -> None
     command = [sys.executable, "-c", code, str(tmp_path / "worker")]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=300, check=False)
     assert done.stderr.strip().splitlines()[-1].endswith(f"TrainingError: {told}"), done.stderr
+
+
+def test_workers_start_after_opencv_has_used_its_threads() -> None:
+    """As where a picture was looked at before; in a process of its own, which has no other threads."""
+    code = (
+        "import cv2, numpy, test_training as t\n"
+        "cv2.setNumThreads(4)\n"
+        "cv2.GaussianBlur(numpy.zeros((1000, 1000, 3), numpy.uint8), (31, 31), 5)\n"
+        "for _ in range(2):\n"
+        "    print(next(t.batches(t.Dots(), [[0]], workers=1, pin_memory=False))[2], cv2.getNumThreads())\n"
+        "    cv2.GaussianBlur(numpy.zeros((1000, 1000, 3), numpy.uint8), (31, 31), 5)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == ["[0] 4", "[0] 4"], done.stderr
 
 
 @pytest.mark.parametrize(("model", "options", "reason"), [
@@ -505,7 +553,10 @@ def test_an_interruption_while_workers_start_is_not_lost(monkeypatch: pytest.Mon
 
     class Loader:
         def __iter__(self) -> Iterator[None]:
-            os.kill(os.getpid(), signal.SIGINT)
+            # To another thread, as the system may choose.
+            thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+            thread.start()
+            thread.join()
             started.append(True)
             return iter(())
 
@@ -580,6 +631,29 @@ def test_configuration_files(tmp_path: Path) -> None:
         TrainingConfig.read(path)
     with pytest.raises(ConfigError, match="no such"):
         TrainingConfig.read(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("value", ["2001-99-01", "0x_", "9" * 5000, "[" * 5000, "!!bool x"])
+def test_what_is_no_yaml_is_named(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"seed: {value}")
+    with pytest.raises(ConfigError, match=r"run\.yaml: not readable as YAML \("):
+        TrainingConfig.read(path)
+
+
+def test_aliases_make_no_huge_messages(tmp_path: Path) -> None:
+    """Where each stands for ten of the one before."""
+    path = tmp_path / "run.yaml"
+    lists = "- &a0 [x]\n" + "".join(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 8))
+    for content in (lists, "model: m\noutput: o\nsteps: 1\nbatch_size: 1\ndata:\n" + lists):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match="not \\[") as caught:
+            TrainingConfig.read(path)
+        assert len(str(caught.value)) < 1000
+    torch.save({"config": "frozen:\n" + lists}, tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match="of a run whose frozen is") as stopped:
+        Trainer(config(tmp_path), Dots())
+    assert len(str(stopped.value)) < 1000
 
 
 @pytest.mark.parametrize(("variant", "reaches"), [("n", 0), ("s", 4)])

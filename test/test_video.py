@@ -6,6 +6,7 @@ import http.server
 import itertools
 import os
 import struct
+import subprocess
 import sys
 import threading
 import types
@@ -17,8 +18,9 @@ import numpy as np
 import pytest
 
 from pave_ros import video
+from pave_ros.containers import mp4_seconds
 from pave_ros.frames import Frame
-from pave_ros.video import VideoError, _decoded, open_source, pictures_in, read_picture
+from pave_ros.video import VideoError, _decoded, known_rate, open_source, pictures_in, read_picture
 from pave_ros.video_writer import VideoWriter
 
 
@@ -176,6 +178,21 @@ def trim(path: Path, start: int, ticks: int) -> None:
     path.write_bytes(data)
 
 
+def test_a_header_that_is_cut_off_says_nothing(tmp_path: Path) -> None:
+    def box(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + len(content), name) + content
+
+    path = tmp_path / "a.mp4"
+    for header in (b"", bytes(14)):
+        path.write_bytes(box(b"ftyp", b"isom") + box(b"moov", box(b"mvhd", header)))
+        assert mp4_seconds(str(path)) is None
+
+
+def test_rates_that_cannot_be_are_not_believed() -> None:
+    claimed = (25.0, 0.0, 4.7e-10, 1e9, float("nan"))
+    assert [known_rate(rate, 30.0) for rate in claimed] == [25.0, 30.0, 30.0, 30.0, 30.0]
+
+
 def test_trimmed_video_is_whole(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", frames=20)
     trim(path, 12, ticks=512)
@@ -248,6 +265,33 @@ def test_unreadable_files(tmp_path: Path, name: str) -> None:
     path.write_text("this is text, whatever its name says\n" * 50)
     with pytest.raises(VideoError, match=f"{name}: not a"):
         open_source(path)
+
+
+def test_a_small_file_that_claims_gigabytes_is_not_decoded(tmp_path: Path) -> None:
+    """In a process of its own, since OpenCV hears of the limit when it is loaded."""
+    data = bytearray(cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1])
+    size = data.index(b"\xff\xc0") + 5
+    data[size : size + 4] = struct.pack(">HH", 12000, 60000)
+    (tmp_path / "a.jpg").write_bytes(data)
+    program = """if True:
+        import resource, sys
+        from pathlib import Path
+        from types import SimpleNamespace
+        from pave_ros.encodings import ImageError, read
+        from pave_ros.video import VideoError, read_picture
+        path = Path(sys.argv[1])
+        message = SimpleNamespace(format="jpeg", data=path.read_bytes())
+        for error, decode in ((VideoError, lambda: read_picture(path)), (ImageError, lambda: read(message))):
+            try:
+                print(decode().shape)
+            except error as reason:
+                print(reason)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.jpg")], capture_output=True, text=True)
+    first, second, kilobytes = done.stdout.splitlines()
+    assert "a.jpg: " in first and "MAX_IMAGE_PIXELS" in first and "cannot be decoded" in second
+    assert int(kilobytes) < 1_000_000
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])

@@ -15,8 +15,9 @@ State = dict[str, Tensor]
 
 
 def rows_of(state: Mapping[str, Tensor], key: str) -> int:
-    """First dimension of a tensor of a published file; 0 where there is none, and it will be named as missing."""
-    return len(state[key]) if key in state and state[key].dim() else 0
+    """First dimension of a tensor of a published file; 0 where there is none, and it will be named as missing, or where
+    it holds nothing, and its shape will be named as wrong."""
+    return len(state[key]) if key in state and state[key].dim() and state[key].numel() else 0
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,16 @@ def published_state(model: PoseModel, layout: Layout) -> State:
     return {**{layout.to_published(key): value for key, value in state.items()}, **layout.derived(model)}
 
 
-def _holds_tensors(content: Mapping[Any, object]) -> bool:
-    return any(
-        isinstance(value, Tensor) or (isinstance(value, Mapping) and _holds_tensors(value))
-        for value in content.values()
-    )
+def _holds_tensors(content: Mapping[Any, object], without: set[int]) -> bool:
+    """Whether there is a tensor anywhere in it; `without` are the ids of what was looked through and had none, for a
+    file may hold the same dictionary in many places."""
+    if id(content) in without:
+        return False
+    for value in content.values():
+        if isinstance(value, Tensor) or (isinstance(value, Mapping) and _holds_tensors(value, without)):
+            return True
+    without.add(id(content))
+    return False
 
 
 def unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
@@ -92,7 +98,7 @@ def unwrap(checkpoint: Mapping[str, object]) -> Mapping[str, object]:
         inner: object = checkpoint
         for name in path:
             inner = inner.get(name) if isinstance(inner, Mapping) else None
-        if isinstance(inner, Mapping) and _holds_tensors(inner):
+        if isinstance(inner, Mapping) and _holds_tensors(inner, set()):
             return unwrap(inner)
     if checkpoint and all(str(key).startswith("module.") for key in checkpoint):  # Saved from data parallel training.
         return {key.removeprefix("module."): value for key, value in checkpoint.items()}

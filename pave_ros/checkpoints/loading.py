@@ -51,16 +51,25 @@ def _read(path: Path) -> tuple[State, str]:
     except RecursionError:
         raise CheckpointError(f"{path}: not a readable checkpoint (it contains itself)") from None
     for key, value in state.items():
-        if not isinstance(key, str):
-            raise CheckpointError(f"{path}: key {key!r} is a {type(key).__name__}, not the name of a tensor")
-        if not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
-        if value.layout != torch.strided:
-            raise CheckpointError(f"{path}: key {key!r} holds a sparse tensor, which no model here has")
+        _check_entry(key, value, path)
     try:
         return packing.unpack(cast(State, state)), skeleton
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def _check_entry(key: object, value: object, path: Path) -> None:
+    """CheckpointError unless it is a tensor under a name, with all its numbers in the file."""
+    if not isinstance(key, str):
+        raise CheckpointError(f"{path}: key {key!r} is a {type(key).__name__}, not the name of a tensor")
+    if not isinstance(value, Tensor):
+        raise CheckpointError(f"{path}: key {key!r} holds a {type(value).__name__}, not a tensor")
+    if value.layout != torch.strided or value.is_nested:
+        raise CheckpointError(f"{path}: key {key!r} holds a sparse or nested tensor, which no model here has")
+    # Shapes tell how large a network is, and a single number repeated without end makes any of them.
+    held = 0 if value.is_meta else value.untyped_storage().nbytes()
+    if value.numel() * value.element_size() > held:
+        raise CheckpointError(f"{path}: key {key!r} claims the shape {tuple(value.shape)}, more than the file holds")
 
 
 def _content(path: Path) -> tuple[Mapping[str, object], str]:
@@ -87,15 +96,11 @@ def _content(path: Path) -> tuple[Mapping[str, object], str]:
             f"({unpickling.culprit(error)})"
         ) from None
     except Exception as error:  # what damaged files raise, is without end
-        raise CheckpointError(f"{path}: not a readable checkpoint ({_first(error)})") from None
+        raise CheckpointError(f"{path}: not a readable checkpoint ({unpickling.reason(error)})") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a dictionary of tensors")
     skeleton = content.get(SKELETON)
     return content, skeleton if isinstance(skeleton, str) else ""
-
-
-def _first(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def layout_of(system: str) -> Layout:
@@ -117,6 +122,14 @@ def load(model: PoseModel, path: Path | str) -> None:
 NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool)
 
 
+def check_numbers(key: str, value: Tensor, dtype: torch.dtype, source: str) -> None:
+    """CheckpointError unless the tensor of a file can be stored as `dtype` and is finite in it."""
+    if value.dtype not in NUMBERS:
+        raise CheckpointError(f"{source}: key {key!r} holds {value.dtype}, and not {dtype}")
+    if not value.to(dtype).isfinite().all():
+        raise CheckpointError(f"{source}: key {key!r} holds numbers that are not finite in {dtype}")
+
+
 def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
     """Fill a network from tensors under their published names; `source` is named in errors."""
     layout = layout_of(model.info.system).of(model)
@@ -135,10 +148,7 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
             raise CheckpointError(
                 f"{source}: key {published!r} has shape {tuple(value.shape)}, but {what} has {tuple(tensor.shape)}"
             )
-        if value.dtype not in NUMBERS:
-            raise CheckpointError(f"{source}: key {published!r} holds {value.dtype}, and not {tensor.dtype}")
-        if value.is_meta or not value.to(tensor.dtype).isfinite().all():
-            raise CheckpointError(f"{source}: key {published!r} holds numbers that are not finite in {tensor.dtype}")
+        check_numbers(published, value, tensor.dtype, source)
     for key, (published, _) in ours.items():
         if key not in wanted:
             raise CheckpointError(f"{source}: key {published!r} is superfluous, {what} has no such tensor")

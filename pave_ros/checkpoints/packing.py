@@ -48,7 +48,8 @@ def unpack(state: Mapping[str, Tensor]) -> State:
         if value.dtype != torch.int8:
             continue
         scale = unpacked.pop(key + SCALE, None)
-        if scale is None or scale.shape != (*value.shape[:1], *(1 for _ in value.shape[1:])):
+        shape = (*value.shape[:1], *(1 for _ in value.shape[1:]))
+        if scale is None or scale.shape != shape or not scale.is_floating_point():
             raise ValueError(f"key {key!r} is kept in eight bits and has no scale for each of its outputs")
         unpacked[key] = value.float() * scale.float()
     return unpacked

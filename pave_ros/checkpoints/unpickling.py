@@ -6,6 +6,7 @@ Stand-ins are read for what is known of these; a file that names anything else i
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -62,6 +63,14 @@ def load(path: Path) -> Any:
     known += [(OrderedDict, name) for name in DICTIONARIES]
     with torch.serialization.safe_globals(known):
         return torch.load(path, "cpu", weights_only=True)
+
+
+def reason(error: BaseException) -> str:
+    """Why a file cannot be read, in a line, without torch's advice to run it."""
+    if isinstance(error, pickle.UnpicklingError):
+        return f"refused: {culprit(error)}"
+    told = re.split("In PyTorch 2|Re-running", str(error))[0].strip()
+    return told.partition("\n")[0] or type(error).__name__
 
 
 def culprit(error: BaseException) -> str:

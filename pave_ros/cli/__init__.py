@@ -16,6 +16,7 @@ import typer
 from pave_ros import __version__
 from pave_ros.cli import evaluate, export, models, nodes, predict, train, weights
 from pave_ros.cli.console import print_error
+from pave_ros.interruptions import interruptions
 
 DEBUG_VARIABLE = "PAVE_ROS_DEBUG"
 
@@ -44,9 +45,9 @@ app.add_typer(weights.app, name="weights")
 
 def main() -> None:
     """Run the command line: every error is one clear line on stderr and the exit code 1; wrong usage gives 2."""
-    # Ctrl-C and `kill` alike, whatever the script that started it has made of them: what is half done is cleared away.
-    # Nodes have ways of their own.
-    for each in (signal.SIGINT, signal.SIGTERM):
+    # All alike, whatever the script that started it has made of them: what is half done is cleared away. Nodes have
+    # ways of their own.
+    for each in interruptions():
         signal.signal(each, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):  # Files may have names that are not UTF-8.
         if isinstance(stream, TextIOWrapper) and stream.encoding.lower() == "utf-8":

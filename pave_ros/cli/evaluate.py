@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from pave_ros.evaluation.evaluate import Run
 
 DETECTOR = "detector"  # As --boxes: the model's own finds them.
-# Options that say nothing where there are results already.
-OF_MODELS = (
-    "model", "weights", "device", "engine", "precision", "input_size", "boxes", "detector", "detector_weights",
-    "box_threshold", "decoding", "flip_test", "reuse_features", "detect_every", "closer_look", "smoothing",
+# Options that say nothing where a model looks at whole pictures.
+OF_TOP_DOWN = (
+    "boxes", "detector", "detector_weights", "box_threshold", "decoding", "flip_test", "reuse_features", "detect_every",
+    "closer_look",
 )  # fmt: skip
+# Options that say nothing where there are results already.
+OF_MODELS = ("model", "weights", "device", "engine", "precision", "input_size", *OF_TOP_DOWN, "smoothing")
 
 
 def evaluate(
@@ -65,10 +68,14 @@ def evaluate(
     """Score a model, or a results file, on a data set, in the numbers of the papers."""
     if bool(worst) != (pictures is not None):
         raise typer.BadParameter("--worst says how many and --pictures where to; give both", param_hint="--worst")
-    if output is not None and output.resolve() in {path.resolve() for path in (root, results, Path(boxes)) if path}:
+    read = (root, results, *map(Path, (boxes, weights, detector, detector_weights)))
+    if output is not None and output.resolve() in {path.resolve() for path in read if path}:
         raise typer.BadParameter(f"would write over {output}, which is read here", param_hint="--output")
+    one_file = root.suffix in (".json", ".mat")
+    if one_file:
+        _check_none_is_passed_over(context, ("split",), "a single annotation file has none; leave it out")
     if results is not None:
-        _check_none_is_passed_over(context)
+        _check_none_is_passed_over(context, OF_MODELS, "the people of --results have been found; leave it out")
     _check_boxes(boxes, detector)
     from pave_ros.datasets import open_dataset
     from pave_ros.evaluation import evaluate as evaluation
@@ -80,7 +87,7 @@ def evaluate(
             make_folder(folder)  # What cannot be written is told before the work.
     data = open_dataset(dataset, root, split)
     indices = evaluation.part_of(data, limit)
-    about: dict[str, Any] = {"dataset": dataset, "split": split}
+    about: dict[str, Any] = {"dataset": dataset} if one_file else {"dataset": dataset, "split": split}
     if results is not None:
         done = evaluation.from_results(data, indices, results)
         about["results_file"] = str(results)
@@ -105,11 +112,12 @@ def evaluate(
             model, weights, device, engine=engine, precision=precision, input_size=options.parse_size(input_size),
             score_threshold=0.0, max_persons=100, smoothing=smoothing, top_down=top_down,
         )  # fmt: skip
+        if not estimator.detector:
+            reason = f"{estimator.name} looks at whole pictures; leave it out"
+            _check_none_is_passed_over(context, OF_TOP_DOWN, reason)
         introduce(estimator)
         about.update(evaluation.describe(estimator))
         if given:
-            if not estimator.detector:
-                raise typer.BadParameter(f"{estimator.name} takes no boxes", param_hint="--boxes")
             about["boxes"] = boxes
         done = _run_evaluation(data, indices, estimator, given)
     numbers = score(data.name, done.samples, done.predictions)
@@ -123,13 +131,13 @@ def evaluate(
             print(path)
 
 
-def _check_none_is_passed_over(context: typer.Context) -> None:
-    """BadParameter where an option of models was given beside --results."""
-    for name in OF_MODELS:
+def _check_none_is_passed_over(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """BadParameter where one of these options was given, which says nothing here."""
+    for name in names:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             option = "--" + name.replace("_", "-")
-            raise typer.BadParameter("the people of --results have been found; leave it out", param_hint=option)
+            raise typer.BadParameter(reason, param_hint=option)
 
 
 def _check_boxes(boxes: str, detector: str) -> None:

@@ -146,15 +146,19 @@ def read_coco_json(path: Path, skeleton: str) -> Json:
 
 
 def checked(content: Any, path: Path, skeleton: str) -> Json:
-    """What was read from a file, if it is in COCO's format; else DatasetError."""
+    """What was read from a file, if it is in COCO's format; else DatasetError. Categories with other keypoints than the
+    layout's are as if they had none, unless all of them are such."""
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise DatasetError(f"{path}: has no lists 'images' and 'annotations', so it is not in COCO's format")
+    own = skeletons.get(skeleton).keypoints
     with broken_entries(path):
-        for category in content.get("categories", []):
-            names = category.get("keypoints") or skeletons.get(skeleton).keypoints
-            if not _named_alike(names, skeletons.get(skeleton).keypoints):
-                raise DatasetError(f"{path}: has the keypoints {', '.join(names)}, which are not those of {skeleton}")
-    return content
+        categories = content.get("categories", [])
+        posed = [names for category in categories if (names := category.get("keypoints"))]
+        others = [names for names in posed if not _named_alike(names, own)]
+        if posed and len(others) == len(posed):
+            raise DatasetError(f"{path}: has the keypoints {', '.join(others[0])}, which are not those of {skeleton}")
+        kept = [{**one, "keypoints": []} if one.get("keypoints") in others else one for one in categories]
+    return {**content, "categories": kept}
 
 
 def _named_alike(names: Sequence[str], keypoints: Sequence[str]) -> bool:
@@ -206,7 +210,7 @@ def _track_numbers(annotations: list[Json]) -> Mapping[Any, int]:
 
 
 def labels_of(people: list[Json], skeleton: str, ignore: Any = (), complete: bool = True) -> Labels:
-    """Labels from annotations in COCO's format."""
+    """Labels from annotations in COCO's format; ValueError where a keypoint or an area is none that can be."""
     blank = [0.0] * (3 * len(skeletons.get(skeleton)))
     no_box = [np.nan] * 4
     labels = Labels.from_keypoints(
@@ -220,5 +224,10 @@ def labels_of(people: list[Json], skeleton: str, ignore: Any = (), complete: boo
         ignore=ignore,
         complete=complete,
     )
+    if not np.isfinite(labels.keypoints).all():  # Or whoever is compared with them counts as found.
+        raise ValueError("a labelled keypoint is not finite")
+    areas = np.array([area for person in people if (area := person.get("area")) is not None], np.float32)
+    if not (np.isfinite(areas) & (areas >= 0)).all():  # Or nobody counts whose area is this.
+        raise ValueError("an area is negative or not finite")
     # Where all keypoints are hidden, CrowdPose counts none, and evaluations go by that.
     return replace(labels, uncounted=np.array([person.get("num_keypoints") == 0 for person in people], bool))

@@ -43,7 +43,7 @@ def read_json(path: Path, cure: str = f"; {_AGAIN}") -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not a whole JSON file ({error}){cure}") from error
 
 
@@ -82,7 +82,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     try:
         with PillowImage.open(path) as picture:
             return picture.size
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, UnidentifiedImageError, PillowImage.DecompressionBombError) as error:
         raise DatasetError(f"{path}: no picture that can be read ({error}); {_AGAIN}") from error
 
 
@@ -119,7 +119,7 @@ def _members(archive: Path) -> Mapping[str, dict[tuple[str, ...], tuple[int, int
                 if one.isfile():
                     members[Path(one.name).name][Path(one.name).parts] = (one.offset_data, one.size)
             return members
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, ValueError, tarfile.TarError) as error:
         raise DatasetError(f"{archive}: not a whole, uncompressed tar archive ({error}); {_AGAIN}") from error
 
 

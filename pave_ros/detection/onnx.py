@@ -84,7 +84,7 @@ class OnnxDetector:
             names = ast.literal_eval(text)
             pairs = names.items() if isinstance(names, dict) else enumerate(names)
             return {int(number): str(name).lower() for number, name in pairs}
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError, MemoryError):
             raise DetectorError(f"{self._path}: its names of the classes cannot be read: {text[:60]}") from None
 
     def _number_of_people(self, names: dict[int, str]) -> int:

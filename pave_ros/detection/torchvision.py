@@ -35,8 +35,12 @@ class TorchvisionDetector:
         self._device = resolve_device(device)
         model: Any = torchvision.models.get_model(name, weights=None, weights_backbone=None)
         if weights is not None:
+            state = loading.read(weights)
+            for key, own in model.state_dict().items():
+                if key in state:
+                    loading.check_numbers(key, state[key], own.dtype, str(weights))
             try:
-                model.load_state_dict(loading.read(weights))
+                model.load_state_dict(state)
             except RuntimeError as error:
                 raise DetectorError(
                     f"{weights}: not the weights of {name} ({str(error).splitlines()[1].strip()})"

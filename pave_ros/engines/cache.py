@@ -47,7 +47,7 @@ class EngineCache:
             whole = whole and all(sha256(entry / name) == digest for name, digest in record["files"].items())
             if whole:
                 return entry / next(iter(record["files"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass  # Whatever is wrong with it, it is made anew.
         shutil.rmtree(entry, ignore_errors=True)
         return None

@@ -85,6 +85,7 @@ class SwitchingEngine(Engine):
             self._tell(f"could not be built: {error}")
             log.warning(self.status)
             return
+        self._tell("was built and takes over with the next picture")
         self._next = engine
 
     def close(self) -> None:
@@ -93,7 +94,7 @@ class SwitchingEngine(Engine):
 
     @property
     def building(self) -> bool:  # type: ignore[override]
-        return self._thread.is_alive() or self._next is not None  # in this order: it sets the one and then ends
+        return self._thread.is_alive()
 
     def encode(self, images: npt.NDArray[np.float32]) -> _Encoded:
         if self._next is not None:
@@ -101,12 +102,16 @@ class SwitchingEngine(Engine):
             self._take(self._next, f"built while {self.name} served")
             self._next = None
             log.info(self.status)
-        kept = images if self._thread.is_alive() or self._next is not None else None
+        kept = images if self._may_switch else None
         return _Encoded(self._engine, self._engine.encode(images), kept)
 
     @property
     def prepares(self) -> bool:
-        return self._engine.prepares and not self.building
+        return self._engine.prepares and not self._may_switch
+
+    @property
+    def _may_switch(self) -> bool:
+        return self.building or self._next is not None  # in this order: the thread sets the one and then ends
 
     def encode_picture(self, image: npt.NDArray[np.uint8], bgr: bool = False) -> _Encoded:
         return _Encoded(self._engine, self._engine.encode_picture(image, bgr), None)

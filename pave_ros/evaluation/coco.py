@@ -124,9 +124,13 @@ def _evaluator(samples: Sequence[Sample], predictions: Sequence[Persons], areas_
 
 
 def _picture_ids(samples: Sequence[Sample]) -> list[int]:
-    """The data set's own ids where they are numbers: their order decides between equal scores."""
-    ids = [sample.id for sample in samples if isinstance(sample.id, int)]
-    return ids if len(set(ids)) == len(samples) else list(range(1, len(samples) + 1))
+    """Numbers in the order of the data set's own ids, which decides between equal scores."""
+    ids = [sample.id for sample in samples]
+    if len(set(ids)) < len(ids):
+        return list(range(1, len(ids) + 1))
+    in_order = sorted(ids, key=lambda one: (isinstance(one, str), one))
+    ranks = {one: rank for rank, one in enumerate(in_order, start=1)}
+    return [ranks[one] for one in ids]
 
 
 def _annotations(picture: int, sample: Sample, areas_of_boxes: bool) -> list[dict[str, Any]]:

@@ -61,8 +61,10 @@ class Pairing:
         waited = frame.received - self._images[0].received if self._images else 0.0
         full = len(self._images) >= (AT_LEAST if waited > PATIENCE else AT_MOST)
         if full:
-            self._images.popleft()
+            stamp = self._images.popleft().stamp
             self.passed_over += 1
+            if self._boxes:  # Those that wait are none of it, and stamped later than all images.
+                self.missed = (self._boxes[0][0] - stamp) / 1e9
         self._images.append(frame)
         self._stamps.append(frame.stamp)
         self._match()

@@ -33,6 +33,7 @@ from std_msgs.msg import Header
 from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.ros import depth_images, images, messages
+from pave_ros.ros.clocks import at_most_every
 from pave_ros.ros.parameters import declare
 from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import image_topic
@@ -198,7 +199,7 @@ class CameraNode(Node):
         if not now.nanoseconds:
             self.get_logger().warning(
                 "use_sim_time is true, but nobody publishes /clock: the pictures have no stamps",
-                throttle_duration_sec=10.0,
+                **at_most_every(10.0),
             )
         header = Header(stamp=now.to_msg(), frame_id=self._values["frame_id"])
         height, width = frame.image.shape[:2]

@@ -342,7 +342,8 @@ class Recorder:
         self._writer.__exit__(kind)
         if kind is None and self._chosen:
             sheet = drawing.contact_sheet(self._chosen, 2, width=1920)
-            cv2.imwrite(str(self.paths[1]), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+            if not cv2.imwrite(str(self.paths[1]), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+                raise OSError(f"{self.paths[1]} cannot be written; is the disk full?")
 
 
 def _watch(spectator: Spectator, node: Child, camera: Child, seconds: float, interrupted: threading.Event) -> str:

@@ -15,6 +15,7 @@ from pave_ros.encodings import ImageError
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.ros import depth_images, messages
+from pave_ros.ros.clocks import at_most_every
 from pave_ros.ros.depth_images import Metres
 from pave_ros.ros.pinhole import Camera, Positions, same_shape
 from pave_ros.ros.subscriber import ImageSubscriber
@@ -92,7 +93,7 @@ class Depth:
             self._log.warning(
                 f"depth images are in the frame {message.header.frame_id!r}, images in {frame_id!r}: positions are "
                 f"wrong unless the depth is {REGISTERED}",
-                throttle_duration_sec=30.0,
+                **at_most_every(30.0),
             )
         assert frame.image is not None
         return positions(persons, message, frame.image.shape[:2], camera)

@@ -12,6 +12,8 @@ def refuse_impossible_transitions(node: LifecycleNode) -> None:
 
     In Humble and Jazzy rcl's error leaves the executor instead, which ends the process of whoever spins the node.
     """
+    if not hasattr(node, "_service_change_state"):  # made without services
+        return
     service = node._service_change_state
     change = service.callback
 

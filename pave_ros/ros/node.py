@@ -15,11 +15,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from pave_ros.ros.clocks import STEADY
 from pave_ros.ros.diagnostics import DETECTING
 from pave_ros.ros.lifecycle import refuse_impossible_transitions
 from pave_ros.ros.parameters import Parameters, Settings
@@ -49,9 +49,9 @@ class PoseNode(LifecycleNode):
         self._loading: Future[None] | None = None
         self._working = False
         self._enabled = True
+        self._deadline = 0.0  # by `monotonic()`, for the threads to end
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # By a clock that also runs while simulated time stands still.
-        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(1.0, self._report, clock=STEADY)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reset", self._on_reset)
 
@@ -73,10 +73,17 @@ class PoseNode(LifecycleNode):
         for stream in self.streams:
             stream.stop(timeout=0.0)
         # ros2 launch waits 5 s after SIGINT before it sends SIGTERM, and 5 s more before it kills.
-        end = monotonic() + 4.0
-        ended = all([stream.stop(max(0.0, end - monotonic())) for stream in self.streams])
+        self._deadline = self._deadline or monotonic() + 4.0
+        ended = all([stream.stop(max(0.0, self._deadline - monotonic())) for stream in self.streams])
         building = self._estimator is not None and self._estimator.building
         return ended and not building and (self._loading is None or self._loading.done())
+
+    def destroy_node(self) -> None:
+        """End all threads and give everything back to ROS."""
+        self.stop()
+        super().destroy_node()
+        # rclpy forgets it, and with it the node's share of the middleware stays.
+        self._state_machine.destroy_when_not_in_use()
 
     # Lifecycle
 

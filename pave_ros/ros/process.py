@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from pave_ros.interruptions import interruptions
+
 _T = TypeVar("_T")
 
 
@@ -34,7 +36,7 @@ class Startable(Protocol):
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM raises KeyboardInterrupt, all later ones are ignored.
+    """The first interruption raises KeyboardInterrupt, all later ones are ignored.
 
     The event is set from then on: a RuntimeError may be the KeyboardInterrupt, for where it breaks into rclpy's C++,
     that says something else ("Unable to convert call argument").
@@ -48,13 +50,32 @@ def interruptible() -> Iterator[threading.Event]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         came.set()
-        for each in _SIGNALS:
+        for each in interruptions():
             signal.signal(each, lambda number, frame: None)
         raise KeyboardInterrupt
 
-    for each in _SIGNALS:
-        signal.signal(each, interrupt)
+    for each in interruptions():
+        if each == signal.SIGHUP:
+            _take_for_sigterm(each)
+        else:
+            signal.signal(each, interrupt)
     yield came
+
+
+def _take_for_sigterm(number: signal.Signals) -> None:
+    """Python handles a signal in the main thread, which may wait inside of ROS; rclpy's own handlers wake it, of SIGINT
+    and SIGTERM alone."""
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+
+    def forward() -> None:
+        while came := heard.recv(1):
+            if came[0] == number:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(number, lambda number, frame: None)
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=forward, name="hang-up", daemon=True).start()
 
 
 def shielded(step: Callable[[], _T]) -> Future[_T]:
@@ -120,7 +141,7 @@ def _spin(make: Callable[[], Node], args: list[str] | None, made: list[Node], in
 
 
 def _end(*nodes: Node) -> bool:
-    for each in _SIGNALS:
+    for each in interruptions():
         signal.signal(each, signal.SIG_IGN)
     ended = all([node.stop() for node in nodes])
     with suppress(Exception):  # what is left of a context that a signal has shut down cannot always be destroyed

@@ -24,11 +24,12 @@ from pave_ros.msg import Poses, Skeleton
 from pave_ros.persons import Persons
 from pave_ros.ros import images, markers, messages
 from pave_ros.ros.boxes import Pairing
+from pave_ros.ros.clocks import at_most_every
 from pave_ros.ros.depth import Depth
 from pave_ros.ros.diagnostics import Reporter, Statistics
 from pave_ros.ros.parameters import Settings
 from pave_ros.ros.pinhole import Camera, Positions
-from pave_ros.ros.subscriber import ImageSubscriber
+from pave_ros.ros.subscriber import NO_EVENTS, ImageSubscriber
 from pave_ros.ros.worker import Result, Worker
 from pave_ros.tracking import Tracker
 
@@ -109,12 +110,18 @@ class Stream:
             node, settings.image_transport, settings.reliability, self._on_image, f"{self._prefix}image"
         )
         self._camera_info_subscription = node.create_subscription(
-            CameraInfo, f"{self._prefix}camera_info", self._on_camera_info, qos_profile_sensor_data
+            CameraInfo,
+            f"{self._prefix}camera_info",
+            self._on_camera_info,
+            qos_profile_sensor_data,
+            event_callbacks=NO_EVENTS,
         )
         topics = self._subscriber.topic
         if estimator.detector == detection.GIVEN:
             self._pairing = Pairing(self._push, settings.boxes_slop, self.statistics.without_boxes)
-            self._boxes_subscription = node.create_subscription(Poses, f"{self._prefix}boxes", self._on_boxes, 5)
+            self._boxes_subscription = node.create_subscription(
+                Poses, f"{self._prefix}boxes", self._on_boxes, 5, event_callbacks=NO_EVENTS
+            )
             topics += f" and boxes on {self._boxes_subscription.topic_name}"
         if settings.use_depth:
             self._depth = Depth(
@@ -200,7 +207,7 @@ class Stream:
         if not frame.stamp:
             self._log.warning(
                 "the images have no stamps, so boxes are taken for those of the newest image",
-                throttle_duration_sec=30.0,
+                **at_most_every(30.0),
             )
         if self._pairing.add_image(frame):
             self._explain_missing_boxes()
@@ -212,14 +219,14 @@ class Stream:
         if not self._node.count_publishers(topic):
             advice = f"nobody publishes {topic}; remap `{self._prefix}boxes` to the topic of your detector"
         elif missed is None:
-            advice = f"no boxes for them on {topic}"
+            advice = f"no boxes for them on {topic}, where they have to be published reliable"
         else:
             advice = (
                 f"the boxes on {topic} have other stamps, {missed * 1e3:.0f} ms off at least; a detector has to give "
                 "them the stamp of their image (see boxes_slop), and to be quick"
             )
         self.reporter.boxes_advice = f"images come, but {advice}"
-        self._log.warning(self.reporter.boxes_advice, throttle_duration_sec=10.0)
+        self._log.warning(self.reporter.boxes_advice, **at_most_every(10.0))
 
     def _on_boxes(self, message: Poses) -> None:
         if not self.enabled or self._pairing is None:
@@ -228,7 +235,7 @@ class Stream:
         if given and self._frame_id and given != self._frame_id:
             self._log.warning(
                 f"boxes in the frame {given!r} are left out: the images are in {self._frame_id!r}",
-                throttle_duration_sec=10.0,
+                **at_most_every(10.0),
             )
             return
         self._pairing.add_boxes(messages.nanoseconds(message.header.stamp), message)
@@ -238,7 +245,7 @@ class Stream:
         frame.stamp = frame.stamp or self._now()  # some drivers leave it empty: then that of the arrival
         if self._worker is not None and self._worker.buffer.push(frame, seen=True):
             self._log.info(
-                "the stamps of the images stepped back or over max_gap: starting afresh", throttle_duration_sec=1.0
+                "the stamps of the images stepped back or over max_gap: starting afresh", **at_most_every(10.0)
             )
 
     def _now(self) -> int:
@@ -281,7 +288,7 @@ class Stream:
             if self._worker.wants(result):
                 self.statistics.without_depth += 1
                 self.statistics.problem = str(error)
-                self._log.warning(str(error), throttle_duration_sec=10.0)
+                self._log.warning(str(error), **at_most_every(10.0))
             return None
 
     def _visualize(self, frame: Frame, persons: Persons, positions: Positions | None) -> None:

@@ -11,13 +11,22 @@ from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 
+from pave_ros.ros.clocks import STEADY
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+# rclpy gives a subscription what logs unfit QoS; in an executor of several threads that outlives one that is
+# destroyed, and ends the program. What is unfit is told here, with its cure.
+NO_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 RELIABLE, BEST_EFFORT = QoSReliabilityPolicy.RELIABLE, QoSReliabilityPolicy.BEST_EFFORT
 SYSTEM_DEFAULT = QoSReliabilityPolicy.SYSTEM_DEFAULT
 CHECK_PERIOD = 0.2  # seconds; a publisher that appears is heard after this at the latest
@@ -71,7 +80,7 @@ class ImageSubscriber:
         self._subscription: Any = None
         self._match()
         # Not the node's clock: it may be the simulation's, which stands still when the bag does.
-        self._timer = node.create_timer(CHECK_PERIOD, self._check, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = node.create_timer(CHECK_PERIOD, self._check, clock=STEADY)
 
     def destroy(self) -> None:
         """End the subscription."""
@@ -102,6 +111,7 @@ class ImageSubscriber:
             self._receive,
             # System default stands for "as wanted": a word other than that comes from qos_overrides.
             QoSProfile(depth=1, reliability=SYSTEM_DEFAULT),
+            event_callbacks=NO_EVENTS,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(callback=self._fill_in_reliability),
         )
 

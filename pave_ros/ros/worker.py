@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pave_ros.frames import Frame, FrameBuffer, Taken, around
 from pave_ros.persons import Persons
 from pave_ros.ros import images
+from pave_ros.ros.clocks import at_most_every
 from pave_ros.ros.diagnostics import Statistics
 from pave_ros.ros.parameters import Settings
 from pave_ros.tracking import Tracker
@@ -135,7 +136,7 @@ class Worker:
 
     def _complain(self, problem: str) -> None:
         self._statistics.problem = problem
-        self._logger.warning(problem, throttle_duration_sec=1.0)
+        self._logger.warning(problem, **at_most_every(1.0))
 
     def _handle(self, taken: Taken) -> None:
         settings = self._settings()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pave_ros.interruptions import interruptions
 from pave_ros.training.target import Target
 
-INTERRUPTIONS = {signal.SIGINT, signal.SIGTERM}
 Batch = tuple[Tensor, list[Target], list[int]]  # Pictures, their people, and their numbers.
 
 
@@ -42,20 +45,48 @@ def batches(samples: Samples, numbers: Iterable[list[int]], workers: int, pin_me
         workers: processes that prepare them; 0 prepares them here.
         pin_memory: whether they go to a GPU.
     """
-    loader = DataLoader(
-        _Numbered(samples),
-        batch_sampler=numbers,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
-    )
-    # A hook that runs while workers are forked swallows an interruption.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
-    try:
+    with _uninterrupted() as handlers, _without_threads_of_opencv():
+        loader = DataLoader(
+            _Numbered(samples),
+            batch_sampler=numbers,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+            worker_init_fn=partial(_start_worker, handlers),
+        )
         return iter(loader)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[dict[signal.Signals, Any]]:
+    """Let interruptions wait, for a hook that runs while workers are forked would swallow them. Yields what handles
+    them afterwards.
+
+    Blocking them for this thread would not do, for another one may get them; Python handles all in the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield {}
+        return
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in interruptions()}
+    try:
+        yield handlers
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for interruption in came:
+            signal.raise_signal(interruption)
+
+
+@contextmanager
+def _without_threads_of_opencv() -> Iterator[None]:
+    """Forked workers would wait for ever for OpenCV's threads, which stay behind."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 class _Numbered(Dataset[tuple[int, Tensor, Target] | Failed]):
@@ -78,7 +109,8 @@ def _collate(items: Sequence[tuple[int, Tensor, Target] | Failed]) -> Batch | Fa
     return torch.stack(images), list(targets), list(indices)
 
 
-def _start_worker(_: int) -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)
+def _start_worker(handlers: Mapping[signal.Signals, Any], _: int) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -116,6 +116,8 @@ class TrainingConfig:
         check_bounds(self, BOUNDS)
         if self.input_size is not None and min(self.input_size) < 1:
             raise ConfigError(f"input_size has to be a height and a width, not {list(self.input_size)}")
+        if min(self.milestones, default=1) < 1:
+            raise ConfigError(f"milestones have to be at least 1, not {list(self.milestones)}")
         if self.precision not in ("fp32", "bf16", "fp16"):
             raise ConfigError(f"precision has to be fp32, bf16 or fp16, not {self.precision!r}")
 
@@ -125,9 +127,10 @@ class TrainingConfig:
         path = Path(path)
         if not path.is_file():
             raise ConfigError(f"no such training configuration: {path}")
+        content = path.read_bytes()
         try:
-            values = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = yaml.safe_load(content)
+        except Exception as error:  # Of odd numbers and dates PyYAML passes on whatever Python says.
             raise ConfigError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
         return filled(cls, values, str(path))
 

@@ -106,7 +106,13 @@ def store_of(folder: Path, name: str, pictures: Callable[[], Iterable[Picture]])
 
 
 def complete(folder: Path, store: PictureStore, teacher: Path, completion: Completion, threads: int = 0) -> None:
-    """Let the teacher look at a store's pictures, once, and write the completed labels."""
+    """Let the teacher look at a store's pictures, once, and write the completed labels.
+
+    Raises:
+        StoreError: the labels are not in the teacher's layout.
+    """
+    if others := {labels.skeleton for labels in store.labels} - {LAYOUT}:
+        raise StoreError(f"{store.name}: its labels are {others.pop()}; the teacher completes {LAYOUT} alone")
     cache = folder / f"{store.name}.teacher.npz"
     if not cache.exists():
         model = Teacher(teacher, TEACHER_SIZES.get(store.name, 320), threads=threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
@@ -18,6 +19,16 @@ class ConfigError(ValueError):
     """A setting that is unknown, missing or of the wrong kind; the message names it."""
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = _SHORT.maxother = 100
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it, cut where it is long: with aliases a few lines of YAML make gigabytes."""
+    return _SHORT.repr(value)
+
+
 def filled(kind: type[Settings], values: Any, what: str) -> Settings:
     """A dataclass with these values, of the types that its fields have: lists become tuples, text numbers where it says
     one, since 1e-4 without a dot is text in YAML, and ``~`` in paths the home directory.
@@ -31,7 +42,7 @@ def filled(kind: type[Settings], values: Any, what: str) -> Settings:
         ConfigError: they do not fit.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{what}: has to hold settings by name, not {values!r}")
+        raise ConfigError(f"{what}: has to hold settings by name, not {shown(values)}")
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := [str(name) for name in values if name not in known]:
         raise ConfigError(f"{what}: unknown setting {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
@@ -46,7 +57,7 @@ def filled(kind: type[Settings], values: Any, what: str) -> Settings:
             raise ConfigError(f"{what}: {reason}") from None
         place = ".".join(map(str, first["loc"]))
         message = first["msg"][:1].lower() + first["msg"][1:]
-        raise ConfigError(f"{what}: {place}: {message}, not {first['input']!r}") from None
+        raise ConfigError(f"{what}: {place}: {message}, not {shown(first['input'])}") from None
     paths = {name: value for name in known if isinstance(value := getattr(made, name), Path)}
     return replace(made, **{name: path.expanduser() for name, path in paths.items()})  # type: ignore[type-var]
 

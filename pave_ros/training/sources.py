@@ -235,7 +235,8 @@ class TrainingScenes(Dataset[tuple[torch.Tensor, Target]]):
 
 
 class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
-    """The pictures of a mixture's sources that are kept out of training, whole, stretched to its size.
+    """The pictures of a mixture's sources that are kept out of training, whole, stretched to its size; a source need
+    not have any.
 
     Attributes:
         names: the source of each.
@@ -243,8 +244,8 @@ class ValidationPictures(Dataset[tuple[torch.Tensor, Target]]):
 
     def __init__(self, mixture: Mixture) -> None:
         self.mixture = mixture
-        opened = [_Part(mixture.cache, name, "val") for name, weight in mixture.weights.items() if weight]
-        self._places = [(source.store, int(index)) for source in opened for index in source.indices]
+        stores = [PictureStore(mixture.cache, name) for name, weight in mixture.weights.items() if weight]
+        self._places = [(store, i) for store in stores for i, split in enumerate(store.splits) if split == "val"]
         self.names = [store.name for store, _ in self._places]
 
     def __len__(self) -> int:

@@ -7,11 +7,11 @@ JPEG, one after the other in ``<name>.bin`` (mapped into memory, shared by all w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -69,15 +69,20 @@ class PictureStore(Sequence[Picture]):
         if not (self._path.exists() and index.exists()):
             raise StoreError(f"{index}: no such file; `python -m pave_ros.training.prepare` makes it")
         arrays = read_arrays(index)
-        self.ids: list[str] = arrays["ids"].tolist()
-        self.splits: list[str] = arrays["splits"].tolist()
-        self._spans: npt.NDArray[np.int64] = arrays["spans"]
-        self.masked: npt.NDArray[np.bool_] = self._spans[:, 2] > self._spans[:, 1]
-        self.sizes: list[tuple[int, int]] = [(int(width), int(height)) for width, height in arrays["sizes"]]
+        with _damaged(index):
+            self.ids: list[str] = arrays["ids"].tolist()
+            self.splits: list[str] = arrays["splits"].tolist()
+            self._spans: npt.NDArray[np.int64] = arrays["spans"]
+            self.masked: npt.NDArray[np.bool_] = self._spans[:, 2] > self._spans[:, 1]
+            self.sizes: list[tuple[int, int]] = [(int(width), int(height)) for width, height in arrays["sizes"]]
+            if not len(self.ids) == len(self.splits) == len(self._spans) == len(self.sizes):
+                raise ValueError("not as many ids as splits, spans and sizes")
         labels = self._path.with_suffix(".labels.npz")
-        if completed and labels.exists():
+        completed = completed and labels.exists()
+        if completed:
             arrays.update(read_arrays(labels))
-        self.labels: list[Labels] = unpack_labels(arrays)
+        with _damaged(labels if completed else index):
+            self.labels: list[Labels] = unpack_labels(arrays)
         if len(self.labels) != len(self.ids):
             raise StoreError(
                 f"{labels}: of other pictures; remove it and run `python -m pave_ros.training.prepare` again"
@@ -119,14 +124,12 @@ class PictureStore(Sequence[Picture]):
 
 
 def write_store(folder: Path, name: str, pictures: Iterable[Picture]) -> PictureStore:
-    """Write pictures to ``folder/name.bin`` and ``.npz``. The index comes last: a run that broke off leaves none.
-    What a teacher has said of earlier pictures goes."""
+    """Write pictures to ``folder/name.bin`` and ``.npz``, in place of a store of this name, which the pictures may come
+    from and others go on reading: it stays until all are written. What a teacher has said of its pictures goes."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.bin"
-    for suffix in (".npz", ".labels.npz", ".teacher.npz"):
-        path.with_suffix(suffix).unlink(missing_ok=True)
     ids, splits, labels, sizes, spans, end = [], [], [], [], [], 0
-    with path.open("wb") as file:
+    with complete(path) as partial, partial.open("wb") as file:
         for picture in pictures:
             span = [end]
             for data in (_encode(picture.image), b"" if picture.mask is None else _png(picture.mask)):
@@ -138,13 +141,16 @@ def write_store(folder: Path, name: str, pictures: Iterable[Picture]) -> Picture
             splits.append(picture.split)
             labels.append(picture.labels)
             sizes.append(picture.image.shape[1::-1])
-    arrays: dict[str, Any] = {
-        "ids": np.array(ids, str),
-        "splits": np.array(splits, str),
-        "sizes": np.array(sizes, int).reshape(-1, 2),
-    }
-    arrays["spans"] = np.array(spans, np.int64).reshape(-1, 3)
-    arrays.update(pack_labels(labels))
+        arrays: dict[str, Any] = {
+            "ids": np.array(ids, str),
+            "splits": np.array(splits, str),
+            "sizes": np.array(sizes, int).reshape(-1, 2),
+            "spans": np.array(spans, np.int64).reshape(-1, 3),
+            **pack_labels(labels),
+        }
+        # The index goes before and comes last, so that none is ever beside other pictures.
+        for suffix in (".npz", ".labels.npz", ".teacher.npz"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
     write_arrays(path.with_suffix(".npz"), arrays)
     return PictureStore(folder, name, completed=False)
 
@@ -157,12 +163,19 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """What `write_arrays` wrote; StoreError where it is damaged."""
+    with _damaged(path), np.load(path) as stored:
+        return dict(stored)
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """StoreError where a file does not hold what it should."""
     try:
-        with np.load(path) as stored:
-            return dict(stored)
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        yield
+    except Exception as error:  # Of damaged files numpy and zipfile say all sorts of things.
         raise StoreError(
-            f"{path}: damaged ({error}); remove it and run `python -m pave_ros.training.prepare` again"
+            f"{path}: damaged ({type(error).__name__}: {error}); remove it and run "
+            "`python -m pave_ros.training.prepare` again"
         ) from None
 
 
@@ -188,6 +201,7 @@ def pack_labels(labels: Sequence[Labels]) -> dict[str, Any]:
         "polygons": np.concatenate([np.zeros((0, 2), np.float32), *polygons]),
         "complete": np.array([label.complete for label in labels], bool),
         "skeleton": np.array(layouts.pop() if layouts else ""),
+        "uncounted": np.concatenate([np.zeros(0, bool), *map(_uncounted, labels)]),
     }
     for name in PER_PERSON:
         parts = [getattr(label, name) for label in labels]
@@ -195,12 +209,20 @@ def pack_labels(labels: Sequence[Labels]) -> dict[str, Any]:
     return arrays
 
 
+def _uncounted(labels: Labels) -> npt.NDArray[np.bool_]:
+    return np.zeros(len(labels), bool) if labels.uncounted is None else labels.uncounted
+
+
 def unpack_labels(arrays: dict[str, Any]) -> list[Labels]:
     """What `pack_labels` packed."""
     people = np.concatenate([[0], np.cumsum(arrays["people"])])
     regions = np.concatenate([[0], np.cumsum(arrays["regions"])])
     polygons = np.split(arrays["polygons"], np.cumsum(arrays["corners"])[:-1]) if len(arrays["corners"]) else []
-    everyone = Labels(**{name: arrays[name] for name in PER_PERSON}, skeleton=str(arrays["skeleton"]))
+    everyone = Labels(
+        **{name: arrays[name] for name in PER_PERSON},
+        skeleton=str(arrays["skeleton"]),
+        uncounted=arrays.get("uncounted"),  # Older stores have none.
+    )
     return [
         replace(
             everyone[slice(people[i], people[i + 1])],

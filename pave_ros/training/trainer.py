@@ -7,9 +7,9 @@ import ctypes
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -19,19 +19,20 @@ import torch
 import torch.distributed as dist
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from pave_ros import models
-from pave_ros.checkpoints import files, loading
+from pave_ros import models, skeletons
+from pave_ros.checkpoints import files, loading, unpickling
 from pave_ros.files import complete
 from pave_ros.models.base import PoseModel
 from pave_ros.training.backbones import load_backbone
 from pave_ros.training.batches import Batch, Failed, Samples, batches
 from pave_ros.training.config import TrainingConfig
-from pave_ros.training.settings import ConfigError
+from pave_ros.training.settings import ConfigError, shown
 
 
 class TrainingError(RuntimeError):
@@ -99,11 +100,13 @@ class Trainer:
         torch.manual_seed(config.seed)
         module = config.system
         self.model = self._initial_model(module).to(self.process.device)
-        self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
         with _options_of("objective_options"):
             self._criterion = module.criterion(config.skeleton, **config.objective_options)
         if not hasattr(self._criterion, "crops"):  # Those cut what the network sees out of the pictures.
             _check_size(config, self.model.info.stride)
+            if self.model.info.resize == "stretch":  # Elsewhere the size of a picture follows from its proportions.
+                self.model.info = replace(self.model.info, input_size=config.size)
+        self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
         forward: nn.Module = module.TrainingForward(self.model)
         if self.process.world > 1:
             # Without people in a batch nothing is denoised, and the embeddings for that go unused.
@@ -125,7 +128,10 @@ class Trainer:
         if config.backbone is not None:  # Some start from more than a classifier's backbone.
             getattr(system, "load_backbone", load_backbone)(model, config.backbone)
         if config.weights is not None:
-            loading.load(model, files.resolve(str(config.weights), config.model))
+            path = files.resolve(str(config.weights), config.model)
+            weights = loading.read(path)
+            _check_skeleton(config, path, weights)
+            loading.fill(model, weights, source=str(path))
         state = {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
         # A checkpoint holds everything, a backbone what it changed.
         read = [key for key, value in state.items() if config.weights is not None or not torch.equal(value, fresh[key])]
@@ -192,7 +198,8 @@ class Trainer:
         """Validate, and say how good the network is now."""
         if self._validate and log:
             scores = self._validate(self.finished())
-            progress.console.print(f"step {self.step}: {_in_words(scores)}")
+            told = _in_words(scores) or "not measured, for no source has pictures of the split val"
+            progress.console.print(f"step {self.step}: {told}")
             for name, value in scores.items():
                 log.add_scalar(f"validation/{name}", value, self.step)
 
@@ -336,17 +343,18 @@ class Trainer:
         try:
             yield
         except Exception as error:  # Of damaged files torch says all sorts of things.
-            reason = str(error).strip().partition("\n")[0]
+            reason = unpickling.reason(error)
             raise TrainingError(
-                f"{self._checkpoint}: no checkpoint of a training, or damaged; remove it ({reason or 'empty'})"
+                f"{self._checkpoint}: no checkpoint of a training, or damaged; remove it ({reason})"
             ) from error
 
     def _check_the_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """TrainingError where a run of these settings cannot go on with the others."""
         for name in ("model", "skeleton", "model_options", "frozen", "like_backbone"):
             if before.get(name, now[name]) != now[name]:
+                was, wanted = (v if isinstance(v, str) else shown(v) for v in (before.get(name), now[name]))
                 raise TrainingError(
-                    f"{self._checkpoint}: of a run whose {name} is {before.get(name)}, not {now[name]}; "
+                    f"{self._checkpoint}: of a run whose {name} is {was}, not {wanted}; "
                     "take another output folder, or remove it"
                 )
 
@@ -382,12 +390,30 @@ def _check_size(config: TrainingConfig, stride: int) -> None:
         raise ConfigError(f"input_size {height}x{width} (height x width): {config.model} takes multiples of {stride}")
 
 
+def _check_skeleton(config: TrainingConfig, path: Path, weights: Mapping[str, Tensor]) -> None:
+    """ConfigError where the weights to start from are made for another keypoint layout: by its name where a training
+    wrote the file, else by the number of keypoints."""
+    named = ""
+    if path.suffix == ".safetensors":
+        with safe_open(path, "pt") as file:
+            named = (file.metadata() or {}).get(loading.SKELETON, "")
+    count = loading.layout_of(models.split_name(config.model)[0]).keypoint_count(weights)
+    wanted = len(skeletons.get(config.skeleton))
+    if named != config.skeleton if named else count not in (None, wanted):
+        raise ConfigError(
+            f"weights: {path} is made for {named or f'{count} keypoints'}, but skeleton is {config.skeleton} "
+            f"({wanted} keypoints); take weights of this skeleton, or the skeleton of these weights"
+        )
+
+
 @contextmanager
 def _options_of(setting: str) -> Iterator[None]:
-    """What a setting hands on may be unknown there."""
+    """What a setting hands on may be unknown there, or of no use."""
     try:
         yield
-    except TypeError as error:
+    except ConfigError:  # It names the setting already.
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{setting}: {error}") from None
 
 

@@ -12,8 +12,9 @@ import torch
 from pave_ros import postprocessing
 from pave_ros.datasets.base import Labels, Sample
 from pave_ros.engines.pytorch import PyTorchEngine
-from pave_ros.evaluation.coco import coco_ap
+from pave_ros.evaluation.coco import labelled_ap
 from pave_ros.evaluation.result import Result
+from pave_ros.evaluation.score import Metric
 from pave_ros.evaluation.similarity import in_skeleton
 from pave_ros.frames import Frame, Image
 from pave_ros.models.base import PoseModel
@@ -27,7 +28,7 @@ Finder = Callable[[Image, Labels], Persons]
 
 
 def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> dict[str, float]:
-    """AP of each source of the pictures, 0..1, and their mean as ``mean``.
+    """AP of each source of the pictures, 0..1, and their mean as ``mean``; nothing where there are no pictures.
 
     Args:
         model: the network, which is run in evaluation mode and left in the mode it was in.
@@ -38,12 +39,20 @@ def validate(model: PoseModel, pictures: ValidationPictures, limit: int = 0) -> 
     model.eval()
     scores = {name: result.values["AP"] for name, result in by_source(_finder(model), pictures, limit).items()}
     model.train(training)
+    if not scores:
+        return {}
     known = [score for score in scores.values() if not np.isnan(score)]
     return {**scores, "mean": float(np.mean(known)) if known else float("nan")}
 
 
-def by_source(find: Finder, pictures: ValidationPictures, limit: int = 0) -> dict[str, Result]:
-    """COCO's numbers for each source of the pictures by name, of whatever finds people; `limit` as of `validate`."""
+def by_source(
+    find: Finder, pictures: ValidationPictures, limit: int = 0, metric: Metric = labelled_ap
+) -> dict[str, Result]:
+    """COCO's numbers for each source of the pictures by name, of whatever finds people; `limit` as of `validate`.
+
+    A source may have keypoints that a network is not taught, and pictures of which not everybody is labelled: neither
+    counts by itself, see `labelled_ap`.
+    """
     results = {}
     for name in dict.fromkeys(pictures.names):
         indices = [i for i, source in enumerate(pictures.names) if source == name]
@@ -55,7 +64,7 @@ def by_source(find: Finder, pictures: ValidationPictures, limit: int = 0) -> dic
             height, width = image.shape[:2]
             samples.append(Sample(index, width, height, labels, partial(np.asarray, image)))
             predictions.append(in_skeleton(find(image, labels), labels.skeleton))
-        results[name] = coco_ap(samples, predictions)
+        results[name] = metric(samples, predictions)
     return results
 
 

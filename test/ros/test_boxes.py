@@ -124,6 +124,14 @@ def test_of_images_without_stamps_the_newest_gets_the_boxes() -> None:
     assert [frame.boxes is not None for frame in images] == [False, True] * 2
 
 
+def test_boxes_of_a_clock_that_is_ahead_tell_by_how_much() -> None:
+    seen = Delivered()
+    seen.pairing.add_boxes(3600_000_000_000, box(1))
+    for stamp in range(AT_MOST + 1):
+        seen.pairing.add_image(Frame(stamp))
+    assert seen.pairing.missed == pytest.approx(3600.0)
+
+
 def test_boxes_that_miss_their_image_tell_by_how_much() -> None:
     seen = Delivered()
     seen.pairing.add_image(Frame(1_000_000_000))

@@ -199,6 +199,12 @@ def test_simulated_time(given: str, value: bool, launch: Callable[..., dict[str,
     assert launch(use_sim_time=given)["pose_node"].values == {"use_sim_time": value}
 
 
+def test_whatever_is_left_empty_says_nothing(launch: Callable[..., dict[str, Node]]) -> None:
+    """A larger launch hands on arguments that nobody gave."""
+    pose = launch(params_file="", log_level="")["pose_node"]
+    assert not pose.parameters and not pose.ros_arguments
+
+
 def test_a_video_is_the_camera(launch: Callable[..., dict[str, Node]]) -> None:
     nodes = launch(video="/clips/street.mp4")
     assert nodes.keys() == {"pose_node", "camera_node"}

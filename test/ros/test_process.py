@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from signal import SIGINT, SIGTERM, Signals
+from signal import SIGHUP, SIGINT, SIGTERM, Signals
 
 import pytest
 from conftest import MODEL, Start
@@ -23,6 +23,7 @@ ENDINGS: dict[str, tuple[Signals, ...]] = {
     "SIGTERM": (SIGTERM,),
     "SIGINT twice": (SIGINT, SIGINT),
     "SIGTERM twice": (SIGTERM, SIGTERM),
+    "terminal closed": (SIGHUP,),
     "as ros2 launch does": (SIGINT, SIGINT, SIGTERM),
 }
 
@@ -44,7 +45,7 @@ def assert_ended_well(process: Process) -> None:
 def test_the_node_ends_well_while_it_works(camera: Process, start: Start, peer: Peer) -> None:
     """At once, to save time; with a model so slow that the signal comes while it works."""
     running = {}
-    for i, ending in enumerate(list(ENDINGS)[:4]):
+    for i, ending in enumerate(list(ENDINGS)[:5]):
         process = start(
             "pave_ros.ros.node", "--ros-args", "-r", f"__ns:=/end{i}", "-r", "image:=/robot1/image", *MODEL,
             "-p", "input_size:=[384, 384]",
@@ -140,6 +141,15 @@ def test_what_a_signal_breaks_into_is_no_error(how: str) -> None:
     ended = subprocess.run([sys.executable, "-c", BROKEN_INTO, how], capture_output=True, text=True, timeout=60)
     assert ended.returncode == (0 if how == "interrupted" else 1), ended.stderr
     assert ("Unable to convert" in ended.stderr) == (how == "alone"), ended.stderr
+
+
+def test_a_node_that_is_destroyed_leaves_no_thread(make_node: Callable[..., tuple[PoseNode, StandIn]]) -> None:
+    node, _ = make_node()
+    thread = node.streams[0]._worker._thread  # type: ignore[union-attr]
+    assert thread.is_alive()
+    node.executor.remove_node(node)
+    node.destroy_node()
+    assert not thread.is_alive()
 
 
 def test_a_thread_that_builds_an_engine_is_not_waited_for(make_node: Callable[..., tuple[PoseNode, StandIn]]) -> None:
