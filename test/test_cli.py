@@ -252,6 +252,14 @@ def test_evaluate_does_not_write_over_what_it_reads(call: Call, tmp_path: Path) 
         assert refused.returncode == 2 and "would write over" in refused.stderr
 
 
+def test_predict_passes_over_no_option(call: Call, clip: Path, tmp_path: Path) -> None:
+    refused = call("predict", str(clip), "-o", str(tmp_path), *QUICK, "--box-threshold", "0.2")
+    assert (
+        refused.returncode == 2
+        and "--box-threshold: detrpose_n looks at whole pictures; leave it out" in refused.stderr
+    )
+
+
 def test_evaluate_passes_over_no_option(call: Call, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text("[]")
     model, boxes = ("--model", "vitpose_s"), ("--boxes", "ground-truth")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,13 +18,10 @@ if TYPE_CHECKING:
     from pave_ros.evaluation.evaluate import Run
 
 DETECTOR = "detector"  # As --boxes: the model's own finds them.
-# Options that say nothing where a model looks at whole pictures.
-OF_TOP_DOWN = (
-    "boxes", "detector", "detector_weights", "box_threshold", "decoding", "flip_test", "reuse_features", "detect_every",
-    "closer_look",
-)  # fmt: skip
 # Options that say nothing where there are results already.
-OF_MODELS = ("model", "weights", "device", "engine", "precision", "input_size", *OF_TOP_DOWN, "smoothing")
+OF_MODELS = (
+    "model", "weights", "device", "engine", "precision", "input_size", "boxes", *options.OF_TOP_DOWN, "smoothing",
+)  # fmt: skip
 
 
 def evaluate(
@@ -73,9 +69,9 @@ def evaluate(
         raise typer.BadParameter(f"would write over {output}, which is read here", param_hint="--output")
     one_file = root.suffix in (".json", ".mat")
     if one_file:
-        _check_none_is_passed_over(context, ("split",), "a single annotation file has none; leave it out")
+        options.refuse(context, ("split",), "a single annotation file has none")
     if results is not None:
-        _check_none_is_passed_over(context, OF_MODELS, "the people of --results have been found; leave it out")
+        options.refuse(context, OF_MODELS, "the people of --results have been found")
     _check_boxes(boxes, detector)
     from pave_ros.datasets import open_dataset
     from pave_ros.evaluation import evaluate as evaluation
@@ -113,8 +109,8 @@ def evaluate(
             score_threshold=0.0, max_persons=100, smoothing=smoothing, top_down=top_down,
         )  # fmt: skip
         if not estimator.detector:
-            reason = f"{estimator.name} looks at whole pictures; leave it out"
-            _check_none_is_passed_over(context, OF_TOP_DOWN, reason)
+            reason = f"{estimator.name} looks at whole pictures"
+            options.refuse(context, ("boxes", *options.OF_TOP_DOWN), reason)
         introduce(estimator)
         about.update(evaluation.describe(estimator))
         if given:
@@ -129,15 +125,6 @@ def evaluate(
     if pictures is not None:
         for path in evaluation.write_worst(pictures, done, worst):
             print(path)
-
-
-def _check_none_is_passed_over(context: typer.Context, names: Sequence[str], reason: str) -> None:
-    """BadParameter where one of these options was given, which says nothing here."""
-    for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = "--" + name.replace("_", "-")
-            raise typer.BadParameter(reason, param_hint=option)
 
 
 def _check_boxes(boxes: str, detector: str) -> None:

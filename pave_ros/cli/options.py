@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -40,6 +41,20 @@ Smoothing = Annotated[
     typer.Option(help="Of keypoints in videos: always, never, or auto (the embedded model's, others as published)."),
 ]
 CloserLook = Annotated[bool, typer.Option(help="The embedded model looks for small people too.")]
+
+# Options that say nothing where a model looks at whole pictures.
+OF_TOP_DOWN = (
+    "detector", "detector_weights", "box_threshold", "decoding", "flip_test", "reuse_features", "detect_every",
+    "closer_look",
+)  # fmt: skip
+
+
+def refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
+    """BadParameter where one of these options was given, which says nothing here."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{reason}; leave it out", param_hint="--" + name.replace("_", "-"))
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

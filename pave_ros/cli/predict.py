@@ -29,6 +29,7 @@ class Format(str, Enum):
 
 
 def predict(
+    context: typer.Context,
     files: Annotated[
         list[str],
         typer.Argument(help="Pictures, folders of pictures, videos, or synthetic:frames=100.", metavar="FILES"),
@@ -94,6 +95,8 @@ def predict(
             closer_look=closer_look,
         ),
     )
+    if not estimator.detector:
+        options.refuse(context, options.OF_TOP_DOWN, f"{estimator.name} looks at whole pictures")
     introduce(estimator)
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
     _predict(jobs, estimator, make_sinks(names, output, jobs), track)
