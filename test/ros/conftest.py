@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# Under nohup the processes of the tests would ignore it, too; what is handled here is not ignored there.
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 # Before the first import of rclpy. A domain of its own keeps other robots, and other runs of these tests, out.
 os.environ.update(
