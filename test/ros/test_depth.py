@@ -269,6 +269,13 @@ class Rig:
         self.infos.publish(camera_info(Header(frame_id="front"), 96, 64, 96.0))
         wait_for(lambda: self.node.streams[0]._camera_info, "the camera_info")
 
+    def keep_waiting(self) -> float:
+        """Publish an image, whose result waits for depth from now on, by `time.monotonic()`."""
+        self.calibrate()
+        self.images.publish(image(5 * MS))
+        wait_for(lambda: self.stand_in.windows, "the model")
+        return time.monotonic()
+
     def result(self, stamp: int, *depths: Any) -> Poses:
         """What comes of an image and these depth images of its time."""
         before = len(self.poses)
@@ -341,10 +348,7 @@ def test_the_synthetic_camera_tells_depth_and_true_positions(start: Any, peer: P
 
 def test_nobody_waits_for_depth_while_the_node_stops(make_node: Make, peer: Peer) -> None:
     rig = Rig(make_node, peer, slop=10.0)
-    rig.calibrate()
-    rig.images.publish(image(5 * MS))
-    wait_for(lambda: rig.stand_in.windows, "the model")
-    started = time.monotonic()
+    started = rig.keep_waiting()
     assert rig.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert time.monotonic() - started < 5
 
@@ -374,10 +378,7 @@ def test_the_camera_info_of_another_picture_gives_no_positions(make_node: Make, 
 
 def test_what_is_forgotten_while_it_waits_for_depth_is_not_published(make_node: Make, peer: Peer) -> None:
     rig = Rig(make_node, peer, slop=10.0)
-    rig.calibrate()
-    rig.images.publish(image(5 * MS))
-    wait_for(lambda: rig.stand_in.windows, "the model")
-    begin = time.monotonic()
+    begin = rig.keep_waiting()
     peer.call(Trigger, f"{rig.node.get_fully_qualified_name()}/reset", Trigger.Request())
     counted = rig.node.streams[0].statistics
     wait_for(lambda: counted.dropped, "the end of the wait")
@@ -402,8 +403,8 @@ def test_depth_is_kept_for_an_image_that_waits_for_boxes(
         rig.depths.publish(message(metres(), header=Header(stamp=messages.stamp(stamp))))
         wait_for(lambda: stamp in [i.stamp for i in [*listener._matching._images]], "the depth")  # noqa: B023
     boxes.publish(Poses(header=image(1000 * MS).header))
-    wait_for(lambda: counted.published, "a result")
-    assert all(person.keypoints_3d for person in rig.poses[-1].persons) and not counted.without_depth
+    (answer,) = wait_for(lambda: rig.poses, "a result")
+    assert all(person.keypoints_3d for person in answer.persons) and not counted.without_depth
 
 
 def test_depth_that_does_not_come_is_a_warning_though_nobody_is_there(make_node: Make, peer: Peer) -> None:
