@@ -36,11 +36,12 @@ def read(path: Path | str) -> State:
     comes in float32. FileNotFoundError when there is no such file, `CheckpointError` when it cannot be read or holds
     something else than tensors.
     """
-    return _read(Path(path))[0]
+    return read_named(path)[0]
 
 
-def _read(path: Path) -> tuple[State, str]:
-    """The tensors, and the name of the skeleton that `save` has written beside them, empty where there is none."""
+def read_named(path: Path | str) -> tuple[State, str]:
+    """As `read`, with the name of the skeleton that `save` has written beside the tensors; empty without one."""
+    path = Path(path)
     content, skeleton = _content(path)
     if content.keys() >= OF_TRAINING:
         raise CheckpointError(
@@ -162,7 +163,7 @@ def fill(model: PoseModel, state: Mapping[str, Tensor], source: str) -> None:
 def open_model(name: str, path: Path | str) -> PoseModel:
     """The network `name` with the weights of a file; the file tells the keypoint layout of its head, by name where we
     wrote it, else by the number of keypoints."""
-    state, skeleton = _read(Path(path))
+    state, skeleton = read_named(path)
     layout = layout_of(models.split_name(name)[0])
     options = layout.options(state)
     model = models.create(name, **options)

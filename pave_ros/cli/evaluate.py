@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from pave_ros.evaluation.evaluate import Run
 
 DETECTOR = "detector"  # As --boxes: the model's own finds them.
-# Options that say nothing where there are results already.
-OF_MODELS = (
-    "model", "weights", "device", "engine", "precision", "input_size", "boxes", *options.OF_TOP_DOWN, "smoothing",
-)  # fmt: skip
+# Options that say nothing where there are results already, with those of top-down models.
+OF_MODELS = ("model", "weights", "device", "engine", "precision", "input_size", "smoothing", "boxes")
 
 
 def evaluate(
@@ -71,7 +69,7 @@ def evaluate(
     if one_file:
         options.refuse(context, ("split",), "a single annotation file has none")
     if results is not None:
-        options.refuse(context, OF_MODELS, "the people of --results have been found")
+        options.refuse(context, (*OF_MODELS, *options.of_top_down()), "the people of --results have been found")
     _check_boxes(boxes, detector)
     from pave_ros.datasets import open_dataset
     from pave_ros.evaluation import evaluate as evaluation
@@ -109,8 +107,7 @@ def evaluate(
             score_threshold=0.0, max_persons=100, smoothing=smoothing, top_down=top_down,
         )  # fmt: skip
         if not estimator.detector:
-            reason = f"{estimator.name} looks at whole pictures"
-            options.refuse(context, ("boxes", *options.OF_TOP_DOWN), reason)
+            options.refuse(context, ("boxes", *options.of_top_down()), f"{estimator.name} looks at whole pictures")
         introduce(estimator)
         about.update(evaluation.describe(estimator))
         if given:

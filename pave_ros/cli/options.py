@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Annotated
 
 import typer
@@ -42,11 +43,12 @@ Smoothing = Annotated[
 ]
 CloserLook = Annotated[bool, typer.Option(help="The embedded model looks for small people too.")]
 
-# Options that say nothing where a model looks at whole pictures.
-OF_TOP_DOWN = (
-    "detector", "detector_weights", "box_threshold", "decoding", "flip_test", "reuse_features", "detect_every",
-    "closer_look",
-)  # fmt: skip
+
+def of_top_down() -> list[str]:
+    """Options that say nothing where a model looks at whole pictures."""
+    from pave_ros.topdown.options import TopDownOptions
+
+    return [option.name for option in fields(TopDownOptions)]
 
 
 def refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:

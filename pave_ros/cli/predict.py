@@ -96,7 +96,7 @@ def predict(
         ),
     )
     if not estimator.detector:
-        options.refuse(context, options.OF_TOP_DOWN, f"{estimator.name} looks at whole pictures")
+        options.refuse(context, options.of_top_down(), f"{estimator.name} looks at whole pictures")
     introduce(estimator)
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
     _predict(jobs, estimator, make_sinks(names, output, jobs), track)

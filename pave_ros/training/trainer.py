@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -129,8 +128,8 @@ class Trainer:
             getattr(system, "load_backbone", load_backbone)(model, config.backbone)
         if config.weights is not None:
             path = files.resolve(str(config.weights), config.model)
-            weights = loading.read(path)
-            _check_skeleton(config, path, weights)
+            weights, skeleton = loading.read_named(path)
+            _check_skeleton(config, path, weights, skeleton)
             loading.fill(model, weights, source=str(path))
         state = {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
         # A checkpoint holds everything, a backbone what it changed.
@@ -390,13 +389,9 @@ def _check_size(config: TrainingConfig, stride: int) -> None:
         raise ConfigError(f"input_size {height}x{width} (height x width): {config.model} takes multiples of {stride}")
 
 
-def _check_skeleton(config: TrainingConfig, path: Path, weights: Mapping[str, Tensor]) -> None:
+def _check_skeleton(config: TrainingConfig, path: Path, weights: Mapping[str, Tensor], named: str) -> None:
     """ConfigError where the weights to start from are made for another keypoint layout: by its name where a training
     wrote the file, else by the number of keypoints."""
-    named = ""
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as file:
-            named = (file.metadata() or {}).get(loading.SKELETON, "")
     count = loading.layout_of(models.split_name(config.model)[0]).keypoint_count(weights)
     wanted = len(skeletons.get(config.skeleton))
     if named != config.skeleton if named else count not in (None, wanted):
