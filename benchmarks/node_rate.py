@@ -1,6 +1,7 @@
 """How many results a second the pose node gives, with camera, node and listener in three processes.
 
     python benchmarks/node_rate.py                                   # the embedded model, by engine and precision
+    python benchmarks/node_rate.py --cameras 2 --rate 30             # the same, two cameras in one node
     python benchmarks/node_rate.py --video FILE --rate 30 --node -p model:=detrpose_n -p weights:=FILE
 
 The camera plays a video, so that it takes little of the processor itself: 640x480 with three people of the synthetic
@@ -14,6 +15,7 @@ import argparse
 import os
 import statistics
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,17 +55,21 @@ def write_video(path: Path, seconds: int = 4) -> None:
             video.write(scene.frame(i).image)
 
 
-def listen(video: Path, rate: float, node: tuple[str, ...], seconds: float, logs: Path) -> tuple[float, Heard]:
-    """Results a second, and what they were."""
+def listen(
+    video: Path, rate: float, cameras: int, node: tuple[str, ...], seconds: float, logs: Path
+) -> tuple[float, Heard]:
+    """Results a second, of all cameras together, and what they were."""
     own = ["--ros-args", "-r", f"__ns:=/bench_{os.getpid()}"]
-    camera = ["camera", str(video), "--rate", str(rate), *own]
+    names = [f"camera_{i}" for i in range(cameras)]
     heard, log = Heard(), logs / "node.log"
-    with (
-        Listener(own) as listener,
-        Child(["node", *own, *node], log) as child,
-        Child(camera, logs / "camera.log"),
-    ):
-        listener.subscribe(Poses, "poses", heard.add)
+    with ExitStack() as children:
+        listener = children.enter_context(Listener(own))
+        child = children.enter_context(Child(["node", *own, "-p", f"cameras:=[{','.join(names)}]", *node], log))
+        for name in names:
+            namespace = ["--ros-args", "-r", f"__ns:=/bench_{os.getpid()}/{name}"]
+            camera = ["camera", str(video), "--rate", str(rate), *namespace]
+            children.enter_context(Child(camera, logs / f"{name}.log"))
+            listener.subscribe(Poses, f"{name}/poses", heard.add)
         listener.wait_for(lambda: len(heard.latencies) >= SETTLED, child, log, 120)
         heard.latencies.clear()
         heard.people.clear()
@@ -75,19 +81,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--video", type=Path, help="what the camera plays")
     parser.add_argument("--rate", type=float, default=60.0, help="of the camera, pictures a second")
+    parser.add_argument("--cameras", type=int, default=1, help="that the node looks at, each of this rate")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--node", nargs=argparse.REMAINDER, help="arguments for the node instead of the rows' own")
     args = parser.parse_args()
     set_environment()
     rows = (tuple(args.node),) if args.node else ROWS
-    print(f"{machine('cpu')}; camera at {args.rate:g} Hz, medians of {args.rounds} turns of {args.seconds:g} s")
+    turns_of = f"medians of {args.rounds} turns of {args.seconds:g} s"
+    print(f"{machine('cpu')}; {args.cameras} camera(s) at {args.rate:g} Hz, {turns_of}")
     with tempfile.TemporaryDirectory() as folder:
         video = args.video or Path(folder) / "scene.mp4"
         if args.video is None:
             write_video(video)
         turns = [
-            [listen(video, args.rate, row, args.seconds, Path(folder)) for row in rows] for _ in range(args.rounds)
+            [listen(video, args.rate, args.cameras, row, args.seconds, Path(folder)) for row in rows]
+            for _ in range(args.rounds)
         ]
     for row, answers in zip(rows, zip(*turns, strict=True), strict=True):
         latency = statistics.median(value for _, heard in answers for value in heard.latencies)

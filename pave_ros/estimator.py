@@ -6,6 +6,7 @@ import operator
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Estimator:
         self.max_persons = max_persons
         self._smooths = smoothing == "always"
         self._top_down: TopDown | None = None
-        self._lock = threading.Lock()  # Engines compute in buffers of their own.
+        self._lock = threading.Lock()  # Most engines compute in buffers of their own.
         if self._engine.info.top_down:
             options = top_down or TopDownOptions()
             style = STYLES[self._engine.info.system]
@@ -223,6 +224,8 @@ class Estimator:
     def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
         """The people in one of a camera's frames, the newest unless another is named.
 
+        Several threads may ask at once, each for frames of its own.
+
         Args:
             frames: the history, oldest first, with their images; of them, those that lie within `reach` of the frame
                 in question are looked at, and `earlier` before it. What the encoder makes of a frame is kept in it, so
@@ -239,7 +242,7 @@ class Estimator:
         if asked.image is None:
             raise ValueError("the frame in question has no image")
         check_image(asked.image)
-        with self._lock:
+        with nullcontext() if self._engine.concurrent else self._lock:
             for frame in frames:
                 if frame.encoder is not self:
                     frame.forget()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -193,13 +194,38 @@ def test_a_tensorrt_that_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPat
     choice.unusable.cache_clear()
 
 
-def test_threads_may_share_an_estimator(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:
-    estimator = Estimator(weights=exported)
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("embedded", [False, True])
+def test_threads_may_share_an_estimator(
+    exported: Path, photograph: npt.NDArray[np.uint8], embedded: bool, engine: str
+) -> None:
+    estimator = Estimator(weights="auto" if embedded else exported, engine=engine, device="cpu")
     pictures = [photograph, photograph[100:400, 50:450], photograph[::-1].copy()] * 4
     expected = [estimator(picture) for picture in pictures]
     with ThreadPoolExecutor(4) as threads:
         for found, known in zip(threads.map(estimator, pictures), expected, strict=True):
             np.testing.assert_array_equal(found.keypoints, known.keypoints)
+
+
+@pytest.mark.parametrize("concurrent", [True, False])
+def test_threads_compute_at_once_where_the_engine_gains_by_it(
+    exported: Path, photograph: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, concurrent: bool
+) -> None:
+    estimator = Estimator(weights=exported, device="cpu")
+    engine = estimator._engine
+    assert engine.concurrent, "OpenVINO is"
+    monkeypatch.setattr(engine, "concurrent", concurrent, raising=False)
+    both, encode = threading.Barrier(2), engine.encode
+
+    def encode_together(images: npt.NDArray[np.float32]) -> Any:
+        both.wait(30 if concurrent else 0.5)
+        return encode(images)
+
+    monkeypatch.setattr(engine, "encode", encode_together)
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(estimator, photograph) for _ in range(2)]
+        errors = [future.exception() for future in asked]
+    assert [type(error) for error in errors] == [type(None) if concurrent else threading.BrokenBarrierError] * 2
 
 
 def test_frames_may_be_shown_to_several_estimators(exported: Path, photograph: npt.NDArray[np.uint8]) -> None:

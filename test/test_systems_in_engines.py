@@ -111,7 +111,7 @@ def test_coordinates_stay_precise_in_sixteen_bits(exported: Exported) -> None:
     engine = OpenVinoEngine(exported.parts[0], precision="bf16")
     engine.encode(photograph(engine))
     steps: Any = engine._encode
-    facts = [step.get_rt_info() for step in steps._requests[1].get_compiled_model().get_runtime_model().get_ops()]
+    facts = [step.get_rt_info() for step in steps._compiled[1].get_runtime_model().get_ops()]
     kinds = {
         (fact["layerType"].astype(str), fact["runtimePrecision"].astype(str))
         for fact in facts

@@ -33,6 +33,7 @@ class Engine(ABC):
         status: of a better one that is being built, for people to read; empty where none is.
         building: whether a better one is still to come.
         batches: numbers of pictures for each of which it prepares itself when it first has so many.
+        concurrent: whether several threads may run it at once, and gain by it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Engine(ABC):
     status: str = ""
     building: bool = False
     batches: tuple[int, ...] = (1,)
+    concurrent: bool = False
 
     @property
     def prepares(self) -> bool:

@@ -96,6 +96,10 @@ class SwitchingEngine(Engine):
     def building(self) -> bool:  # type: ignore[override]
         return self._thread.is_alive()
 
+    @property
+    def concurrent(self) -> bool:  # type: ignore[override]
+        return not self._may_switch and self._engine.concurrent
+
     def encode(self, images: npt.NDArray[np.float32]) -> _Encoded:
         if self._next is not None:
             self._tell("was built and has taken over")
