@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,13 @@ class Estimator:
         if self._top_down is None:
             return ""
         return self._top_down.detector.name if self._top_down.detector else detection.GIVEN
+
+    @property
+    def idle_options(self) -> list[str]:
+        """Names of those `TopDownOptions` that say nothing of this model."""
+        if self._top_down is None:
+            return [option.name for option in fields(TopDownOptions)]
+        return self._top_down.idle_options
 
     @property
     def device(self) -> str:

@@ -270,6 +270,15 @@ def test_evaluate_passes_over_no_option(call: Call, tmp_path: Path) -> None:
         ("--results", str(tmp_path / "r.json"), "--no-closer-look"): "--closer-look: the people of --results have",
         (*QUICK, "--flip-test"): "--flip-test: detrpose_n looks at whole pictures; leave it out",
         (*QUICK, *boxes): "--boxes: detrpose_n looks at whole pictures",
+        (
+            *model,
+            "--weights",
+            "random",
+            "--detector",
+            "embedded",
+            "--detect-every",
+            "2",
+        ): "--detect-every: it does nothing with vitpose_s; leave it out",
     }.items():
         refused = call("evaluate", "--dataset", "synthetic", *arguments)
         assert refused.returncode == 2 and told in refused.stderr

@@ -107,7 +107,8 @@ def evaluate(
             score_threshold=0.0, max_persons=100, smoothing=smoothing, top_down=top_down,
         )  # fmt: skip
         if not estimator.detector:
-            options.refuse(context, ("boxes", *options.of_top_down()), f"{estimator.name} looks at whole pictures")
+            options.refuse(context, ("boxes",), f"{estimator.name} looks at whole pictures")
+        options.refuse_idle(context, estimator)
         introduce(estimator)
         about.update(evaluation.describe(estimator))
         if given:

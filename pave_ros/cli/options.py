@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pave_ros.estimator import Estimator
 
 Model = Annotated[str, typer.Option(help="Model, see `pave_ros models`.")]
 WEIGHTS_HELP = "auto (those of the package, or published), a path, a name of `weights list`, or random (untrained)."
@@ -57,6 +60,14 @@ def refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"{reason}; leave it out", param_hint="--" + name.replace("_", "-"))
+
+
+def refuse_idle(context: typer.Context, estimator: Estimator) -> None:
+    """BadParameter where an option was given that says nothing of this model."""
+    reason = (
+        f"it does nothing with {estimator.name}" if estimator.detector else f"{estimator.name} looks at whole pictures"
+    )
+    refuse(context, estimator.idle_options, reason)
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

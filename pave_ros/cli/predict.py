@@ -95,8 +95,7 @@ def predict(
             closer_look=closer_look,
         ),
     )
-    if not estimator.detector:
-        options.refuse(context, options.of_top_down(), f"{estimator.name} looks at whole pictures")
+    options.refuse_idle(context, estimator)
     introduce(estimator)
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
     _predict(jobs, estimator, make_sinks(names, output, jobs), track)

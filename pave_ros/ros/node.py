@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import fields
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -194,8 +193,8 @@ class PoseNode(LifecycleNode):
             f"{estimator.name} on {estimator.device} ({estimator.engine}: {estimator.engine_reason}), "
             f"input {estimator.input_size[0]}x{estimator.input_size[1]}, weights: {estimator.weights}"
         )
-        if not estimator.detector and (idle := settings.changed(option.name for option in fields(TopDownOptions))):
-            log.warning(f"{estimator.name} is no top-down model, so these do nothing: {', '.join(idle)}")
+        if idle := settings.changed(estimator.idle_options):
+            log.warning(f"with {estimator.name} these do nothing: {', '.join(idle)}")
         if not estimator.trained:
             log.warning("the weights are untrained: the skeletons mean nothing, only the way of the data is shown")
         estimator.warm_up()  # A stream that begins with seconds of silence loses its tracks.

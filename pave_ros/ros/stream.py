@@ -306,7 +306,7 @@ class Stream:
         header: Header = frame.payload.header
         height, width = frame.image.shape[:2]
         if with_markers:
-            camera = Camera.of((height, width), self._camera_info) or Camera.assumed((height, width))
+            camera = self._camera((height, width))
             with self._showing:
                 if not self.enabled:
                     return
@@ -319,6 +319,18 @@ class Stream:
             message = images.write(frame.image, frame.bgr, header)
             drawing.draw(np.frombuffer(message.data, np.uint8).reshape(height, width, 3), visible, bgr=frame.bgr)
             self._outputs["image_annotated"].publish(message)
+
+    def _camera(self, size: tuple[int, int]) -> Camera:
+        """What markers of a picture of `size` (height, width) are put into space with; where the camera_info does not
+        say, and there is one, this is told."""
+        camera = Camera.of(size, self._camera_info)
+        if camera is None and self._camera_info is not None:
+            self._log.warning(
+                f"camera_info has no calibration for images of {size[1]}x{size[0]}: markers are shown as if the camera "
+                "saw 53 degrees across",
+                **at_most_every(60.0),
+            )
+        return camera or Camera.assumed(size)
 
     def _clear_markers(self) -> None:
         """Take away who is shown, which also ends markers that have no lifetime."""

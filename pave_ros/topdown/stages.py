@@ -131,6 +131,17 @@ class TopDown:
             middle.features.people = Followed(boxes, keypoints[sure], sides, vain)
         return Persons.from_keypoints(keypoints, scores, self._skeleton.name, found.boxes)[kept]
 
+    @property
+    def idle_options(self) -> list[str]:
+        """Names of the options that say nothing of this model."""
+        idle = {
+            "detector_weights": self.detector is None,
+            "reuse_features": self.window == 1 and not self._style.follow,
+            "detect_every": not self.follows or self.detector is None,
+            "closer_look": self.closer is None and (self.options.closer_look or not self._style.closer),
+        }
+        return [name for name, nothing in idle.items() if nothing]
+
     def warm_up(self, image: Image) -> None:
         """Let those who find people look at a picture, and the network at each number of crops that it prepares for."""
         for detect in (self.detector, self.closer):

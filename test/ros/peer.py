@@ -177,6 +177,7 @@ class StandIn:
     name, engine, device, precision, weights = "stand_in", "pytorch", "cpu", "fp32", "none"
     trained, window, reach, earlier, input_size, detector = True, 1, 0, 0, (32, 32), ""
     engine_reason, engine_status = "asked for", ""
+    idle_options = ("detector", "flip_test", "box_threshold")
     skeleton = skeletons.get("coco17")
 
     def __init__(self) -> None:

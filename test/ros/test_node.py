@@ -173,7 +173,7 @@ def test_impossible_transitions_do_no_harm_before_kilted_either(
 def test_options_of_top_down_models_that_do_nothing_are_told(peer: Peer, make_node: Callable[..., Any]) -> None:
     node = make_node(detector="given", flip_test=True, box_threshold=0.2)[0]
     log = peer.log(node.get_fully_qualified_name())
-    told = "stand_in is no top-down model, so these do nothing: detector, flip_test"
+    told = "with stand_in these do nothing: detector, flip_test"
     wait_for(lambda: told in log(), "a warning")
 
 

@@ -13,13 +13,15 @@ from peer import Peer, image, wait_for
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from test_images import BAD, BAD_COMPRESSED, JPEG
 from visualization_msgs.msg import MarkerArray
 
 from pave_ros.msg import Poses
 from pave_ros.ros import messages
+from pave_ros.ros.camera import camera_info
 from pave_ros.ros.node import PoseNode
 
 SECOND = 1_000_000_000
@@ -387,6 +389,25 @@ def test_markers_of_who_left_are_deleted(rig: Callable[..., Rig]) -> None:
     assert {(marker.id, marker.action) for marker in gone} == {(1, delete)}
     front.ask(6)
     assert len(arrays) == before + 1
+
+
+def test_markers_of_an_assumed_camera_are_told_where_there_is_a_camera_info(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    log = front.peer.log(front.name)
+
+    def complains() -> bool:
+        return any("no calibration for images of 96x64" in line for line in log())
+
+    front.peer.subscribe(MarkerArray, f"{front.namespace}/markers")
+    infos = front.peer.publisher(CameraInfo, f"{front.namespace}/camera_info")
+    wait_for(lambda: front.node.streams[0]._is_wanted("markers"), "the subscription")
+    for width, told in ((96, False), (128, True)):
+        infos.publish(camera_info(Header(), width, 64, 96.0))
+        wait_for(lambda: getattr(front.node.streams[0]._camera_info, "width", 0) == width, "the camera_info")  # noqa: B023
+        front.ask(width)
+        if told:
+            wait_for(complains, "a warning")
+        assert complains() == told
 
 
 def test_markers_end_with_the_work(rig: Callable[..., Rig]) -> None:
