@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import reference
 import torch
+from dots import Dots, config
 from photograph import answer, photograph
 from test_pavenet import small as small_pavenet
-from test_training import Dots, config
 
 from pave_ros import Estimator, models
 from pave_ros.checkpoints import loading

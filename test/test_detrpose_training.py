@@ -1,0 +1,151 @@
+"""DETRPose: its losses by hand, the matcher against brute force, and how its training begins."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+import torch
+import torch.multiprocessing
+from dots import target
+from torch import Tensor
+
+from pave_ros import models
+from pave_ros.models.detrpose import Prediction
+from pave_ros.training import detrpose
+from pave_ros.training.detrpose import DETRPoseCriterion, noised_queries
+from pave_ros.training.matching import Matcher, keypoint_similarity, union
+from pave_ros.training.target import Target
+
+SIGMAS = torch.tensor([0.05, 0.1])
+
+
+def test_similarity_by_hand() -> None:
+    truth = torch.tensor([[[0.5, 0.5], [0.2, 0.2]]])
+    guess = torch.tensor([[[0.5, 0.6], [0.9, 0.9]]])
+    area = torch.tensor([0.1])
+    both = keypoint_similarity(guess, truth, torch.tensor([[True, True]]), area, SIGMAS)
+    first = math.exp(-(0.1**2) / (2 * 0.1 * 0.1**2))
+    second = math.exp(-(2 * 0.7**2) / (2 * 0.1 * 0.2**2))
+    assert float(both) == pytest.approx((first + second) / 2, rel=1e-4)
+    only_first = keypoint_similarity(guess, truth, torch.tensor([[True, False]]), area, SIGMAS)
+    assert float(only_first) == pytest.approx(first, rel=1e-4)
+
+
+def test_matcher_finds_the_cheapest_of_all_assignments() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, keypoints = torch.randn(5, 2, generator=generator), torch.rand(5, 2, 2, generator=generator)
+    people = target(3)
+    matcher = Matcher(SIGMAS, 1, 2.0, 10.0, 4.0)
+    cost = matcher.cost(logits, keypoints, people)
+    ((queries, matched),) = matcher(logits[None], keypoints[None], [people])
+    found = float(cost[queries, matched].sum())
+    cheapest = min(sum(float(cost[q, m]) for m, q in enumerate(order)) for order in permutations(range(5), 3))
+    assert found == pytest.approx(cheapest, rel=1e-6)
+
+
+def test_cost_by_hand() -> None:
+    matcher = Matcher(SIGMAS, 1, 2.0, 10.0, 4.0)
+    one = replace(target(1), keypoints=torch.tensor([[[0.5, 0.5], [0.2, 0.2]]]), labelled=torch.tensor([[True, False]]))
+    cost = matcher.cost(torch.tensor([[9.0, 0.0]]), torch.tensor([[[0.6, 0.5], [0.0, 0.0]]]), one)
+    p = 0.5
+    focal = 0.25 * (1 - p) ** 2 * -math.log(p) - 0.75 * p**2 * -math.log(1 - p)
+    oks = math.exp(-(0.1**2) / (2 * 0.1 * 0.1**2))
+    assert float(cost) == pytest.approx(2 * focal + 10 * 0.1 + 4 * (1 - oks), rel=1e-4)
+
+
+def test_union_takes_the_most_frequent_person_of_every_query() -> None:
+    a = [(torch.tensor([0, 1]), torch.tensor([0, 1]))]
+    b = [(torch.tensor([0, 2]), torch.tensor([1, 0]))]
+    c = [(torch.tensor([0, 1]), torch.tensor([1, 0]))]
+    ((queries, people),) = union([a, b, c])
+    pairs = dict(zip(queries.tolist(), people.tolist(), strict=True))
+    assert pairs[0] == 1 and pairs[2] == 0 and set(pairs) == {0, 1, 2}
+
+
+def prediction(logits: list[list[float]], keypoints: Tensor) -> Prediction:
+    return Prediction(torch.tensor([logits]), keypoints[None])
+
+
+def coco_target() -> Target:
+    return target(1, keypoints=17)
+
+
+def test_varifocal_loss_by_hand() -> None:
+    people = coco_target()
+    criterion = DETRPoseCriterion("coco17")
+    exact = people.keypoints[0]
+    guess = prediction([[0.0, 1.0], [0.0, -1.0]], torch.stack((exact, exact + 1)))
+    loss = criterion.class_loss(guess, [people], [(torch.tensor([0]), torch.tensor([0]))])
+
+    def bce(logit: float, wanted: float) -> float:
+        p = 1 / (1 + math.exp(-logit))
+        return -(wanted * math.log(p) + (1 - wanted) * math.log(1 - p))
+
+    def unmatched(logit: float) -> float:
+        return 0.25 * (1 / (1 + math.exp(-logit))) ** 2 * bce(logit, 0)
+
+    # The matched query lies on the person (OKS 1), so its weight and wanted score are both 1.
+    assert float(loss) == pytest.approx(2 * (bce(1.0, 1.0) + 2 * unmatched(0.0) + unmatched(-1.0)), rel=1e-4)
+
+
+def test_unmatched_queries_count_nothing_in_ignored_regions() -> None:
+    criterion = DETRPoseCriterion("coco17")
+    nobody = replace(target(0, keypoints=17), ignored=torch.tensor([[0.4, 0.4, 0.2, 0.2]]))
+    nothing = [(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))]
+    within = prediction([[0.0, 3.0]], torch.full((1, 17, 2), 0.5))
+    outside = prediction([[0.0, 3.0]], torch.full((1, 17, 2), 0.7))
+    assert float(criterion.class_loss(within, [nobody], nothing)) == 0
+    assert float(criterion.class_loss(outside, [nobody], nothing)) > 0
+
+
+def test_keypoint_losses_by_hand() -> None:
+    criterion = DETRPoseCriterion("coco17")
+    people = coco_target()
+    people.labelled[0, 5:] = False
+    guess = prediction([[0.0, 0.0]], people.keypoints + torch.tensor([0.01, -0.02]))
+    l1, oks = criterion.keypoint_losses(guess, [people], [(torch.tensor([0]), torch.tensor([0]))])
+    assert float(l1) == pytest.approx(10 * 5 * 0.03, rel=1e-4)
+    sigmas = (0.026, 0.025, 0.025, 0.035, 0.035)
+    similar = sum(math.exp(-(0.01**2 + 0.02**2) / (2 * 0.1 * (2 * s) ** 2)) for s in sigmas) / 5
+    assert float(oks) == pytest.approx(4 * (1 - similar), rel=1e-3)
+
+
+def test_noise_is_measured_in_oks_and_groups_do_not_see_each_other() -> None:
+    people = coco_target()
+    noised, groups = noised_queries([people, target(0, 17)], DETRPoseCriterion("coco17").matcher.sigmas, seeds=[3, 4])
+    assert noised is not None and groups == 20
+    assert noised.points.shape == (2, 40, 17, 2)
+    assert noised.used[0].all() and not noised.used[1].any()
+    inner = ((people.keypoints > 0.1) & (people.keypoints < 0.9)).all(-1)[0]  # where nothing is clamped
+    sigmas = DETRPoseCriterion("coco17").matcher.sigmas
+    squared = (noised.points[0] - people.keypoints[0]).square().sum(-1)
+    oks = torch.exp(-squared / (2 * 0.1 * (2 * sigmas) ** 2))[:, inner]
+    assert (oks[0::2] >= 0.5 - 1e-3).all(), "slightly noised"
+    assert (oks[1::2] <= 0.5 + 1e-3).all() and (oks[1::2] >= 0.1 - 1e-3).all(), "strongly noised"
+    mask = noised.mask(60)
+    assert not mask[0, 1] and mask[0, 2]
+    assert mask[40:, :40].all() and not mask[:, 40:].any()
+
+
+def test_a_batch_without_people_trains_too() -> None:
+    model = models.create("detrpose_n").train()
+    criterion = DETRPoseCriterion("coco17")
+    losses = criterion(detrpose.TrainingForward(model), torch.rand(2, 3, 96, 96), [target(0, 17)] * 2, [0, 1])
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert torch.isfinite(total)
+
+
+@pytest.mark.parametrize(("variant", "reaches"), [("n", 0), ("s", 4)])
+def test_training_starts_as_published(variant: str, reaches: int) -> None:
+    model = models.create("detrpose", variant)
+    features = model.encode(torch.rand(1, 3, 128, 128))
+    best = model.selection(features)
+    assert 0 < float(best.logits.detach().sigmoid().mean()) < 0.05, "nobody is likely"
+    assert float(best.keypoints.detach().var(2).max()) < 1e-9, "all joints are where their cell is"
+    for layer in model.decoder.layers:
+        offsets = layer.cross_attn.sampling_offsets
+        assert not offsets.weight.any() and float(offsets.bias.abs().max()) == reaches
