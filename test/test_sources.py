@@ -460,3 +460,7 @@ def test_preparing_completes_labels_once(tmp_path: Path) -> None:
     completed = PictureStore(tmp_path, "tiny")
     assert (completed.labels[0].keypoints[0, :5, 2] == 2).all()
     np.testing.assert_allclose(completed.labels[0].keypoints[0, 0, :2], STANDING[0] + (30, 10), atol=0.1)
+    for answers, told in (({"other": np.zeros(1)}, "0 answers"), ({"answers": np.zeros(3)}, "3 answers")):
+        write_arrays(tmp_path / "tiny.teacher.npz", answers)
+        with pytest.raises(StoreError, match=rf"tiny\.teacher\.npz: {told} of the teacher, but tiny has 1 pictures"):
+            complete(tmp_path, store, teacher, Completion(), threads=1)

@@ -109,7 +109,8 @@ def complete(folder: Path, store: PictureStore, teacher: Path, completion: Compl
     """Let the teacher look at a store's pictures, once, and write the completed labels.
 
     Raises:
-        StoreError: the labels are not in the teacher's layout.
+        StoreError: the labels are not in the teacher's layout, or what is kept of its answers is not about these
+            pictures.
     """
     if others := {labels.skeleton for labels in store.labels} - {LAYOUT}:
         raise StoreError(f"{store.name}: its labels are {others.pop()}; the teacher completes {LAYOUT} alone")
@@ -118,7 +119,12 @@ def complete(folder: Path, store: PictureStore, teacher: Path, completion: Compl
         model = Teacher(teacher, TEACHER_SIZES.get(store.name, 320), threads=threads)
         images = (store.image(i) for i in track(range(len(store)), f"{store.name}: the teacher looks"))
         write_arrays(cache, {"answers": watch(model, images)})
-    answers = read_arrays(cache)["answers"]
+    answers = read_arrays(cache).get("answers", ())
+    if len(answers) != len(store):
+        raise StoreError(
+            f"{cache}: {len(answers)} answers of the teacher, but {store.name} has {len(store)} pictures; remove it and "
+            "run `python -m pave_ros.training.prepare` again"
+        )
     labels = [
         completion(own, recalled(answer), size, sides=store.name in SIDES_UNSURE)
         for own, answer, size in zip(store.labels, answers, store.sizes, strict=True)
