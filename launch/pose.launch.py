@@ -31,7 +31,7 @@ ARGUMENTS = (
     ("device", "", "auto, cpu, cuda or cuda:N"),
     ("rviz", "false", "Whether to start RViz"),
     ("frame", "camera_optical_frame", "frame_id of the images, which RViz looks from and `video` is given"),
-    ("video", "", "Play this file, webcam (/dev/video0) or `synthetic` as the camera"),
+    ("video", "", "Play this file, recording (bag), webcam (/dev/video0) or `synthetic` as the camera"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("use_sim_time", "", "true: take the time from /clock, for bags and simulations"),
 )

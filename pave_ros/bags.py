@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from itertools import islice, pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ def open_bag(source: str, rate: float | None, loop: bool) -> Source:
     path, topic = _split(source)
     with _reading(path) as reader:
         connections = _connections(reader, path, topic)
-        first = list(islice(_images(reader, connections, path), PROBED))
+        first = list(islice(_images(reader, connections, path, warn=False), PROBED))
         length = sum(connection.msgcount for connection in connections)
     stamps = [frame.stamp for frame in first]
     apart = [later - earlier for earlier, later in pairwise(stamps) if later > earlier]
@@ -57,9 +57,12 @@ def open_bag(source: str, rate: float | None, loop: bool) -> Source:
     image = first[0].image
     assert image is not None
 
+    passes = count()
+
     def frames() -> Generator[Frame, None, None]:
         with _reading(path) as reader:
-            for i, frame in enumerate(_images(reader, _connections(reader, path, topic), path)):
+            first_pass = next(passes) == 0
+            for i, frame in enumerate(_images(reader, _connections(reader, path, topic), path, warn=first_pass)):
                 frame.stamp = round(i * 1e9 / rate) if rate else max(0, frame.stamp - stamps[0])
                 yield frame
 
@@ -104,9 +107,9 @@ def _connections(reader: AnyReader, path: Path, topic: str) -> list[Connection]:
     return [connection for connection in reader.connections if connection.topic == topic]
 
 
-def _images(reader: AnyReader, connections: list[Connection], path: Path) -> Iterator[Frame]:
-    """The images that can be read, in order; VideoError where there is none. Their stamps are as they are, but go on
-    with the time of the recording where their clock was set anew."""
+def _images(reader: AnyReader, connections: list[Connection], path: Path, *, warn: bool) -> Iterator[Frame]:
+    """The images that can be read, in order; VideoError where there is none, and if asked for a warning of those that
+    cannot. Their stamps are as they are, but go on with the time of the recording where their clock was set anew."""
     from pave_ros.encodings import ImageError, read
 
     unreadable = good = last = before = shift = 0
@@ -128,7 +131,7 @@ def _images(reader: AnyReader, connections: list[Connection], path: Path) -> Ite
         yield Frame(stamp=last, payload=message, image=image, bgr=bgr)
     if not good:
         raise VideoError(f"{path}: not one image of {connections[0].topic} can be read: {reason}")
-    if unreadable:
+    if unreadable and warn:
         log.warning("%s: %d images of %s cannot be read: %s", path, unreadable, connections[0].topic, reason)
 
 

@@ -60,7 +60,9 @@ def draw(
     drawn = np.flatnonzero(np.isfinite(extents).all(axis=1))
     for i in drawn[::-1]:  # the best on top
         if boxes:
-            low, high = extents[i][:2], extents[i][:2] + extents[i][2:]
+            # OpenCV draws nothing that is too far away.
+            size = np.array(image.shape[1::-1], np.float32)
+            low, high = (corner.clip(-size, 2 * size) for corner in (extents[i][:2], extents[i][:2] + extents[i][2:]))
             cv2.rectangle(image, _fixed(low), _fixed(high), _color(hues[i], "", bgr), 1, cv2.LINE_AA, _SHIFT)
         width = _line_width(extents[i], image.shape)
         _draw_person(image, points[i], skeletons.get(persons.skeleton), hues[i], width, bgr)
@@ -167,7 +169,7 @@ def contact_sheet(
     """
     if not images:
         raise ValueError("a contact sheet needs at least one picture")
-    columns = max(1, min(columns, len(images)))
+    columns = max(1, min(columns, len(images), (width - gap) // (gap + 1)))
     rows = -(-len(images) // columns)
     cell_width = (width - gap * (columns + 1)) // columns
     cell_height = max(1, round(cell_width * images[0].shape[0] / images[0].shape[1]))

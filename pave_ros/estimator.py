@@ -31,6 +31,7 @@ from pave_ros.topdown.stages import TopDown
 from pave_ros.topdown.styles import STYLES, Style
 
 RANDOM = "random"
+_SEEDING = threading.Lock()  # The program has one generator of random numbers.
 MOST_BOXES = 100  # that a pose model gives as a detector; how many are looked at is `max_persons` of what asks it.
 
 
@@ -322,7 +323,7 @@ def _untrained(name: str, engine: str, device: str, precision: str, input_size: 
 
     from pave_ros.engines.pytorch import PyTorchEngine
 
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = models.create(name)
     untrained = PyTorchEngine(model, device, precision, input_size)

@@ -50,6 +50,14 @@ class Frame:
     boxes_size: tuple[int, int] | None = None
     depth: Any = None
 
+    def boxes_in_image(self) -> Boxes | None:
+        """The `boxes` in pixels of the `image`."""
+        if self.boxes is None or self.boxes_size is None:
+            return self.boxes
+        assert self.image is not None
+        height, width = self.image.shape[:2]
+        return self.boxes.scaled(width / self.boxes_size[1], height / self.boxes_size[0])
+
     def forget(self) -> None:
         """Let go of what an estimator made of the picture."""
         self.features = self.looks = self.encoder = None

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pave_ros import skeletons
+
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Persons:
     """N people with K keypoints each, best score first, in pixels of the original picture.
 
@@ -38,6 +40,7 @@ class Persons:
         """People from keypoints (N, K, 3) and scores (N,); without boxes, the extent of the keypoints is taken."""
         points = np.asarray(keypoints, np.float32)
         n = len(points)
+        points = points.reshape(n, len(skeletons.get(skeleton)), 3)
         return cls(
             keypoints=points,
             scores=np.asarray(scores, np.float32).reshape(n),
@@ -62,7 +65,7 @@ class Persons:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Boxes:
     """Where N people are in a picture, best score first, before anything is known of their joints.
 

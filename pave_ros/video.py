@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -68,12 +69,17 @@ class Source:
         self._frames = frames
         self._release = release
         self._pass: Generator[Frame, None, None] | None = None
+        self._closed = False
 
     def __iter__(self) -> Iterator[Frame]:
         offset = last = 0
+        self._closed = False
         while True:
             self._pass = self._frames()
             for frame in self._pass:
+                if self._closed:
+                    self.close()
+                    return
                 frame.stamp = last = frame.stamp + offset
                 yield frame
             if not self.loop or last < offset:  # nothing came in this pass
@@ -81,9 +87,13 @@ class Source:
             offset = last + round(1e9 / self.rate)
 
     def close(self) -> None:
-        """Let go of the file or the camera."""
+        """Let go of the file or the camera; a thread that waits for a frame does so when that comes, and gets none."""
+        self._closed = True
         if self._pass is not None:
-            self._pass.close()  # its `finally` releases the file
+            try:
+                self._pass.close()  # its `finally` releases the file
+            except ValueError:  # it is running
+                return
         if self._release is not None:
             self._release()
 
@@ -94,7 +104,7 @@ class Source:
         self.close()
 
 
-def open_source(source: str | Path, rate: float | None = None, loop: bool = False) -> Source:
+def open_source(source: str | Path | int, rate: float | None = None, loop: bool = False) -> Source:
     """Open whatever delivers pictures.
 
     Args:
@@ -123,7 +133,7 @@ def open_source(source: str | Path, rate: float | None = None, loop: bool = Fals
 
     if bags.is_bag(text):
         return bags.open_bag(text, rate, loop)
-    path = Path(source)
+    path = Path(text)
     if text.startswith("/dev/video") or "://" in text or (text.isdecimal() and not path.exists()):
         return _live(text, rate, loop)
     if path.is_dir():
@@ -372,6 +382,10 @@ def known_rate(rate: float, otherwise: float) -> float:
     return rate if 0.01 <= rate <= 1000 else otherwise
 
 
+_LOG_LOCK = threading.Lock()
+_levels: list[int] = []  # The level before, once for each thread that is silent now.
+
+
 @contextmanager
 def silent_opencv() -> Iterator[None]:
     """OpenCV reports a file or codec that does not open on stderr by itself; we raise instead."""
@@ -379,9 +393,13 @@ def silent_opencv() -> Iterator[None]:
     if log is None:
         yield
         return
-    level = log.getLogLevel()
-    log.setLogLevel(log.LOG_LEVEL_SILENT)
+    with _LOG_LOCK:
+        _levels.append(_levels[0] if _levels else log.getLogLevel())
+        log.setLogLevel(log.LOG_LEVEL_SILENT)
     try:
         yield
     finally:
-        log.setLogLevel(level)
+        with _LOG_LOCK:
+            level = _levels.pop()
+            if not _levels:
+                log.setLogLevel(level)

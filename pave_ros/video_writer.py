@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from pave_ros.frames import Image
+from pave_ros.preprocessing import check_image
 from pave_ros.video import VideoError, name_for_opencv, silent_opencv
 
 # H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
@@ -50,7 +51,8 @@ class VideoWriter:
         self._part = self.path.absolute().with_name(f".{os.getpid()}.{next(_UNFINISHED)}.part.mp4")
 
     def write(self, image: Image, bgr: bool = False) -> None:
-        """Append one (H, W, 3) uint8 picture, RGB unless `bgr`."""
+        """Append one (H, W, 3) uint8 picture, RGB unless `bgr`; ValueError for any other array."""
+        check_image(image)
         size = (image.shape[1], image.shape[0])
         if self._writer is None:
             self._open(size)

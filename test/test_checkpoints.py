@@ -64,6 +64,14 @@ def test_written_checkpoints_are_the_published_ones(published: State, tmp_path: 
             torch.testing.assert_close(written[key].reshape(value.shape).to(value.dtype), value, rtol=0, atol=0)
 
 
+def test_a_network_that_was_fused_is_not_saved(tmp_path: Path) -> None:
+    """The layout asks for what fusing has folded away."""
+    path = tmp_path / "n.pth"
+    with pytest.raises(ValueError, match=r"n\.pth: the network was fused for running"):
+        loading.save(models.create("detrpose_n").fuse(), path)
+    assert not path.exists()
+
+
 def test_large_weights_in_eight_bits(tmp_path: Path) -> None:
     model = models.create("centernet_lite")
     path = tmp_path / "packed.safetensors"

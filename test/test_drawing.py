@@ -118,6 +118,19 @@ def test_any_view_is_drawn_on() -> None:
     assert np.array_equal(straight, turned) and np.array_equal(straight, mirrored[:, ::-1])
 
 
+def test_boxes_that_reach_far_outside() -> None:
+    far = people((60, 60, 150))
+    far = replace(far, boxes=np.array([[-3e8, 20, 6e8, 40]], np.float32))
+    image = draw(canvas(), far, boxes=True)
+    assert changed(image)[20].all() and changed(image)[60].all(), "lines from border to border"
+
+
+def test_a_contact_sheet_has_no_more_columns_than_fit() -> None:
+    white = [np.full((6, 8, 3), 255, np.uint8)] * 300
+    sheet = contact_sheet(white, columns=300, width=90)
+    assert sheet.shape[1] == 90 and (sheet == 255).all(-1).sum() >= 300
+
+
 def test_contact_sheet() -> None:
     images = [np.full((60, 80, 3), 50 * (i + 1), np.uint8) for i in range(3)] + [np.full((200, 100, 3), 200, np.uint8)]
     sheet = contact_sheet(images, columns=2, width=400, captions=["one"])

@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pave_ros import child, models
+from pave_ros import Estimator, Persons, child, models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import build, cache, open_file
 from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.cache import EngineCache
 from pave_ros.engines.switching import SwitchingEngine
+from pave_ros.frames import Frame
 from pave_ros.models.info import ModelInfo
+from pave_ros.synthetic import Scene
 
 INFO = ModelInfo("fake", "s", "coco17", (32, 32), 32, (0.0,) * 3, (1.0,) * 3, window=2)
 
@@ -51,7 +53,8 @@ class SlowBuild:
     def __init__(self, result: Engine | Exception) -> None:
         self.result, self.go, self.told = result, threading.Event(), threading.Event()
 
-    def __call__(self, progress: Callable[[str], None]) -> Engine:
+    def __call__(self, progress: Callable[[str], None], size: tuple[int, int] | None) -> Engine:
+        self.size = size
         progress("35%")
         self.told.set()
         assert self.go.wait(10)
@@ -60,12 +63,13 @@ class SlowBuild:
         return self.result
 
 
-def picture(number: int, count: int = 1) -> npt.NDArray[np.float32]:
-    return np.full((count, 3, 32, 32), number, np.float32) + np.arange(count, dtype=np.float32).reshape(-1, 1, 1, 1)
+def picture(number: int, count: int = 1, size: tuple[int, int] = (32, 32)) -> npt.NDArray[np.float32]:
+    return np.full((count, 3, *size), number, np.float32) + np.arange(count, dtype=np.float32).reshape(-1, 1, 1, 1)
 
 
-def finished(engine: SwitchingEngine) -> None:
-    engine._thread.join(10)
+def finished(engine: SwitchingEngine, seconds: float = 10) -> None:
+    assert engine._thread is not None
+    engine._thread.join(seconds)
     assert not engine._thread.is_alive()
 
 
@@ -98,6 +102,32 @@ def test_an_engine_that_waits_for_a_picture_is_not_being_built() -> None:
     slow.go.set()
     finished(engine)
     assert not engine.building and engine.status.startswith("tensorrt was built and takes over with the next picture (")
+
+
+def test_an_engine_for_one_size_is_built_for_the_first_that_comes_twice() -> None:
+    """And pictures of others stay with the one that takes any."""
+    slow = SlowBuild(FakeEngine("better", replace(INFO, input_size=(32, 64))))
+    engine = SwitchingEngine(FakeEngine("first", replace(INFO, resize="fit")), "openvino", slow, for_one_size=True)
+    wide, high = [picture(n, size=(32, 64)) for n in range(3)], [picture(n, size=(64, 32)) for n in range(3)]
+    for image in (wide[0], high[0], wide[1]):
+        engine.encode(image)
+    assert not engine.building and engine.status.startswith("openvino is going to be built for the size in which pict")
+    one = engine.encode(wide[0])
+    assert slow.told.wait(10) and slow.size == (32, 64) and engine.status.startswith("openvino is being built")
+    slow.go.set()
+    finished(engine)
+    two, other = engine.encode(wide[1]), engine.encode(high[1])
+    assert engine.name == "better" and engine.info.resize == "fit", "what prepares pictures goes on as it did"
+    assert engine.decode([one, two])["seen"].tolist() == [["better0"], ["better1"]]
+    assert engine.decode([other, engine.encode(high[2])])["seen"].tolist() == [["first1"], ["first2"]]
+
+
+def test_nothing_is_built_for_a_size_after_the_end() -> None:
+    engine = SwitchingEngine(FakeEngine("first"), "openvino", SlowBuild(FakeEngine("better")), for_one_size=True)
+    engine.close()
+    features = [engine.encode(picture(number)) for number in range(3)]
+    assert engine._thread is None and not engine.building
+    assert features[-1].images is None, "pictures are not kept for it"
 
 
 def test_batches_survive_the_change() -> None:
@@ -151,6 +181,36 @@ def test_a_checkpoint_is_exported_in_the_background_and_kept(checkpoint: Path) -
     assert open_file(checkpoint, **request).name == "pytorch", "and never when it is broken"  # type: ignore[arg-type]
 
 
+def test_a_model_of_any_proportions_gets_an_engine_for_those_that_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way, in a process of its own; with weights that were trained, as only these find people for sure."""
+    monkeypatch.setenv("PAVE_ROS_CACHE", str(tmp_path / "cache"))
+    scene = Scene(seed=5, width=320, height=240, persons=2)
+    frames = [Frame(i, image=scene.frame(100 + 2 * i).image) for i in range(4)]
+    known = list(Estimator("pavenet_lite", device="cpu").video(frames))
+    assert max(len(persons) for _, persons in known) >= 1
+
+    def answers(estimator: Estimator) -> list[Persons]:
+        return [persons for _, persons in estimator.video(Frame(f.stamp, image=f.image) for f in frames)]
+
+    estimator = Estimator("pavenet_lite", device="cpu", build_apart=True)
+    engine = estimator._engine
+    estimator.warm_up()
+    assert isinstance(engine, SwitchingEngine) and engine._thread is None, "one picture is no stream"
+    answers(estimator)
+    assert engine.building
+    finished(engine, 300)
+    found = answers(estimator)
+    assert (estimator.engine, engine._size) == ("openvino", (256, 352)), estimator.engine_status
+    for one, (_, other) in zip(found, known, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
+        np.testing.assert_allclose(one.keypoints[..., :2], other.keypoints[..., :2], atol=0.5)
+    high = np.ascontiguousarray(frames[0].image.transpose(1, 0, 2))  # type: ignore[union-attr]
+    one, other = estimator(high), Estimator("pavenet_lite", device="cpu")(high)
+    np.testing.assert_array_equal(one.keypoints, other.keypoints, "pictures of another shape stay with PyTorch")
+
+
 def test_without_a_home_nothing_was_kept(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("there is no home directory to keep files in")
@@ -170,6 +230,7 @@ def test_what_a_build_depends_on(checkpoint: Path, monkeypatch: pytest.MonkeyPat
         build.Build("tensorrt", other, "detrpose_n"),
         build.Build("tensorrt", checkpoint, "detrpose_n", precision="fp32"),
         build.Build("tensorrt", checkpoint, "detrpose_n", input_size=(64, 64)),
+        build.Build("tensorrt", checkpoint, "detrpose_n", input_size=(64, 64), for_one_size=True),
     ]
     facts = [one.facts() for one in (base, *different)]
     assert all(a != b for i, a in enumerate(facts) for b in facts[:i])

@@ -337,6 +337,22 @@ def test_random_weights_say_so_and_repeat(photograph: npt.NDArray[np.uint8]) -> 
     assert np.array_equal(one(photograph).keypoints, two(photograph).keypoints)
 
 
+def test_random_weights_repeat_where_several_are_made_at_once() -> None:
+    state = torch.get_rng_state()
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(Estimator, weights="random", input_size=(96, 96), device="cpu") for _ in range(4)]
+        made: list[Any] = [future.result() for future in asked]
+    networks = [estimator._engine._model.state_dict() for estimator in made]
+    for other in networks[1:]:
+        for key, value in networks[0].items():
+            torch.testing.assert_close(other[key], value, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state), "the program's own numbers go on as they were"
+
+
+def test_a_path_may_be_text(exported: Path) -> None:
+    assert open_file(str(exported), "detrpose_n", device="cpu").info == open_file(exported, "detrpose_n").info
+
+
 def test_exported_files_tell_whether_they_were_trained(exported: Path, tmp_path: Path) -> None:
     untrained, label = tmp_path / "untrained.onnx", read_label(exported)
     proto = onnx.load(exported)

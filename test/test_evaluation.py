@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import math
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +109,17 @@ def test_whom_a_file_does_not_count_counts_neither_way(tmp_path: Path) -> None:
     assert coco_ap(samples, nobody).persons == len(counted) - 1
     both = next(s.labels for s in samples if s.id == counted[0]["image_id"])
     assert both[both.counted].counted.all() and joined([both, both]).counted.sum() >= both.counted.sum()
+
+
+def test_threads_may_evaluate_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    truth = people(2, "coco17")
+    pictures = [sample(i, Labels.from_keypoints(truth, "coco17")) for i in range(4)]
+    answers, stdout = [found(truth, [0.9, 0.8], "coco17")] * 4, sys.stdout
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda _: coco_ap(pictures, answers).values["AP"], range(8)))
+    assert results == [1.0] * 8
+    assert sys.stdout is stdout, "what pycocotools prints is kept from it, and nothing else"
+    assert capsys.readouterr().out == ""
 
 
 def test_nothing_found_and_nothing_to_find() -> None:

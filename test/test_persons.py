@@ -33,3 +33,13 @@ def test_boxes_of_any_order_without_those_that_are_none() -> None:
     found = Boxes.of(given, [0.2, 0.9, 0.9, 0.9, 1.5])
     assert found.boxes.tolist() == [[3, 3, 4, 5], [0, 0, 10, 20]]
     np.testing.assert_allclose(found.scores, [1, 0.2])
+
+
+def test_nobody_has_the_shape_of_anybody() -> None:
+    nobody = Persons.from_keypoints([], [], "coco17")
+    assert nobody.keypoints.shape == (0, 17, 3) and nobody.boxes.shape == (0, 4) and len(nobody) == 0
+
+
+def test_people_can_be_compared_and_looked_up() -> None:
+    one, other = (Persons.from_keypoints(np.zeros((1, 17, 3)), [0.9], "coco17") for _ in range(2))
+    assert one == one and one != other and other in {one, other}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def test_any_frame_looks_the_same_in_whatever_order() -> None:
     for i in (3, 4, 900):
         fresh.frame(i)
     assert digest(fresh.frame(500)) == late
+
+
+def test_threads_may_ask_for_frames_at_once() -> None:
+    fresh, usual = Scene(1, *SIZE), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = [[a.track_id for a in actors] for actors in threads.map(fresh._actors, [150.0] * 8)]
+    finally:
+        sys.setswitchinterval(usual)
+    expected = [a.track_id for a in Scene(1, *SIZE)._actors(150.0)]
+    assert found == [expected] * 8 and [a.track_id for a in fresh._actors(150.0)] == expected
 
 
 def test_another_process_makes_the_same_frame() -> None:

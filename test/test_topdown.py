@@ -627,3 +627,15 @@ def test_a_box_in_which_nobody_was_rests_for_a_frame(monkeypatch: pytest.MonkeyP
         persons = top_down.estimate([frames[i]], 20, frames[i - 1] if i else None)
         assert (persons.scores >= 0.3).sum() == 1
     assert engine.encoded == [2, 1, 2]
+
+
+def test_boxes_of_a_smaller_picture_are_enlarged() -> None:
+    info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    image = scene(295.0, 210.0)
+    found = [
+        TopDown(Column(info, 0), None).estimate([Frame(0, image=image, boxes=Boxes.of(boxes), boxes_size=size)], 20)
+        for boxes, size in (([[245, 110, 100, 200]], None), ([[122.5, 27.5, 50, 50]], (120, 320)))
+    ]
+    assert image.shape == (480, 640, 3) and len(found[0]) == 1
+    np.testing.assert_array_equal(found[1].keypoints, found[0].keypoints)
+    np.testing.assert_array_equal(found[1].boxes, [[245, 110, 100, 200]])

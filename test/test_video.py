@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import types
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +22,16 @@ import pytest
 from pave_ros import video
 from pave_ros.containers import mp4_seconds
 from pave_ros.frames import Frame
-from pave_ros.video import VideoError, _decoded, known_rate, open_source, pictures_in, read_picture
+from pave_ros.video import (
+    Source,
+    VideoError,
+    _decoded,
+    known_rate,
+    open_source,
+    pictures_in,
+    read_picture,
+    silent_opencv,
+)
 from pave_ros.video_writer import VideoWriter
 
 
@@ -340,6 +351,8 @@ def test_grey_and_16_bit_pictures_become_three_channels(tmp_path: Path) -> None:
 def test_camera_that_is_not_there() -> None:
     with pytest.raises(VideoError, match="/dev/video97: no such camera"):
         open_source("97")
+    with pytest.raises(VideoError, match="/dev/video97: no such camera"):
+        open_source(97)
     with pytest.raises(VideoError, match="/dev/video98: no such camera"):
         open_source("/dev/video98")
 
@@ -509,7 +522,55 @@ def test_writer_begins_anew_after_it_was_closed(tmp_path: Path) -> None:
             assert source.length == length
 
 
+def test_a_source_is_closed_while_another_thread_reads_it() -> None:
+    begun, go_on, released = threading.Event(), threading.Event(), threading.Event()
+
+    def frames() -> Generator[Frame, None, None]:
+        try:
+            for stamp in range(100):
+                begun.set()
+                go_on.wait(30)
+                yield Frame(stamp, image=picture(0))
+        finally:
+            released.set()
+
+    source = Source("slow", (96, 64), 30.0, frames)
+    with ThreadPoolExecutor(1) as threads:
+        read = threads.submit(list, source)
+        begun.wait(30)
+        source.close()
+        go_on.set()
+        assert read.result(30) == [] and released.is_set()
+
+
+def test_threads_give_opencv_its_log_back() -> None:
+    level = cv2.utils.logging.getLogLevel()
+    both = threading.Barrier(2)
+
+    def silent(first: bool) -> None:
+        if not first:
+            both.wait(30)
+        with silent_opencv():
+            if first:
+                both.wait(30)
+                both.wait(30)
+        if not first:
+            assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_SILENT
+            both.wait(30)
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(silent, first) for first in (True, False)]:
+            done.result(60)
+    assert cv2.utils.logging.getLogLevel() == level
+
+
 def test_writer_refuses(tmp_path: Path) -> None:
+    for wrong in (np.zeros((64, 96), np.uint8), np.zeros((64, 96, 4), np.uint8), np.zeros((64, 96, 3), np.float32)):
+        with (
+            VideoWriter(tmp_path / "a.mp4", 25) as writer,
+            pytest.raises(ValueError, match="an image has to be a uint8"),
+        ):
+            writer.write(wrong, bgr=True)
     with pytest.raises(ValueError, match="written as .mp4"):
         VideoWriter(tmp_path / "a.gif", 25)
     with pytest.raises(ValueError, match="rate"):

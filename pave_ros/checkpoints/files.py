@@ -353,8 +353,11 @@ def _reason(error: Exception) -> str:
 
 
 def _what_to_do(row: WeightsFile, reason: str) -> str:
+    option, otherwise = "weights", "weights `random` tries everything without"
+    if not row.skeleton:  # of a detector
+        option, otherwise = "detector_weights", "the detector `embedded` needs no download"
     return (
         f"the weights {row.name} are not in the cache and could not be downloaded ({reason}). "
         f"Run `pave_ros weights download {row.name}` where there is a network, or save {row.url} as {row.path}, "
-        f"or give the path of a file you have as weights; weights `random` tries everything without"
+        f"or give the path of a file you have as {option}; {otherwise}"
     )

@@ -193,9 +193,12 @@ def save(model: PoseModel, path: Path | str, bits: int = 32) -> None:
     ``.safetensors`` holds the tensors, each once, any other ending a dictionary with the authors' entry for them, as
     torch saves it; both also the name of its skeleton, which `open_model` reads. With 16 or 8 `bits` the file is
     smaller, see `pave_ros.checkpoints.packing`: ValueError for weights that cannot be kept so; eight bits `read` alone
-    understands.
+    understands. ValueError, too, for a network that was fused, as engines and exports do, which has lost what the
+    layout asks for.
     """
     path = Path(path)
+    if model.fused:
+        raise ValueError(f"{path}: the network was fused for running, and is no checkpoint any more; save it before")
     layout = layout_of(model.info.system).of(model)
     state = {k: v.detach().cpu().contiguous() for k, v in published_state(model, layout).items()}
     if path.suffix == ".safetensors":

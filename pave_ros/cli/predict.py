@@ -32,7 +32,9 @@ def predict(
     context: typer.Context,
     files: Annotated[
         list[str],
-        typer.Argument(help="Pictures, folders of pictures, videos, or synthetic:frames=100.", metavar="FILES"),
+        typer.Argument(
+            help="Pictures, folders of pictures, videos, recordings (bags), or synthetic:frames=100.", metavar="FILES"
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results; made if missing.")],
     model: options.Model = DEFAULT,

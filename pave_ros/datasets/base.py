@@ -41,7 +41,7 @@ class DatasetError(ValueError):
     """A data set that is not there, or is broken; the message names the file and says where to get it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labels:
     """The annotated people of one picture, M of them with K keypoints each, in pixels of the picture.
 
@@ -99,10 +99,10 @@ class Labels:
             keypoints=points,
             boxes=box,
             areas=np.where(np.isnan(area), BODY_SHARE * box[:, 2] * box[:, 3], area).astype(np.float32),
-            track_ids=np.full(n, -1, np.int32) if track_ids is None else np.asarray(track_ids, np.int32).reshape(n),
-            crowd=np.zeros(n, bool) if crowd is None else np.asarray(crowd, bool).reshape(n),
+            track_ids=np.full(n, -1, np.int32) if track_ids is None else np.array(track_ids, np.int32).reshape(n),
+            crowd=np.zeros(n, bool) if crowd is None else np.array(crowd, bool).reshape(n),
             skeleton=skeleton,
-            head_boxes=nan if head_boxes is None else np.asarray(head_boxes, np.float32).reshape(n, 4),
+            head_boxes=nan if head_boxes is None else np.array(head_boxes, np.float32).reshape(n, 4),
             ignore=tuple(region for polygon in ignore if len(region := np.asarray(polygon, np.float32).reshape(-1, 2))),
             complete=complete,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pave_ros.engines.base import Engine, EngineError
-from pave_ros.engines.build import Apart, Build
+from pave_ros.engines.build import Apart, Build, Progress
 from pave_ros.engines.choice import NAMES, choose, choose_to_build
 from pave_ros.engines.exported import Label, read_label
 from pave_ros.engines.shipped import best_form
@@ -28,7 +28,7 @@ __all__ = ["NAMES", "Engine", "EngineError", "open_file"]
 
 
 def open_file(
-    path: Path,
+    path: Path | str,
     model: str,
     engine: str = "auto",
     device: str = "auto",
@@ -52,14 +52,14 @@ def open_file(
         input_size: (height, width) of the network's input; None takes the model's own.
         background: build what is faster in a process of its own, let another engine serve meanwhile, and then change.
     """
-    path = best_form(path, engine, device, precision, input_size)
+    path = best_form(Path(path), engine, device, precision, input_size)
     built = choose_to_build(path, engine, device, precision)
     if built is None:
         name, reason = choose(path, engine, device, precision)
         if background and name == "pytorch_compiled":
             first = _open(path, model, "pytorch", "runs at once", device, precision, input_size)
             return SwitchingEngine(
-                first, name, lambda progress: _open(path, model, name, reason, device, precision, input_size)
+                first, name, lambda progress, size: _open(path, model, name, reason, device, precision, input_size)
             )
         return _open(path, model, name, reason, device, precision, input_size)
     name, reason = built
@@ -70,15 +70,16 @@ def open_file(
         build.find() if engine == "auto" or background else build.run(partial(log.info, "building for %s: %s", name))
     )
 
-    def opened(file: Path) -> Engine:
-        return _open(file, model, name, reason, device, precision, input_size)
-
     if ready is not None:
-        return opened(ready)
+        return _open(ready, model, name, reason, device, precision, input_size)
     first = _first(path, model, device, precision, input_size)
-    if background and (first.info.resize == "stretch" or engine != "auto"):
+    if background:
         apart = Apart(build)
-        return SwitchingEngine(first, name, lambda progress: opened(apart.run(progress)), apart.stop)
+
+        def make(progress: Progress, size: tuple[int, int] | None) -> Engine:
+            return _open(apart.run(progress, size), model, name, reason, device, precision, size or input_size)
+
+        return SwitchingEngine(first, name, make, apart.stop, for_one_size=first.info.resize != "stretch")
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
     return first
 

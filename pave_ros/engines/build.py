@@ -42,6 +42,7 @@ class Build:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto``, ``fp32`` or ``fp16``; an exported file keeps its own.
         input_size: (height, width) of the network's input; None takes the model's own.
+        for_one_size: of a model that takes pictures of any proportions, which come in just this size.
     """
 
     engine: str
@@ -50,6 +51,7 @@ class Build:
     device: str = "auto"
     precision: str = "auto"
     input_size: tuple[int, int] | None = None
+    for_one_size: bool = False
 
     @property
     def for_gpu(self) -> bool:
@@ -64,6 +66,8 @@ class Build:
             "precision": self.precision if self.for_gpu else "fp32",  # An exported network is computed with in any.
             "input size": "x".join(map(str, self.input_size or ())),
         }
+        if self.for_one_size:
+            facts["pictures"] = "of one size"
         if self.for_gpu:
             facts.update(facts_of_gpu(self.engine, self.device))
         return facts
@@ -95,7 +99,7 @@ class Build:
 
         progress("exporting")
         network = loading.open_model(self.model, self.source)
-        if network.info.resize != "stretch":
+        if network.info.resize != "stretch" and not self.for_one_size:
             raise EngineError(
                 f"{self.model} takes pictures of any proportions, an engine only one size; choose it: "
                 f"`pave_ros export {self.model} --input HEIGHTxWIDTH`, and give that file as weights"
@@ -122,9 +126,10 @@ class Apart:
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
 
-    def run(self, progress: Progress) -> Path:
-        """The result, as of `Build.run`."""
-        command = child.command("pave_ros.engines.build", json.dumps(self._request))
+    def run(self, progress: Progress, size: tuple[int, int] | None = None) -> Path:
+        """The result, as of `Build.run`; of a model that takes pictures of any proportions for the `size` given."""
+        one_size = {"input_size": size, "for_one_size": True} if size else {}
+        command = child.command("pave_ros.engines.build", json.dumps(self._request | one_size))
         with (
             TemporaryFile("w+") as complaints,  # not a pipe, which fills up when nobody reads it
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,

@@ -117,7 +117,7 @@ class Network:
     """One file in OpenVINO, compiled for fixed batches when they first come: free shapes are much slower, and compiling
     takes from a fifth of a second to seconds.
 
-    Several threads may run it at once, each with memory of its own for what lies between input and output.
+    Several threads may run it at once, each with inputs and outputs of its own.
 
     A batch of four takes a light network a tenth less than four pictures one by one, others no less, so these are
     compiled for single pictures only (docs/engines.md).

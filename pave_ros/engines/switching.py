@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy.typing as npt
 from pave_ros.engines.base import Engine, Outputs
 
 log = logging.getLogger(__name__)
+
+Size = tuple[int, int]
 
 
 @dataclass
@@ -41,29 +43,45 @@ class SwitchingEngine(Engine):
     Args:
         first: what serves meanwhile.
         name: of the engine that is being built.
-        build: returns the better engine; is given a function that it may tell how far it is, in a few words.
+        build: returns the better engine; is given a function that it may tell how far it is, in a few words, and the
+            (height, width) of the pictures that it is for, None for all.
         stop: ends that before its time.
+        for_one_size: `first` takes pictures of any size, the better engine of one. It is built for the first size that
+            comes twice, for that is a stream; pictures of another size stay with `first`.
     """
 
     def __init__(
         self,
         first: Engine,
         name: str,
-        build: Callable[[Callable[[str], None]], Engine],
+        build: Callable[[Callable[[str], None], Size | None], Engine],
         stop: Callable[[], None] = lambda: None,
+        for_one_size: bool = False,
     ) -> None:
-        self._engine, self._better = first, name
+        self._better, self._build = name, build
         self._stop, self._closed = stop, False
         self._next: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._size: Size | None = None  # of the pictures that the better engine is for; None for all
+        self._last: Size | None = None
         self._started = monotonic()
+        self.info = first.info
         self._take(first, first.reason)
+        self._others = first if for_one_size else None  # What pictures of other sizes stay with.
+        self._tell("is going to be built for the size in which pictures come")
+        if not for_one_size:
+            self._begin(None)
+
+    def _begin(self, size: Size | None) -> None:
+        self._started = monotonic()
         self._tell("is being built")
-        self._thread = threading.Thread(target=self._work, args=(build,), name="engine build", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(size,), name="engine build", daemon=True)
+        self._size = size
         self._thread.start()
 
     def _take(self, engine: Engine, reason: str) -> None:
         self._engine, self.reason = engine, reason
-        self.name, self.device, self.precision, self.info = engine.name, engine.device, engine.precision, engine.info
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
 
     def _tell(self, text: str) -> None:
         self._news, self._ended = text, None if text.startswith("is ") else monotonic()
@@ -73,10 +91,11 @@ class SwitchingEngine(Engine):
         elapsed = (self._ended or monotonic()) - self._started
         return f"{self._better} {self._news} ({elapsed:.0f} s)"
 
-    def _work(self, build: Callable[[Callable[[str], None]], Engine]) -> None:
+    def _work(self, size: Size | None) -> None:
+        expected = self.info if size is None else replace(self.info, input_size=size, resize="stretch")
         try:
-            engine = build(lambda text: self._tell(f"is being built: {text}"))
-            if engine.info != self.info:
+            engine = self._build(lambda text: self._tell(f"is being built: {text}"), size)
+            if engine.info != expected:
                 raise ValueError(f"it is made for another model or input: {engine.info}")
             engine.warm_up()
         except Exception as error:  # Whatever a library raises, the first engine still serves.
@@ -94,41 +113,60 @@ class SwitchingEngine(Engine):
 
     @property
     def building(self) -> bool:  # type: ignore[override]
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def concurrent(self) -> bool:  # type: ignore[override]
-        return not self._may_switch and self._engine.concurrent
+        others = self._others or self._engine
+        return not self._may_switch and self._engine.concurrent and others.concurrent
 
     def encode(self, images: npt.NDArray[np.float32]) -> _Encoded:
+        size = (images.shape[2], images.shape[3])
+        if self._waits and size == self._last:
+            self._begin(size)
+        self._last = size
         if self._next is not None:
             self._tell("was built and has taken over")
             self._take(self._next, f"built while {self.name} served")
             self._next = None
             log.info(self.status)
-        kept = images if self._may_switch else None
-        return _Encoded(self._engine, self._engine.encode(images), kept)
+        engine = self._engine_for(images)
+        return _Encoded(engine, engine.encode(images), images if self._may_switch else None)
+
+    def _engine_for(self, images: npt.NDArray[np.float32]) -> Engine:
+        return self._engine if self._others is None or images.shape[2:] == self._size else self._others
 
     @property
     def prepares(self) -> bool:
         return self._engine.prepares and not self._may_switch
 
     @property
+    def _waits(self) -> bool:
+        """For a size of pictures."""
+        return self._thread is None and not self._closed
+
+    @property
     def _may_switch(self) -> bool:
-        return self.building or self._next is not None  # in this order: the thread sets the one and then ends
+        # In this order: the thread sets the one and then ends.
+        return self._waits or self.building or self._next is not None
 
     def encode_picture(self, image: npt.NDArray[np.uint8], bgr: bool = False) -> _Encoded:
         return _Encoded(self._engine, self._engine.encode_picture(image, bgr), None)
 
     def decode(self, window: Sequence[_Encoded]) -> Outputs:
-        return self._engine.decode([self._current(encoded) for encoded in window])
+        engine = self._current(window[-1])
+        return engine.decode([self._features(encoded, engine) for encoded in window])
 
-    def _current(self, encoded: _Encoded) -> Any:
-        """The features, in the form of the engine that runs now."""
-        if encoded.engine is not self._engine:
+    def _current(self, encoded: _Encoded) -> Engine:
+        """The engine that runs now for such pictures as these features are of."""
+        return encoded.engine if encoded.images is None else self._engine_for(encoded.images)
+
+    def _features(self, encoded: _Encoded, engine: Engine) -> Any:
+        """Those in the form of this engine."""
+        if encoded.engine is not engine:
             assert encoded.images is not None  # They were kept because this might come.
-            encoded.features = self._engine.encode(encoded.images)
-            encoded.engine, encoded.images = self._engine, None
+            encoded.features = engine.encode(encoded.images)
+            encoded.engine, encoded.images = engine, None
         return encoded.features
 
     def split(self, features: _Encoded) -> list[_Encoded]:
@@ -141,4 +179,5 @@ class SwitchingEngine(Engine):
     def stack(self, features: Sequence[_Encoded]) -> _Encoded:
         kept = [encoded.images for encoded in features if encoded.images is not None]
         images = np.concatenate(kept) if len(kept) == len(features) else None
-        return _Encoded(self._engine, self._engine.stack([self._current(encoded) for encoded in features]), images)
+        engine = self._current(features[-1])
+        return _Encoded(engine, engine.stack([self._features(encoded, engine) for encoded in features]), images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -28,6 +29,8 @@ COCO_NAMES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M"
 CROWD_LEVELS = {"AP_E": (-np.inf, 0.2), "AP_M": (0.2, 0.8), "AP_H": (0.8, np.inf)}
 TOUCHING = 0.1  # overlap from which somebody found may be meant to be the labelled person
 FAR = 1e7  # pixels; a keypoint that a model does not give is as wrong as can be
+
+_QUIET = threading.Lock()  # A program has one stdout.
 
 
 def coco_ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:
@@ -103,7 +106,7 @@ def _result(metric: str, values: dict[str, float], samples: Sequence[Sample], pr
 
 def _stats(evaluator: COCOeval) -> list[float]:
     """COCO's ten numbers, NaN where it says -1."""
-    with redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+    with _QUIET, redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -178,6 +181,6 @@ def _index(pictures: list[int], annotations: list[dict[str, Any]]) -> COCO:
         "annotations": [dict(annotation, id=i) for i, annotation in enumerate(annotations, start=1)],
         "categories": [{"id": 1, "name": "person"}],
     }
-    with redirect_stdout(io.StringIO()):
+    with _QUIET, redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco

@@ -28,12 +28,14 @@ class PoseModel(nn.Module, ABC):
         info: what has to be known to feed it and to read its answer.
         backbone_name: timm's name of its backbone, the submodule `backbone`.
         coordinates: kinds of modules of the encoder that compute with coordinates, for which 16 bits are too coarse.
+        fused: whether it has been, see `fuse`; then it can no longer be trained or saved.
     """
 
     info: ModelInfo
     backbone_name: str
     coordinates: tuple[type[nn.Module], ...] = ()
     backbone: nn.Module
+    fused: bool = False
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:
@@ -47,6 +49,7 @@ class PoseModel(nn.Module, ABC):
         """Fold what can be folded for running, such as the backbone's normalisation into its convolutions; the outputs
         stay the same. Returns the network itself."""
         fold_norms(self.backbone)
+        self.fused = True
         return self
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

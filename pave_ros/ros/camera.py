@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from time import monotonic
@@ -66,11 +66,15 @@ TRANSPORTS = {"raw": ("raw",), "compressed": ("compressed",), "both": ("raw", "c
 class CameraNode(Node):
     """Publishes a `pave_ros.video.Source` at its rate, from a thread of its own.
 
+    Args:
+        overrides: values of `PARAMETERS`.
+        on_end: called in the executor's thread when the source is at its end.
+
     Attributes:
         failed: whether the source broke off.
     """
 
-    def __init__(self, overrides: dict[str, Any]) -> None:
+    def __init__(self, overrides: dict[str, Any], on_end: Callable[[], object] = lambda: None) -> None:
         given = [Parameter(name, value=value) for name, value in overrides.items()]
         super().__init__("camera", parameter_overrides=given)
         values = {
@@ -82,7 +86,7 @@ class CameraNode(Node):
         self._opening: Future[Source] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._publish_all, name="camera", daemon=True)
-        self._finished = self.create_guard_condition(self._end)
+        self._finished = self.create_guard_condition(on_end)
         self._image: Image | None = None
         self.failed = False
 
@@ -150,10 +154,10 @@ class CameraNode(Node):
             self._source.close()
         return self._opening is None or self._opening.done()
 
-    def _end(self) -> None:
-        """In the executor's thread, when the source is at its end."""
-        with suppress(Exception):
-            rclpy.try_shutdown()
+    def destroy_node(self) -> None:
+        """End the thread, let go of the source and give everything back to ROS."""
+        self.stop()
+        super().destroy_node()
 
     def _publish_all(self) -> None:
         try:
@@ -224,6 +228,11 @@ class CameraNode(Node):
             self._depth_publisher.publish(depth_images.write(scene.depth, header))
 
 
+def _shut_down() -> None:
+    with suppress(Exception):
+        rclpy.try_shutdown()
+
+
 def camera_info(header: Header, width: int, height: int, focal: float) -> CameraInfo:
     """A pinhole camera without distortion, its focal length in pixels; one as wide as the picture sees 53 degrees."""
     focal, cx, cy = float(focal), (width - 1) / 2, (height - 1) / 2
@@ -257,7 +266,7 @@ def run_camera(ros_args: list[str] | None = None, **parameters: Any) -> int:
     made: list[CameraNode] = []
 
     def make() -> CameraNode:
-        made.append(CameraNode(parameters))
+        made.append(CameraNode(parameters, on_end=_shut_down))
         return made[0]
 
     code = run(make, ros_args or [])

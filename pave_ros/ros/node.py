@@ -40,15 +40,19 @@ class PoseNode(LifecycleNode):
     """
 
     def __init__(self, **options: Any) -> None:
+        # First, for what is refused below is destroyed too, at the latest when ROS shuts down.
+        self.streams: list[Stream] = []
+        self._estimator: Estimator | None = None
+        self._loading: Future[None] | None = None
+        self._deadline = 0.0  # by `monotonic()`, for the threads to end
+        if options.get("automatically_declare_parameters_from_overrides"):
+            raise ValueError("the pose node declares its parameters itself; leave out to have them declared")
         super().__init__("pose_node", **options)
         refuse_impossible_transitions(self)
         self._parameters_of_node = Parameters(self)
         self.streams = [Stream(self, name, lambda: self.settings) for name in self.settings.cameras]
-        self._estimator: Estimator | None = None
-        self._loading: Future[None] | None = None
         self._working = False
         self._enabled = True
-        self._deadline = 0.0  # by `monotonic()`, for the threads to end
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(1.0, self._report, clock=STEADY)
         self.create_service(SetBool, "~/enable", self._on_enable)

@@ -34,6 +34,7 @@ class Row:
         choices: the words that are allowed.
         run_time: whether it may be changed while the node runs.
         check: returns what is wrong with a value in the right range, or nothing.
+        rule: what that asks for.
     """
 
     description: str
@@ -42,6 +43,7 @@ class Row:
     choices: tuple[str, ...] = ()
     run_time: bool = False
     check: Callable[[Any], str] = lambda value: ""
+    rule: str = ""
 
 
 def _row(default: Any, description: str, **facts: Any) -> Any:
@@ -51,10 +53,11 @@ def _row(default: Any, description: str, **facts: Any) -> Any:
     return field(default=default, metadata={"row": row})
 
 
+_INPUT_SIZE = "[height, width], both at least 32, or [0, 0] for the model's own size"
+
+
 def _check_input_size(size: Sequence[int]) -> str:
-    if len(size) != 2 or (any(size) and min(size) < 32):
-        return "must be [height, width], both at least 32, or [0, 0] for the model's own size"
-    return ""
+    return f"must be {_INPUT_SIZE}" if len(size) != 2 or (any(size) and min(size) < 32) else ""
 
 
 def _check_cameras(names: Sequence[str]) -> str:
@@ -89,6 +92,7 @@ class Settings:
         low=0,
         high=LARGEST_SIDE,
         check=_check_input_size,
+        rule=_INPUT_SIZE,
     )
     cameras: list[str] = _row(
         [""],
@@ -216,6 +220,8 @@ def descriptor(default: Any, row: Row) -> ParameterDescriptor:
             told.floating_point_range = [FloatingPointRange(from_value=row.low, to_value=row.high, step=0.0)]
         elif isinstance(default, int):
             told.integer_range = [IntegerRange(from_value=int(row.low), to_value=int(row.high), step=1)]
+        else:  # ROS has no ranges for lists.
+            told.additional_constraints = f"each from {row.low:g} to {row.high:g}; {row.rule}"
     return told
 
 

@@ -192,6 +192,3 @@ class Worker:
 def _convert(frame: Frame) -> None:
     if frame.image is None:
         frame.image, frame.bgr = images.read(frame.payload)
-    if frame.boxes is not None and frame.boxes_size is not None:
-        (height, width), size = frame.image.shape[:2], frame.boxes_size
-        frame.boxes, frame.boxes_size = frame.boxes.scaled(width / size[1], height / size[0]), None

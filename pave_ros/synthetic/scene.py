@@ -156,7 +156,8 @@ class Scene:
         self._played = -1
         self._person = lru_cache(maxsize=2 * persons + 2)(self._make_person)
         self._visit = lru_cache(maxsize=2 * persons + 2)(self._make_visit)
-        self._starts = [[self._offset(slot)] for slot in range(persons)]  # seconds, of each visit, as far as known
+        # Seconds, of each visit of each slot, as far as known.
+        self._starts: list[tuple[float, ...]] = [(self._offset(slot),) for slot in range(persons)]
 
     def _lanes(self, rng: Rng, backs: float) -> None:
         """Choose the camera, and a lane on the ground for every slot, so that people do not walk into each other."""
@@ -234,13 +235,15 @@ class Scene:
         visit = Visit(rng, build, entry, leave, stops, what < 0.25, PERIOD * 0.95)
         return track_id, visit
 
-    def _latest(self, slot: int, t: float) -> int:
-        """Number of the last visit of a slot that has begun at a time, and learn when that was, see `_starts`."""
+    def _latest(self, slot: int, t: float) -> tuple[int, float]:
+        """Number of the last visit of a slot that has begun at a time, and when that was, see `_starts`."""
         starts = self._starts[slot]
         while starts[-1] <= t:
             _, visit = self._visit(slot, len(starts) - 1)
-            starts.append(max(starts[0] + len(starts) * PERIOD, starts[-1] + visit.end))
-        return bisect(starts, t) - 1
+            starts = (*starts, max(starts[0] + len(starts) * PERIOD, starts[-1] + visit.end))
+        self._starts[slot] = starts  # As a whole: several threads may ask.
+        number = bisect(starts, t) - 1
+        return number, starts[number]
 
     def _offset(self, slot: int) -> float:
         """When the first visit of a slot began, seconds; before the first frame for most."""
@@ -256,8 +259,8 @@ class Scene:
     def _actors(self, t: float) -> list[_Actor]:
         actors = []
         for slot in range(self.persons):
-            number = self._latest(slot, t)
-            start, (track_id, visit) = self._starts[slot][number], self._visit(slot, number)
+            number, start = self._latest(slot, t)
+            track_id, visit = self._visit(slot, number)
             if t - start <= visit.end:
                 age = int((t - max(start, 0.0)) * self.rate + 1e-6)
                 actors.append(_Actor(track_id, age, self._person(track_id), visit, t - start))

@@ -96,7 +96,7 @@ class Finder:
     def boxes(self, frame: Frame, most: int, detectors: Sequence[Detector] | None = None) -> Boxes:
         """The boxes of a frame alone, which it brings or which the detectors find, all of them unless some are named;
         ValueError where it brings none and there is no detector."""
-        boxes = frame.boxes
+        boxes = frame.boxes_in_image()
         if boxes is None:
             if not self._detectors:
                 raise ValueError("the frame brings no boxes, and there is no detector to find them")

@@ -122,8 +122,8 @@ def complete(folder: Path, store: PictureStore, teacher: Path, completion: Compl
     answers = read_arrays(cache).get("answers", ())
     if len(answers) != len(store):
         raise StoreError(
-            f"{cache}: {len(answers)} answers of the teacher, but {store.name} has {len(store)} pictures; remove it and "
-            "run `python -m pave_ros.training.prepare` again"
+            f"{cache}: {len(answers)} answers of the teacher, but {store.name} has {len(store)} pictures; remove it "
+            "and run `python -m pave_ros.training.prepare` again"
         )
     labels = [
         completion(own, recalled(answer), size, sides=store.name in SIDES_UNSURE)

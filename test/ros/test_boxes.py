@@ -240,7 +240,7 @@ def test_boxes_of_a_smaller_picture_are_enlarged(make_node: Make, peer: Peer, mo
         message.width, message.height = size.get("width", 0), size.get("height", 0)
         rig.show(stamp)
         rig.answer(message, stamp)
-        boxes = rig.model.windows[-1][-1].boxes
+        boxes = rig.model.windows[-1][-1].boxes_in_image()
         assert boxes is not None
         found.append(boxes.boxes.tolist())
     assert found == [[[20, 0, 10, 20]]] * 2 + [[[40, 0, 20, 80]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from pave_ros.msg import Poses
 from pave_ros.ros import images, messages
-from pave_ros.ros.camera import run_camera
+from pave_ros.ros.camera import CameraNode, run_camera
 from pave_ros.synthetic import Scene
 
 DEEP = QoSProfile(depth=50)
@@ -148,6 +149,27 @@ def test_a_source_that_breaks_off_is_a_failure(folder: Path, start: Start, peer:
     assert process.wait() == 1, process.output
     assert "3.png" in process.output.strip().splitlines()[-1] and "at its end" not in process.output
     wait_for(lambda: pictures and pictures[-1].data[0] == 100, "the last good picture")
+
+
+def test_in_a_program_of_its_own_it_ends_without_ending_that(folder: Path, peer: Peer) -> None:
+    ended = threading.Event()
+    node = CameraNode({"source": str(folder), "loop": False, "rate": 50.0}, on_end=ended.set)
+    pictures = peer.subscribe(Image, "/image", DEEP)
+    peer.executor.add_node(node)
+    assert node.start() and ended.wait(30)
+    wait_for(lambda: len(pictures) == len(list(folder.iterdir())), "all pictures")
+    assert node.context.ok()
+    peer.executor.remove_node(node)
+    node.destroy_node()
+
+
+def test_a_camera_that_is_destroyed_ends_its_thread(folder: Path, peer: Peer) -> None:
+    node = CameraNode({"source": "synthetic:width=96,height=64,persons=1", "rate": 50.0})
+    pictures = peer.subscribe(Image, "/image", DEEP)
+    assert node.start()
+    wait_for(lambda: pictures, "a picture")
+    node.destroy_node()
+    assert not node._thread.is_alive() and not node.failed
 
 
 def test_a_name_that_ros_does_not_take_is_told(capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,13 +12,17 @@ from conftest import CAMERA, MODEL, Start
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from peer import Peer, Process, wait_for
+from rclpy.context import Context
+from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNodeMixin
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import MarkerArray
 
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.ros.messages import nanoseconds
+from pave_ros.ros.node import PoseNode
 from pave_ros.skeletons import get
 
 NODE = "/robot1/pose_node"
@@ -168,6 +172,18 @@ def test_impossible_transitions_do_no_harm_before_kilted_either(
         assert not peer.call(ChangeState, f"{name}/change_state", request).success
     state = peer.call(GetState, f"{name}/get_state", GetState.Request()).current_state
     assert state.label == "unconfigured"
+
+
+def test_ros_ends_after_a_node_that_was_refused() -> None:
+    """In a context of its own, as that of the other tests goes on."""
+    context = Context()
+    context.init()
+    with pytest.raises(ParameterException, match="max_persons"):
+        PoseNode(context=context, parameter_overrides=[Parameter("max_persons", value=0)])
+    with pytest.raises(ValueError, match="declares its parameters itself"):
+        PoseNode(context=context, automatically_declare_parameters_from_overrides=True)
+    context.shutdown()
+    assert not context.ok()
 
 
 def test_options_of_top_down_models_that_do_nothing_are_told(peer: Peer, make_node: Callable[..., Any]) -> None:

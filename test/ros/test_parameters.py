@@ -71,6 +71,7 @@ def test_every_parameter_is_described(peer: Peer, make_node: MakeNode) -> None:
     by_name = {description.name: description for description in told}
     assert by_name["score_threshold"].floating_point_range[0].to_value == 1.0
     assert by_name["max_persons"].integer_range[0].to_value == 300
+    assert "both at least 32" in by_name["input_size"].additional_constraints
 
 
 @pytest.mark.parametrize(
