@@ -40,7 +40,8 @@ class Persons:
         """People from keypoints (N, K, 3) and scores (N,); without boxes, the extent of the keypoints is taken."""
         points = np.asarray(keypoints, np.float32)
         n = len(points)
-        points = points.reshape(n, len(skeletons.get(skeleton)), 3)
+        if not n and points.ndim != 3:  # nobody, as an empty list
+            points = points.reshape(0, len(skeletons.get(skeleton)), 3)
         return cls(
             keypoints=points,
             scores=np.asarray(scores, np.float32).reshape(n),
