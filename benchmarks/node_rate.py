@@ -59,15 +59,15 @@ def listen(
     video: Path, rate: float, cameras: int, node: tuple[str, ...], seconds: float, logs: Path
 ) -> tuple[float, Heard]:
     """Results a second, of all cameras together, and what they were."""
-    own = ["--ros-args", "-r", f"__ns:=/bench_{os.getpid()}"]
+    namespace = f"__ns:=/bench_{os.getpid()}"
+    own = ["--ros-args", "-r", namespace]
     names = [f"camera_{i}" for i in range(cameras)]
     heard, log = Heard(), logs / "node.log"
     with ExitStack() as children:
         listener = children.enter_context(Listener(own))
         child = children.enter_context(Child(["node", *own, "-p", f"cameras:=[{','.join(names)}]", *node], log))
         for name in names:
-            namespace = ["--ros-args", "-r", f"__ns:=/bench_{os.getpid()}/{name}"]
-            camera = ["camera", str(video), "--rate", str(rate), *namespace]
+            camera = ["camera", str(video), "--rate", str(rate), "--ros-args", "-r", f"{namespace}/{name}"]
             children.enter_context(Child(camera, logs / f"{name}.log"))
             listener.subscribe(Poses, f"{name}/poses", heard.add)
         listener.wait_for(lambda: len(heard.latencies) >= SETTLED, child, log, 120)

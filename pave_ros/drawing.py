@@ -60,9 +60,8 @@ def draw(
     drawn = np.flatnonzero(np.isfinite(extents).all(axis=1))
     for i in drawn[::-1]:  # the best on top
         if boxes:
-            # OpenCV draws nothing that is too far away.
-            size = np.array(image.shape[1::-1], np.float32)
-            low, high = (corner.clip(-size, 2 * size) for corner in (extents[i][:2], extents[i][:2] + extents[i][2:]))
+            corners = np.stack((extents[i][:2], extents[i][:2] + extents[i][2:]))
+            low, high = corners.clip(*_reach(image.shape))  # OpenCV takes no places that are too far away
             cv2.rectangle(image, _fixed(low), _fixed(high), _color(hues[i], "", bgr), 1, cv2.LINE_AA, _SHIFT)
         width = _line_width(extents[i], image.shape)
         _draw_person(image, points[i], skeletons.get(persons.skeleton), hues[i], width, bgr)
@@ -75,12 +74,17 @@ def draw(
 
 def _visible(keypoints: Floats, threshold: float, shape: tuple[int, ...]) -> Floats:
     """Keypoints (N, K, 2), NaN where the score is too low or the place so far outside that no limb gets here."""
-    height, width = shape[:2]
     xy = keypoints[..., :2]
-    margin = np.array([width, height], np.float32)
+    least, most = _reach(shape)
     with np.errstate(invalid="ignore"):
-        shown = (keypoints[..., 2] >= threshold) & (xy > -margin).all(-1) & (xy < 2 * margin).all(-1)
+        shown = (keypoints[..., 2] >= threshold) & (xy > least).all(-1) & (xy < most).all(-1)
     return np.where(shown[..., None], xy, np.nan)
+
+
+def _reach(shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """The least and the largest (x, y) that are drawn to: as far beyond the picture as it is long."""
+    size = np.array([shape[1], shape[0]], np.float32)
+    return -size, 2 * size
 
 
 def _line_width(box: Floats, shape: tuple[int, ...]) -> float:

@@ -527,6 +527,23 @@ def test_labels_follow_from_keypoints_where_nothing_else_is_given() -> None:
     assert some.boxes.tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]] and some.areas.tolist() == [7, 0]
 
 
+def test_labels_are_their_own() -> None:
+    """What is handed over may be used again."""
+    given = {
+        "boxes": np.ones((1, 4), np.float32),
+        "areas": np.ones(1, np.float32),
+        "track_ids": np.ones(1, np.int32),
+        "crowd": np.ones(1, bool),
+        "head_boxes": np.ones((1, 4), np.float32),
+    }
+    keypoints, region = np.ones((1, 17, 3), np.float32), np.ones((3, 2), np.float32)
+    labels = Labels.from_keypoints(keypoints, "coco17", ignore=[region], **given)
+    for array in (keypoints, region, *given.values()):
+        array[:] = 0
+    assert (labels.keypoints == 1).all() and (labels.ignore[0] == 1).all()
+    assert all((getattr(labels, name) == 1).all() for name in given)
+
+
 def test_labels_can_be_chosen_from() -> None:
     people = labels(track_ids=[4, 5])
     assert people[np.array([False, True])].track_ids.tolist() == [5]

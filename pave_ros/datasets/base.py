@@ -103,7 +103,7 @@ class Labels:
             crowd=np.zeros(n, bool) if crowd is None else np.array(crowd, bool).reshape(n),
             skeleton=skeleton,
             head_boxes=nan if head_boxes is None else np.array(head_boxes, np.float32).reshape(n, 4),
-            ignore=tuple(region for polygon in ignore if len(region := np.asarray(polygon, np.float32).reshape(-1, 2))),
+            ignore=tuple(region for polygon in ignore if len(region := np.array(polygon, np.float32).reshape(-1, 2))),
             complete=complete,
         )
 

@@ -69,7 +69,6 @@ def open_file(
     ready = (
         build.find() if engine == "auto" or background else build.run(partial(log.info, "building for %s: %s", name))
     )
-
     if ready is not None:
         return _open(ready, model, name, reason, device, precision, input_size)
     first = _first(path, model, device, precision, input_size)

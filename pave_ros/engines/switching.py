@@ -64,12 +64,13 @@ class SwitchingEngine(Engine):
         self._thread: threading.Thread | None = None
         self._size: Size | None = None  # of the pictures that the better engine is for; None for all
         self._last: Size | None = None
-        self._started = monotonic()
+        self._others = first if for_one_size else None  # What pictures of other sizes stay with.
         self.info = first.info
         self._take(first, first.reason)
-        self._others = first if for_one_size else None  # What pictures of other sizes stay with.
-        self._tell("is going to be built for the size in which pictures come")
-        if not for_one_size:
+        if for_one_size:
+            self._started = monotonic()
+            self._tell("is going to be built for the size in which pictures come")
+        else:
             self._begin(None)
 
     def _begin(self, size: Size | None) -> None:

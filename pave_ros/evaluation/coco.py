@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,7 @@ CROWD_LEVELS = {"AP_E": (-np.inf, 0.2), "AP_M": (0.2, 0.8), "AP_H": (0.8, np.inf
 TOUCHING = 0.1  # overlap from which somebody found may be meant to be the labelled person
 FAR = 1e7  # pixels; a keypoint that a model does not give is as wrong as can be
 
-_QUIET = threading.Lock()  # A program has one stdout.
+_STDOUT = threading.Lock()  # A program has one.
 
 
 def coco_ap(samples: Sequence[Sample], predictions: Sequence[Persons]) -> Result:
@@ -106,11 +106,18 @@ def _result(metric: str, values: dict[str, float], samples: Sequence[Sample], pr
 
 def _stats(evaluator: COCOeval) -> list[float]:
     """COCO's ten numbers, NaN where it says -1."""
-    with _QUIET, redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+    with _quietly():
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
     return [float(value) if value >= 0 else np.nan for value in evaluator.stats]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """pycocotools prints as it goes."""
+    with _STDOUT, redirect_stdout(io.StringIO()):
+        yield
 
 
 def _evaluator(samples: Sequence[Sample], predictions: Sequence[Persons], areas_of_boxes: bool = False) -> COCOeval:
@@ -181,6 +188,6 @@ def _index(pictures: list[int], annotations: list[dict[str, Any]]) -> COCO:
         "annotations": [dict(annotation, id=i) for i, annotation in enumerate(annotations, start=1)],
         "categories": [{"id": 1, "name": "person"}],
     }
-    with _QUIET, redirect_stdout(io.StringIO()):
+    with _quietly():
         coco.createIndex()
     return coco

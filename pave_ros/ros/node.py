@@ -46,7 +46,7 @@ class PoseNode(LifecycleNode):
         self._loading: Future[None] | None = None
         self._deadline = 0.0  # by `monotonic()`, for the threads to end
         if options.get("automatically_declare_parameters_from_overrides"):
-            raise ValueError("the pose node declares its parameters itself; leave out to have them declared")
+            raise ValueError("the pose node declares its parameters itself; leave that option out")
         super().__init__("pose_node", **options)
         refuse_impossible_transitions(self)
         self._parameters_of_node = Parameters(self)
