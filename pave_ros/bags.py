@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count, islice, pairwise
 from pathlib import Path
 from statistics import median
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".bag", ".db3", ".mcap")
 METADATA = "metadata.yaml"  # in the folder that `ros2 bag record` makes
 KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+CALIBRATION = "sensor_msgs/msg/CameraInfo"
 COMPRESSED = "/compressed"  # ending of the second topic of the same images
 PROBED = 30  # Images whose stamps tell the rate.
 JUMP = 1_000_000_000  # Nanoseconds by which the clock of the stamps may run ahead or back; more, and it was set anew.
@@ -51,6 +52,7 @@ def open_bag(source: str, rate: float | None, loop: bool) -> Source:
         connections = _connections(reader, path, topic)
         first = list(islice(_images(reader, connections, path, warn=False), PROBED))
         length = sum(connection.msgcount for connection in connections)
+        camera_info = _camera_info(reader, connections[0].topic)
     stamps = [frame.stamp for frame in first]
     apart = [later - earlier for earlier, later in pairwise(stamps) if later > earlier]
     own = known_rate(1e9 / median(apart), PICTURE_RATE) if apart else PICTURE_RATE
@@ -67,7 +69,7 @@ def open_bag(source: str, rate: float | None, loop: bool) -> Source:
                 yield frame
 
     size = image.shape[1], image.shape[0]
-    return Source(path.name, size, rate or own, frames, length=max(0, length), loop=loop)
+    return Source(path.name, size, rate or own, frames, length=max(0, length), loop=loop, camera_info=camera_info)
 
 
 @contextmanager
@@ -133,6 +135,18 @@ def _images(reader: AnyReader, connections: list[Connection], path: Path, *, war
         raise VideoError(f"{path}: not one image of {connections[0].topic} can be read: {reason}")
     if unreadable and warn:
         log.warning("%s: %d images of %s cannot be read: %s", path, unreadable, connections[0].topic, reason)
+
+
+def _camera_info(reader: AnyReader, topic: str) -> Any:
+    """The first camera_info beside the images of a topic, where image_transport has it; None where there is none."""
+    from pave_ros.encodings import ImageError
+
+    beside = topic.removesuffix(COMPRESSED).rpartition("/")[0] + "/camera_info"
+    connections = [one for one in reader.connections if one.topic == beside and one.msgtype == CALIBRATION]
+    for connection, _, data in reader.messages(connections) if connections else ():  # of none would be of all
+        with suppress(ImageError):
+            return _message(reader, connection, data)
+    return None
 
 
 def _message(reader: AnyReader, connection: Connection, data: bytes) -> Any:

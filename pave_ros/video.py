@@ -48,6 +48,7 @@ class Source:
         rate: pictures a second.
         length: number of pictures of one pass, None where that is unknown or endless.
         loop: whether iteration starts over at the end instead of stopping.
+        camera_info: what a recording says of its camera, the fields of a sensor_msgs/CameraInfo; None elsewhere.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Source:
         length: int | None = None,
         loop: bool = False,
         release: Callable[[], None] | None = None,
+        camera_info: Any = None,
     ) -> None:
         self.name = name
         self.width, self.height = size
         self.rate = rate
         self.length = length
         self.loop = loop
+        self.camera_info = camera_info
         self._frames = frames
         self._release = release
         self._pass: Generator[Frame, None, None] | None = None

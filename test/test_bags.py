@@ -2,64 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-from rosbags.rosbag1 import Writer as Writer1
+from recordings import BEGIN, KINDS, ROS1, ROS2, STAMPS, calibration, images, jpeg, raw, record, record1
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
 from pave_ros.bags import is_bag
 from pave_ros.predict import jobs_of
 from pave_ros.video import VideoError, open_source
-
-ROS2, ROS1 = get_typestore(Stores.ROS2_HUMBLE), get_typestore(Stores.ROS1_NOETIC)
-SIZE = (24, 32)
-BEGIN = 1_700_000_000 * 10**9
-STAMPS = (0, 100, 200, 350)  # milliseconds
-KINDS = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
-
-
-def header(store: Any, stamp: int) -> Any:
-    sec, nanosec = divmod(stamp, 10**9)
-    time = store.types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
-    number = {"seq": 0} if store is ROS1 else {}
-    return store.types["std_msgs/msg/Header"](stamp=time, frame_id="front", **number)
-
-
-def raw(store: Any, stamp: int, level: int, **changes: Any) -> Any:
-    height, width = SIZE
-    values = {
-        "header": header(store, stamp), "height": height, "width": width, "encoding": "rgb8", "is_bigendian": 0,
-        "step": 3 * width, "data": np.full(height * width * 3, level, np.uint8), **changes,
-    }  # fmt: skip
-    return store.types["sensor_msgs/msg/Image"](**values)
-
-
-def jpeg(store: Any, stamp: int, level: int) -> Any:
-    data = cv2.imencode(".jpg", np.full((*SIZE, 3), level, np.uint8))[1].ravel()
-    return store.types["sensor_msgs/msg/CompressedImage"](header=header(store, stamp), format="jpeg", data=data)
-
-
-def record(path: Path, plugin: StoragePlugin, topics: dict[str, Sequence[Any]]) -> Path:
-    """A folder as of `ros2 bag record`; a message was recorded 5 ms after its stamp, or where it has none, at 7 s."""
-    with Writer(path, version=9, storage_plugin=plugin) as writer:
-        for topic, messages in topics.items():
-            kind = messages[0].__msgtype__
-            connection = writer.add_connection(topic, kind, typestore=ROS2)
-            for message in messages:
-                stamp = message.header.stamp
-                recorded = stamp.sec * 10**9 + stamp.nanosec + 5_000_000 if stamp.sec else BEGIN + 7 * 10**9
-                writer.write(connection, recorded, ROS2.serialize_cdr(message, kind))
-    return path
-
-
-def images(store: Any = ROS2) -> list[Any]:
-    return [raw(store, BEGIN + stamp * 10**6, 50 * i) for i, stamp in enumerate(STAMPS)]
 
 
 def shown(source: str | Path, **options: Any) -> list[tuple[int, int]]:
@@ -70,7 +22,7 @@ def shown(source: str | Path, **options: Any) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("plugin", KINDS)
 def test_folder_and_file_of_ros2(tmp_path: Path, plugin: StoragePlugin) -> None:
-    folder = record(tmp_path / "walk", plugin, {"/camera/image": images()})
+    folder = record(tmp_path / "walk", {"/camera/image": images()}, plugin)
     (file,) = (path for path in folder.iterdir() if path.suffix in (".mcap", ".db3"))
     expected = [(stamp, 50 * i) for i, stamp in enumerate(STAMPS)]
     for source in (folder, file, f"{folder}:/camera/image", f"{file}:/camera/image"):
@@ -85,17 +37,12 @@ def test_folder_and_file_of_ros2(tmp_path: Path, plugin: StoragePlugin) -> None:
 
 
 def test_file_of_ros1(tmp_path: Path) -> None:
-    path = tmp_path / "old.bag"
-    kind = "sensor_msgs/msg/Image"
-    with Writer1(path) as writer:
-        connection = writer.add_connection("/image", kind, typestore=ROS1)
-        for message in images(ROS1):
-            writer.write(connection, BEGIN, ROS1.serialize_ros1(message, kind))
+    path = record1(tmp_path / "old.bag", {"/image": images(ROS1)})
     assert shown(path) == [(stamp, 50 * i) for i, stamp in enumerate(STAMPS)]
 
 
 def test_another_rate_and_without_end(tmp_path: Path) -> None:
-    folder = record(tmp_path / "walk", KINDS[0], {"/image": images()})
+    folder = record(tmp_path / "walk", {"/image": images()})
     assert [stamp for stamp, _ in shown(folder, rate=20)] == [0, 50, 100, 150]
     with open_source(folder, loop=True) as source:
         frames = [frame for frame, _ in zip(source, range(6), strict=False)]
@@ -105,10 +52,10 @@ def test_another_rate_and_without_end(tmp_path: Path) -> None:
 def test_which_topic(tmp_path: Path) -> None:
     pictures = images()
     compressed = [jpeg(ROS2, BEGIN + i * 10**8, 200) for i in range(2)]
-    twins = record(tmp_path / "twins", KINDS[0], {"/front": pictures, "/front/compressed": compressed})
+    twins = record(tmp_path / "twins", {"/front": pictures, "/front/compressed": compressed})
     assert [level for _, level in shown(twins)] == [0, 50, 100, 150], "the same images"
     assert [level for _, level in shown(f"{twins}:/front/compressed")] == [200, 200]
-    two = record(tmp_path / "two", KINDS[0], {"/front": pictures, "/back/compressed": compressed})
+    two = record(tmp_path / "two", {"/front": pictures, "/back/compressed": compressed})
     with pytest.raises(VideoError, match=r"several topics, /back/compressed, /front; name one: .*two:/back/compressed"):
         open_source(two)
     with pytest.raises(VideoError, match="no images on /side; there are some on /back/compressed, /front"):
@@ -119,17 +66,15 @@ def test_which_topic(tmp_path: Path) -> None:
 
 def test_images_that_cannot_be_read_cost_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     broken = [raw(ROS2, BEGIN + 50 * 10**6, 9, step=1), raw(ROS2, BEGIN + 60 * 10**6, 9, encoding="theora")]
-    folder = record(
-        tmp_path / "walk", KINDS[0], {"/image": sorted([*images(), *broken], key=lambda m: m.header.stamp.nanosec)}
-    )
+    folder = record(tmp_path / "walk", {"/image": sorted([*images(), *broken], key=lambda m: m.header.stamp.nanosec)})
     assert [level for _, level in shown(folder)] == [0, 50, 100, 150]
     assert caplog.text.count("2 images of /image cannot be read: unknown encoding 'theora'") == 1
     with pytest.raises(VideoError, match="not one image of /image can be read: unknown encoding"):
-        open_source(record(tmp_path / "bad", KINDS[0], {"/image": broken}))
+        open_source(record(tmp_path / "bad", {"/image": broken}))
 
 
 def test_images_without_stamps_go_by_when_they_were_recorded(tmp_path: Path) -> None:
-    folder = record(tmp_path / "walk", KINDS[0], {"/image": [raw(ROS2, 0, 5), raw(ROS2, BEGIN + 8 * 10**9, 6)]})
+    folder = record(tmp_path / "walk", {"/image": [raw(ROS2, 0, 5), raw(ROS2, BEGIN + 8 * 10**9, 6)]})
     assert shown(folder) == [(0, 5), (1000, 6)]
 
 
@@ -144,7 +89,7 @@ def test_damaged_recordings_are_named(tmp_path: Path, name: str) -> None:
 
 
 def test_results_bear_the_name_of_the_recording(tmp_path: Path) -> None:
-    folder = record(tmp_path / "walk", KINDS[0], {"/camera/image": images()})
+    folder = record(tmp_path / "walk", {"/camera/image": images()})
     jobs = jobs_of([str(folder), f"{folder}:/camera/image"])
     assert [(job.name, job.suffix) for job in jobs] == [("walk", ".mp4"), ("walk_2", ".mp4")]
 
@@ -174,3 +119,15 @@ def test_a_clock_that_is_set_anew_stops_no_recording(tmp_path: Path) -> None:
         for i, message in enumerate(messages):
             writer.write(connection, BEGIN + i * 100_000_000, ROS2.serialize_cdr(message, kind))
     assert [stamp for stamp, _ in shown(tmp_path / "walk")] == [0, 100, 200, 300, 400, 500, 600]
+
+
+@pytest.mark.parametrize("topic", ["/front/image_raw", "/front/image_raw/compressed", "/image"])
+def test_the_cameras_calibration_comes_with_its_images(tmp_path: Path, topic: str) -> None:
+    pictures = [jpeg(ROS2, BEGIN + i * 10**8, 200) for i in range(2)] if "compressed" in topic else images()
+    beside = "/camera_info" if topic == "/image" else "/front/camera_info"
+    infos = [calibration(ROS2, focal) for focal in (30.0, 40.0)]
+    others = {"/front/color/camera_info": [calibration(ROS2, 99.0)], "/depth/camera_info": [calibration(ROS2, 98.0)]}
+    with open_source(record(tmp_path / "walk", {topic: pictures, **others, beside: infos})) as source:
+        assert source.camera_info.k[0] == 30.0
+    with open_source(record(tmp_path / "none", {topic: pictures, **others})) as source:
+        assert source.camera_info is None

@@ -27,7 +27,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from pave_ros.frames import Frame
@@ -88,6 +88,7 @@ class CameraNode(Node):
         self._thread = threading.Thread(target=self._publish_all, name="camera", daemon=True)
         self._finished = self.create_guard_condition(on_end)
         self._image: Image | None = None
+        self._recorded: CameraInfo | None = None
         self.failed = False
 
     def start(self) -> bool:
@@ -97,6 +98,7 @@ class CameraNode(Node):
             # A stream that does not answer would hold up the signals.
             self._opening = shielded(lambda: open_source(values["source"], values["rate"] or None, values["loop"]))
             self._source = self._opening.result()
+            self._recorded = recorded_info(self._source.camera_info)
             self._create_publishers()
         except (OSError, ValueError, KeyError, VideoError) as error:
             self.get_logger().fatal(str(error))
@@ -217,7 +219,9 @@ class CameraNode(Node):
                 self._image = images.write(frame.image, frame.bgr, header, self._image)
                 publisher.publish(self._image)
         scene: SyntheticFrame | None = frame.payload if self._knows_truth else None
-        self._info_publisher.publish(camera_info(header, width, height, scene.focal if scene else width))
+        info = self._recorded or camera_info(width, height, scene.focal if scene else width)
+        info.header = header
+        self._info_publisher.publish(info)
         if scene is not None:
             self._publish_truth(scene, header)
 
@@ -233,11 +237,23 @@ def _shut_down() -> None:
         rclpy.try_shutdown()
 
 
-def camera_info(header: Header, width: int, height: int, focal: float) -> CameraInfo:
+def recorded_info(recorded: Any) -> CameraInfo | None:
+    """What a recording says of its camera, as rosbags reads it, as a message; None for None. In ROS 1 the names of the
+    matrices are capitals."""
+    if recorded is None:
+        return None
+    matrices = {name: getattr(recorded, name if hasattr(recorded, name) else name.upper()) for name in "dkrp"}
+    plain = {
+        name: getattr(recorded, name) for name in ("width", "height", "distortion_model", "binning_x", "binning_y")
+    }
+    roi = {name: getattr(recorded.roi, name) for name in RegionOfInterest.get_fields_and_field_types()}
+    return CameraInfo(**plain, **matrices, roi=RegionOfInterest(**roi))
+
+
+def camera_info(width: int, height: int, focal: float) -> CameraInfo:
     """A pinhole camera without distortion, its focal length in pixels; one as wide as the picture sees 53 degrees."""
     focal, cx, cy = float(focal), (width - 1) / 2, (height - 1) / 2
     return CameraInfo(
-        header=header,
         width=width,
         height=height,
         distortion_model="plumb_bob",

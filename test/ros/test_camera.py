@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import recordings
 from conftest import CAMERA, Start
 from peer import Peer, Process, wait_for
 from rclpy.qos import QoSProfile
@@ -130,6 +131,29 @@ def test_raw_and_compressed_at_once(folder: Path, start: Start, peer: Peer) -> N
     stamps = wait_for(lambda: {stamp(m) for m in raw} & {stamp(m) for m in compressed}, "the same picture in both ways")
     one, other = (next(m for m in those if stamp(m) == min(stamps)) for those in (raw, compressed))
     assert np.abs(images.read(one)[0].astype(int) - images.read(other)[0]).max() <= 3
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_recording_brings_its_calibration(tmp_path: Path, start: Start, peer: Peer, version: int) -> None:
+    store, write = (recordings.ROS1, recordings.record1) if version == 1 else (recordings.ROS2, recordings.record)
+    topics = {"/image": recordings.images(store), "/camera_info": [recordings.calibration(store, 30.0)]}
+    path = write(tmp_path / ("walk.bag" if version == 1 else "walk"), topics)
+    infos = peer.subscribe(CameraInfo, f"/recorded{version}/camera_info", DEEP)
+    pictures = peer.subscribe(Image, f"/recorded{version}/image", DEEP)
+    start("pave_ros.ros.camera", str(path), "--frame-id", "desk", "--ros-args", "-r", f"__ns:=/recorded{version}")
+    both = wait_for(lambda: {stamp(p) for p in pictures} & {stamp(i) for i in infos}, "a picture and its camera_info")
+    info = next(info for info in infos if stamp(info) in both)
+    assert (info.width, info.height, info.header.frame_id, info.distortion_model) == (64, 24, "desk", "plumb_bob")
+    assert info.k.tolist() == [30.0, 0.0, 16.0, 0.0, 30.0, 12.0, 0.0, 0.0, 1.0]
+    assert info.p.tolist() == [30.0, 0.0, 15.0, 0.0, 0.0, 30.0, 11.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    assert info.d.tolist() == [0.1, -0.2, 0.0, 0.0] and info.r.tolist() == np.eye(3).ravel().tolist()
+    assert (info.binning_x, info.binning_y, info.roi.x_offset, info.roi.width, info.roi.do_rectify) == (
+        2,
+        2,
+        32,
+        32,
+        True,
+    )
 
 
 def test_simulated_time_without_a_clock_is_told(folder: Path, start: Start, peer: Peer) -> None:

@@ -173,7 +173,7 @@ def test_true_positions_of_the_synthetic_scene() -> None:
     for seed in range(4):
         frame = Scene(seed=seed, width=320, height=240, persons=3).frame(120)
         header = Header(frame_id="front")
-        camera = Camera.of((240, 320), camera_info(header, 320, 240, frame.focal))
+        camera = Camera.of((240, 320), camera_info(320, 240, frame.focal))
         assert camera is not None
         exact = camera.project(frame.persons.keypoints[..., :2], frame.positions[..., 2])
         assert exact == pytest.approx(frame.positions, abs=2e-3)
@@ -266,7 +266,7 @@ class Rig:
         self.infos = peer.publisher(CameraInfo, f"{name}/camera_info")
 
     def calibrate(self) -> None:
-        self.infos.publish(camera_info(Header(frame_id="front"), 96, 64, 96.0))
+        self.infos.publish(camera_info(96, 64, 96.0))
         wait_for(lambda: self.node.streams[0]._camera_info, "the camera_info")
 
     def keep_waiting(self) -> float:
@@ -370,7 +370,7 @@ def test_positions_do_not_depend_on_what_is_drawn(make_node: Make, peer: Peer) -
 
 def test_the_camera_info_of_another_picture_gives_no_positions(make_node: Make, peer: Peer) -> None:
     rig = Rig(make_node, peer)
-    rig.infos.publish(camera_info(Header(frame_id="front"), 128, 64, 96.0))
+    rig.infos.publish(camera_info(128, 64, 96.0))
     wait_for(lambda: rig.node.streams[0]._camera_info, "the camera_info")
     assert not any(person.keypoints_3d for person in rig.result(1000, message(metres())).persons)
     assert "camera_info of the image's shape" in rig.node.streams[0].statistics.problem

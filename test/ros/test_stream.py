@@ -14,7 +14,6 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from test_images import BAD, BAD_COMPRESSED, JPEG
 from visualization_msgs.msg import MarkerArray
@@ -402,7 +401,7 @@ def test_markers_of_an_assumed_camera_are_told_where_there_is_a_camera_info(rig:
     infos = front.peer.publisher(CameraInfo, f"{front.namespace}/camera_info")
     wait_for(lambda: front.node.streams[0]._is_wanted("markers"), "the subscription")
     for width, told in ((96, False), (128, True)):
-        infos.publish(camera_info(Header(), width, 64, 96.0))
+        infos.publish(camera_info(width, 64, 96.0))
         wait_for(lambda: getattr(front.node.streams[0]._camera_info, "width", 0) == width, "the camera_info")  # noqa: B023
         front.ask(width)
         if told:
