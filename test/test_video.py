@@ -1,4 +1,4 @@
-"""Sources of pictures and the video writer, on files made here."""
+"""Videos, cameras and the synthetic scene as sources of pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import http.server
 import itertools
 import os
 import struct
-import subprocess
 import sys
 import threading
 import types
@@ -18,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from videos import make_mjpg, make_video, number, picture
 
 from pave_ros import video
 from pave_ros.containers import mp4_seconds
@@ -28,38 +28,9 @@ from pave_ros.video import (
     _decoded,
     known_rate,
     open_source,
-    pictures_in,
-    read_picture,
     silent_opencv,
 )
 from pave_ros.video_writer import VideoWriter
-
-
-def picture(i: int, width: int = 96, height: int = 64) -> np.ndarray:
-    """A picture whose brightness tells its number, with a white top left corner."""
-    image = np.full((height, width, 3), 20 + 8 * (i % 25), np.uint8)
-    image[: height // 4, : width // 4] = 255
-    return image
-
-
-def make_video(path: Path, frames: int = 12, rate: float = 25.0, width: int = 96, height: int = 64) -> Path:
-    with VideoWriter(path, rate) as writer:
-        for i in range(frames):
-            writer.write(picture(i, width, height))
-    return path
-
-
-def make_mjpg(path: Path, frames: int, rate: float) -> Path:
-    """A video in a container that `VideoWriter` does not write."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (96, 64))
-    for i in range(frames):
-        writer.write(picture(i))
-    writer.release()
-    return path
-
-
-def number(image: np.ndarray) -> int:
-    return round((float(image[-8:, -8:].mean()) - 20) / 8)
 
 
 def rotate(path: Path) -> None:
@@ -222,30 +193,6 @@ def test_matroska_that_lasts_longer_than_its_pictures_is_whole(tmp_path: Path) -
     assert source.length == 60 and len(list(source)) == 30
 
 
-@pytest.mark.parametrize("tail", [b"\xff\xda" + bytes(100), b"ftyp\xff\xd8\xff\xda\x00\x08"])
-def test_picture_with_something_behind_it(tmp_path: Path, tail: bytes) -> None:
-    """As phones keep a short video behind a picture."""
-    path = tmp_path / "a.jpg"
-    cv2.imwrite(str(path), picture(1))
-    whole = path.read_bytes()
-    path.write_bytes(whole + tail)
-    assert np.array_equal(read_picture(path), cv2.imread(str(path)))
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(VideoError, match="cut off"):
-        read_picture(path)
-
-
-def test_picture_with_fill_bytes(tmp_path: Path) -> None:
-    """Any number of them may stand before a marker (ITU T.81, B.1.1.2)."""
-    path = tmp_path / "filled.jpg"
-    cv2.imwrite(str(path), np.full((32, 32, 3), 90, np.uint8))
-    data = path.read_bytes()
-    second = 4 + int.from_bytes(data[4:6], "big")
-    assert data[second : second + 1] == b"\xff"
-    path.write_bytes(data[:second] + b"\xff\xff" + data[second:])
-    assert read_picture(path).mean() == pytest.approx(90, abs=2)
-
-
 def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     make_video(tmp_path / "video.mp4", frames=3)
@@ -259,12 +206,6 @@ def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest
         open_source("²")
 
 
-def test_folders_are_no_pictures(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").mkdir()
-    cv2.imwrite(str(tmp_path / "²5.jpg"), picture(1))
-    assert [path.name for path in pictures_in(tmp_path)] == ["²5.jpg"]
-
-
 @pytest.mark.parametrize("name", ["x.mp4", "x.jpg", "x.png"])
 def test_unreadable_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -276,76 +217,6 @@ def test_unreadable_files(tmp_path: Path, name: str) -> None:
     path.write_text("this is text, whatever its name says\n" * 50)
     with pytest.raises(VideoError, match=f"{name}: not a"):
         open_source(path)
-
-
-def test_a_small_file_that_claims_gigabytes_is_not_decoded(tmp_path: Path) -> None:
-    """In a process of its own, since OpenCV hears of the limit when it is loaded."""
-    data = bytearray(cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8))[1])
-    size = data.index(b"\xff\xc0") + 5
-    data[size : size + 4] = struct.pack(">HH", 12000, 60000)
-    (tmp_path / "a.jpg").write_bytes(data)
-    program = """if True:
-        import re, sys
-        from pathlib import Path
-        from types import SimpleNamespace
-        from pave_ros.encodings import ImageError, read
-        from pave_ros.video import VideoError, read_picture
-        path = Path(sys.argv[1])
-        message = SimpleNamespace(format="jpeg", data=path.read_bytes())
-        for error, decode in ((VideoError, lambda: read_picture(path)), (ImageError, lambda: read(message))):
-            try:
-                print(decode().shape)
-            except error as reason:
-                print(reason)
-        print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
-    """
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.jpg")], capture_output=True, text=True)
-    first, second, kilobytes = done.stdout.splitlines()
-    assert "a.jpg: " in first and "MAX_IMAGE_PIXELS" in first and "cannot be decoded" in second
-    assert int(kilobytes) < 1_000_000
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_cut_off_picture(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"a.{suffix}"
-    rng = np.random.default_rng(0)
-    cv2.imwrite(str(path), rng.integers(0, 255, (64, 96, 3), dtype=np.uint8))
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(VideoError, match=f"a.{suffix}: .*(cut off|damaged)"):
-        open_source(path)
-
-
-def test_folder_in_natural_order_with_pictures_of_any_size(tmp_path: Path) -> None:
-    for i in (10, 2, 1):
-        cv2.imwrite(str(tmp_path / f"frame_{i}.png"), picture(i, width=96 + i))
-    (tmp_path / "notes.txt").write_text("no picture")
-    source = open_source(tmp_path, rate=5)
-    frames = list(source)
-    assert (source.length, source.rate, source.width) == (3, 5, 97)
-    assert [number(f.image) for f in frames] == [1, 2, 10]
-    assert [f.image.shape[1] for f in frames] == [97, 98, 106]
-    assert [f.stamp for f in frames] == [0, 200_000_000, 400_000_000]
-
-
-def test_folder_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="no pictures"):
-        open_source(tmp_path)
-
-
-def test_single_picture_once_and_looped(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), picture(3))
-    assert len(list(open_source(tmp_path / "a.png"))) == 1
-    frames = list(itertools.islice(open_source(tmp_path / "a.png", loop=True), 3))
-    assert [f.stamp for f in frames] == [0, 100_000_000, 200_000_000]
-    frames[0].image[:] = 0  # drawing on one frame leaves the next alone
-    assert number(frames[1].image) == 3
-
-
-def test_grey_and_16_bit_pictures_become_three_channels(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30), 40000, np.uint16))
-    image = next(iter(open_source(tmp_path / "a.png"))).image
-    assert image.shape == (20, 30, 3) and image.dtype == np.uint8 and image[0, 0, 0] == 40000 // 256
 
 
 def test_camera_that_is_not_there() -> None:
@@ -474,54 +345,6 @@ def test_synthetic_options_reach_the_scene(monkeypatch: pytest.MonkeyPatch) -> N
         open_source("synthetic:frames=0")
 
 
-def test_writer_pads_odd_sizes(tmp_path: Path) -> None:
-    source = open_source(make_video(tmp_path / "a.mp4", width=97, height=63))
-    assert (source.width, source.height) == (98, 64)
-    assert [number(f.image) for f in source] == list(range(12))
-
-
-def test_writer_keeps_channel_order(tmp_path: Path) -> None:
-    red = np.zeros((64, 96, 3), np.uint8)
-    red[..., 0] = 200
-    with VideoWriter(tmp_path / "a.mp4", 25) as writer:
-        writer.write(red)
-        writer.write(red[..., ::-1].copy(), bgr=True)
-    for frame in open_source(tmp_path / "a.mp4"):
-        assert frame.image[..., 2].mean() > 150 > 50 > frame.image[..., 0].mean()
-
-
-def test_an_interrupt_between_writing_a_frame_and_counting_it_costs_nothing(tmp_path: Path) -> None:
-    with VideoWriter(tmp_path / "a.mp4", 25) as writer:
-        for _ in range(3):
-            writer.write(np.zeros((64, 96, 3), np.uint8))
-        writer.count -= 1  # as Ctrl-C there leaves it
-    assert (tmp_path / "a.mp4").is_file()
-    with pytest.raises(VideoError, match="only 3 of 4 frames"), VideoWriter(tmp_path / "b.mp4", 25) as writer:
-        for _ in range(3):
-            writer.write(np.zeros((64, 96, 3), np.uint8))
-        writer.count += 1
-    assert not (tmp_path / "b.mp4").exists()
-
-
-def test_writer_is_atomic(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "a.mp4"
-    with pytest.raises(RuntimeError, match="stop"), VideoWriter(path, 25) as writer:
-        writer.write(picture(0))
-        assert not path.exists()
-        raise RuntimeError("stop")
-    assert list(path.parent.iterdir()) == []
-
-
-def test_writer_begins_anew_after_it_was_closed(tmp_path: Path) -> None:
-    writer = VideoWriter(tmp_path / "a.mp4", 10)
-    for length in (3, 1):
-        for _ in range(length):
-            writer.write(np.zeros((32, 32, 3), np.uint8))
-        writer.close()
-        with open_source(tmp_path / "a.mp4") as source:
-            assert source.length == length
-
-
 def test_a_source_is_closed_while_another_thread_reads_it() -> None:
     begun, go_on, released = threading.Event(), threading.Event(), threading.Event()
 
@@ -562,22 +385,3 @@ def test_threads_give_opencv_its_log_back() -> None:
         for done in [threads.submit(silent, first) for first in (True, False)]:
             done.result(60)
     assert cv2.utils.logging.getLogLevel() == level
-
-
-def test_writer_refuses(tmp_path: Path) -> None:
-    for wrong in (np.zeros((64, 96), np.uint8), np.zeros((64, 96, 4), np.uint8), np.zeros((64, 96, 3), np.float32)):
-        with (
-            VideoWriter(tmp_path / "a.mp4", 25) as writer,
-            pytest.raises(ValueError, match="an image has to be a uint8"),
-        ):
-            writer.write(wrong, bgr=True)
-    with pytest.raises(ValueError, match="written as .mp4"):
-        VideoWriter(tmp_path / "a.gif", 25)
-    with pytest.raises(ValueError, match="rate"):
-        VideoWriter(tmp_path / "a.mp4", 0)
-    with pytest.raises(VideoError, match="97x64 in a video of 96x64"), VideoWriter(tmp_path / "a.mp4", 25) as writer:
-        writer.write(picture(0))
-        writer.write(picture(0, width=97))
-    (tmp_path / "file").touch()
-    with pytest.raises(VideoError, match="cannot be written"), VideoWriter(tmp_path / "file" / "a.mp4", 25) as writer:
-        writer.write(picture(0))
