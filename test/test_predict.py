@@ -19,7 +19,8 @@ from pycocotools.cocoeval import COCOeval
 from pave_ros.estimator import Estimator
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
-from pave_ros.predict import FORMATS, Job, Summary, jobs_of, make_sinks, predict
+from pave_ros.predict import Job, Summary, jobs_of, predict
+from pave_ros.sinks import FORMATS, make_sinks
 from pave_ros.video import VideoError, open_source
 from pave_ros.video_writer import VideoWriter
 

@@ -21,7 +21,7 @@ INTERRUPTED = 130  # exit code, as a shell has it
 
 
 class Format(str, Enum):
-    """Kinds of results, the keys of `pave_ros.predict.FORMATS`."""
+    """Kinds of results, the keys of `pave_ros.sinks.FORMATS`."""
 
     video = "video"
     jsonl = "jsonl"
@@ -71,7 +71,8 @@ def predict(
 ) -> None:
     """Find the people in pictures and videos."""
     from pave_ros.estimator import Estimator
-    from pave_ros.predict import jobs_of, make_sinks
+    from pave_ros.predict import jobs_of
+    from pave_ros.sinks import make_sinks
     from pave_ros.topdown.options import TopDownOptions
 
     jobs = jobs_of(files, sequence)
