@@ -15,8 +15,9 @@ import pytest
 from pave_ros import skeletons
 from pave_ros.datasets.synthetic import SyntheticDataset
 from pave_ros.synthetic import Scene, SyntheticFrame
+from pave_ros.synthetic.activities import STANDING
 from pave_ros.synthetic.body import Build, P, keypoint_anchors, kinematics
-from pave_ros.synthetic.motion import STANDING, Station, Visit
+from pave_ros.synthetic.motion import Station, Visit
 from pave_ros.synthetic.place import KINDS
 from pave_ros.synthetic.render import Camera, Mesh, _Corners, _visible, render
 
