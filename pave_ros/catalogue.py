@@ -126,9 +126,11 @@ def rows() -> list[tuple[str, ...]]:
 
 
 def _row(name: str) -> tuple[str, ...]:
-    parameters, gflops, size, milliseconds = MEASURED[name.removesuffix("_corrected")]  # The same network.
+    parameters = gflops = size = time = ""
+    if measured := MEASURED.get(name.removesuffix("_corrected")):  # The same network.
+        parameters, gflops, size, time = f"{measured[0]} M", str(measured[1]), measured[2], f"{measured[3]} ms"
     file = files.find(name)
-    return name, f"{parameters} M", str(gflops), size, AP.get(name, ""), f"{milliseconds} ms", file.name if file else ""
+    return name, parameters, gflops, size, AP.get(name, ""), time, file.name if file else ""
 
 
 def _main() -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pave_ros import skeletons
 from pave_ros.frames import Image
 from pave_ros.persons import Floats, Persons, boxes_of
+from pave_ros.preprocessing import check_image
 
 Color = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
@@ -47,7 +48,13 @@ def draw(
         keypoint_threshold: keypoints with a lower score are left out, 0..1.
         label: write the track id and the score at each person.
         boxes: draw the bounding boxes as well.
+
+    Raises:
+        ValueError: not such a picture, or one that is not to be written to.
     """
+    check_image(image)
+    if not image.flags.writeable:
+        raise ValueError("the picture is not to be written to, so nothing can be drawn into it; give a copy")
     if not image.flags.c_contiguous:  # OpenCV draws on nothing else, and says so in riddles
         image[:] = draw(
             np.ascontiguousarray(image), persons,

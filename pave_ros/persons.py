@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,15 @@ from pave_ros import skeletons
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Index: TypeAlias = npt.NDArray[np.bool_] | npt.NDArray[np.integer] | slice  # of some of several people
+
+
+def check_index(index: Index) -> None:
+    """TypeError for a number, with which the arrays would lose a dimension."""
+    if isinstance(index, int | np.integer):
+        raise TypeError(
+            f"chosen are people by a mask, an array or a slice; number {index} alone is [{index}:{index + 1}]"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +64,10 @@ class Persons:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer] | slice) -> Persons:
-        """The chosen people, as `Persons`; the index is a mask, an integer array or a slice."""
+    def __getitem__(self, index: Index) -> Persons:
+        """The chosen people, as `Persons`; the index is a mask, an integer array or a slice. TypeError for a number:
+        one person is ``people[i : i + 1]``."""
+        check_index(index)
         return replace(
             self,
             keypoints=self.keypoints[index],
@@ -93,8 +105,9 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Boxes:
-        """The chosen boxes; the index is a mask or an integer array."""
+    def __getitem__(self, index: Index) -> Boxes:
+        """The chosen boxes; the index is a mask, an integer array or a slice, and TypeError for a number."""
+        check_index(index)
         return Boxes(self.boxes[index], self.scores[index])
 
     def scaled(self, x: float, y: float) -> Boxes:

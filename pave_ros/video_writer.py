@@ -83,7 +83,10 @@ class VideoWriter:
                     self._writer, self._size, self.codec, self.count = writer, size, codec, 0
                     return
         self.discard()
-        raise VideoError(f"{self.path}: this OpenCV has no encoder for {' or '.join(CODECS)} at {even[0]}x{even[1]}")
+        raise VideoError(
+            f"{self.path}: this OpenCV has no encoder for {' or '.join(CODECS)} of {even[0]}x{even[1]} at {rate:g} "
+            "pictures a second"
+        )
 
     def close(self) -> None:
         """Finish the file. Nothing is written when there was no picture."""

@@ -18,10 +18,11 @@ import reference
 import torch
 from safetensors.torch import save_file
 
-from pave_ros import models
+from pave_ros import models, skeletons
 from pave_ros.checkpoints import loading, packing
 from pave_ros.checkpoints.layout import published_state, rows_of
 from pave_ros.checkpoints.loading import CheckpointError
+from pave_ros.skeletons import Skeleton
 
 GOLDEN = Path(__file__).parent / "golden"
 State = dict[str, torch.Tensor]
@@ -139,6 +140,20 @@ def test_a_file_that_we_wrote_keeps_its_skeleton(tmp_path: Path, ending: str) ->
     assert loading.open_model("detrpose_n", path).info.skeleton == "posetrack17"
     loading.save(models.create("tarvitpose", "s", skeleton="coco17"), path)
     assert loading.open_model("tarvitpose_s", path).info.skeleton == "coco17"
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_skeleton_that_is_not_known_here_is_not_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """Its joints would get the names of others."""
+    theirs = Skeleton("theirs17", skeletons.get("coco17").keypoints[::-1], (), skeletons.get("coco17").sigmas)
+    path = tmp_path / f"trained.{ending}"
+    with monkeypatch.context() as patch:
+        patch.setitem(skeletons.SKELETONS, theirs.name, theirs)
+        loading.save(models.create("detrpose", "n", skeleton=theirs.name), path)
+    with pytest.raises(CheckpointError, match=f"trained.{ending}: its keypoint layout is 'theirs17', .* known: coco17"):
+        loading.open_model("detrpose_n", path)
 
 
 def test_what_batch_normalisation_has_counted_may_be_missing_or_too_much(published: State, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import typer
 
-from pave_ros import __version__, cli
+from pave_ros import __version__, catalogue, cli
 from pave_ros.checkpoints import files
 from pave_ros.models.base import PoseModel
 from pave_ros.video_writer import VideoWriter
@@ -198,6 +198,12 @@ def test_models(call: Call) -> None:
     row = next(line.split() for line in lines if line.startswith("detrpose_n "))
     assert row[1:3] == ["4.1", "M"] and row[-1] == "detrpose_hgnetv2_n.pth"
     assert any(line.startswith("poet: POET (Stoffl") for line in lines)
+
+
+def test_models_that_were_not_measured_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(catalogue.MEASURED, "detrpose_n")
+    (row,) = (row for row in catalogue.rows() if row[0] == "detrpose_n")
+    assert row[1:4] == ("", "", "") and row[6] == "detrpose_hgnetv2_n.pth"
 
 
 def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

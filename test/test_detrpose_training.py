@@ -101,6 +101,23 @@ def test_unmatched_queries_count_nothing_in_ignored_regions() -> None:
     assert float(criterion.class_loss(outside, [nobody], nothing)) > 0
 
 
+def test_noised_people_are_told_apart_wherever_they_stand() -> None:
+    """Nobody else is meant by them, so it does not matter that others nearby are not annotated."""
+    torch.manual_seed(0)
+    model = models.create("detrpose_n", skeleton="coco17")
+    beside_a_crowd = replace(target(1, 17), ignored=torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    criterion = DETRPoseCriterion("coco17")
+    images = torch.rand(1, 3, 96, 96)
+    alone, crowded = (
+        criterion(detrpose.TrainingForward(model.eval()), images, [truth], [0])
+        for truth in (target(1, 17), beside_a_crowd)
+    )
+    for name, loss in crowded.items():
+        if name.startswith("denoised"):
+            assert float(loss) == pytest.approx(float(alone[name]), rel=1e-5)
+    assert float(crowded["classes_0"]) < float(alone["classes_0"])
+
+
 def test_keypoint_losses_by_hand() -> None:
     criterion = DETRPoseCriterion("coco17")
     people = coco_target()
@@ -146,6 +163,9 @@ def test_training_starts_as_published(variant: str, reaches: int) -> None:
     best = model.selection(features)
     assert 0 < float(best.logits.detach().sigmoid().mean()) < 0.05, "nobody is likely"
     assert float(best.keypoints.detach().var(2).max()) < 1e-9, "all joints are where their cell is"
+    for projection in model.encoder.input_proj:
+        weight = projection.conv.weight
+        assert float(weight.abs().max()) == pytest.approx(math.sqrt(6 / sum(weight.shape[:2])), rel=0.01), "Xavier"
     for layer in model.decoder.layers:
         offsets = layer.cross_attn.sampling_offsets
         assert not offsets.weight.any() and float(offsets.bias.abs().max()) == reaches

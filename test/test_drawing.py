@@ -118,6 +118,15 @@ def test_any_view_is_drawn_on() -> None:
     assert np.array_equal(straight, turned) and np.array_equal(straight, mirrored[:, ::-1])
 
 
+@pytest.mark.parametrize(("image", "reason"), [
+    (canvas().astype(np.float32), "has to be a uint8 array of shape"), (canvas()[..., 0], "has to be a uint8 array of"),
+    (np.frombuffer(canvas().tobytes(), np.uint8).reshape(240, 320, 3), "is not to be written to"),
+])  # fmt: skip
+def test_what_cannot_be_drawn_into_is_told(image: np.ndarray, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        draw(image, people((60, 60, 150)))
+
+
 def test_boxes_that_reach_far_outside() -> None:
     far = people((60, 60, 150))
     far = replace(far, boxes=np.array([[-3e8, 20, 6e8, 40]], np.float32))

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from pave_ros import Estimator, models, skeletons
 from pave_ros.checkpoints import files, loading
+from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.engines import choice, openvino, shipped
 from pave_ros.engines.base import EngineError
@@ -146,6 +147,12 @@ def test_other_checkpoints_stand_for_themselves(pair: tuple[Path, Path], tmp_pat
     assert shipped.best_form(mine, "auto", "cpu", "auto", None) == mine
     pair[1].unlink()
     assert shipped.best_form(pair[0], "auto", "cpu", "auto", None) == pair[0], "an installation without it works too"
+
+
+@pytest.mark.parametrize("engine", ["auto", "pytorch", "onnxruntime"])
+def test_it_is_not_run_as_another_model(engine: str) -> None:
+    with pytest.raises((EngineError, CheckpointError), match=rf"{files.EMBEDDED.name}.*(of|missing).*detrpose_n"):
+        Estimator("detrpose_n", files.SHIPPED / files.EMBEDDED.name, engine=engine)
 
 
 # --- the shipped files ------------------------------------------------------------------------------------------------

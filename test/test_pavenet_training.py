@@ -180,6 +180,18 @@ def test_petr_places_keypoints_by_distance_and_oks() -> None:
     assert float(dissimilarity) == pytest.approx((0.01**2 + 0.02**2) / (2 * 0.2 * (2 * 0.026) ** 2), rel=1e-3)
 
 
+def test_training_starts_as_published() -> None:
+    model = tiny(frames=1, petr=True)
+    assert model.heatmap_head.bias.tolist() == pytest.approx([math.log(0.1 / 0.9)] * 17, abs=1e-3)
+    assert float(model.heatmap_head.weight.std()) == pytest.approx(0.01, rel=0.1)
+    for part in (model.encoder, model.pose_decoder, model.joint_decoder):
+        for name, parameter in part.named_parameters():
+            if name.endswith(("ffn.0.weight", "ffn.3.weight", "out_proj.weight")):
+                bound = math.sqrt(6 / sum(parameter.shape))
+                assert 0.9 * bound < float(parameter.abs().max()) <= bound, name
+    assert not any(head.layers[-1].weight.any() for head in model.joint_decoder.point_heads["0"])
+
+
 def test_petr_draws_spots_as_large_as_people() -> None:
     """A box of 16x16 cells may move by a cell and overlap its own by 0.9, one of 4x4 by none."""
     places = [[[0.26, 0.51]] + [[0.0, 0.0]] * 16]

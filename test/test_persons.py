@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pave_ros import Persons
+from pave_ros.datasets import Labels
 from pave_ros.persons import Boxes, boxes_of
 
 
@@ -26,6 +28,10 @@ def test_indexing_keeps_rows_together() -> None:
     assert chosen.scores.tolist() == [np.float32(0.8), np.float32(0.7)]
     assert chosen.keypoints[:, 0, 0].tolist() == [1, 2]
     assert len(persons[:0]) == 0
+    labels = Labels.from_keypoints(np.ones((2, 17, 3)), "coco17")
+    for people in (persons, labels, Boxes.of([[0, 0, 1, 1]])):
+        with pytest.raises(TypeError, match=r"number 0 alone is \[0:1\]"):
+            people[0]
 
 
 def test_boxes_of_any_order_without_those_that_are_none() -> None:

@@ -5,11 +5,9 @@ import pytest
 from pave_ros import skeletons
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("coco17", 17), ("posetrack15", 15), ("posetrack17", 17), ("crowdpose14", 14), ("ap10k17", 17)]
-)
-def test_layouts_are_consistent(name: str, count: int) -> None:
-    skeleton = skeletons.get(name)
+@pytest.mark.parametrize("name", skeletons.SKELETONS)
+def test_layouts_are_consistent(name: str) -> None:
+    skeleton, count = skeletons.get(name), int(name[-2:])
     assert len(skeleton) == len(skeleton.sigmas) == len(skeleton.mirror) == count
     assert len(set(skeleton.keypoints)) == count
     assert [skeleton.mirror[i] for i in skeleton.mirror] == list(range(count))

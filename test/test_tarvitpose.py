@@ -234,6 +234,7 @@ def test_targets_by_hand() -> None:
 def test_weights_of_the_joints_are_the_published_ones() -> None:
     weights = training.criterion("posetrack17").weights
     assert weights.tolist() == pytest.approx([1.0] * 7 + [1.2, 1.2, 1.5, 1.5, 1.0, 1.0, 1.2, 1.2, 1.5, 1.5])
+    assert vitpose_training.criterion("coco17").weights.tolist() == [1.0] * 17
 
 
 def test_half_bodies_by_hand() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pave_ros import models
 from pave_ros.checkpoints import loading
+from pave_ros.models import pavenet
 from pave_ros.models.base import PoseModel
 from pave_ros.training.batches import batches
 from pave_ros.training.settings import ConfigError
@@ -147,14 +148,44 @@ def test_learning_rates_step_down_at_milestones(tmp_path: Path) -> None:
     assert [trainer.learning_rate_factor(step) for step in (0, 1, 9, 10, 19, 20)] == [0.5, 1, 1, 0.5, 0.5, 0.25]
 
 
-def test_what_is_like_the_backbone_learns_at_its_rate(tmp_path: Path) -> None:
-    trainer = Trainer(config(tmp_path, backbone_learning_rate=1e-5, like_backbone=("sampling_offsets",)), Dots())
+def test_parts_may_have_learning_rates_of_their_own(tmp_path: Path) -> None:
+    given = {"sampling_offsets": 1e-6, "decoder": 1e-4}
+    trainer = Trainer(config(tmp_path, backbone_learning_rate=1e-5, learning_rates=given), Dots())
     rates = {id(p): group["peak"] for group in trainer._optimizer.param_groups for p in group["params"]}
     found = {
         part: {rates[id(p)] for name, p in trainer.model.named_parameters() if part in name and p.requires_grad}
-        for part in ("backbone.", "sampling_offsets", "attention_weights")
+        for part in ("backbone.", "sampling_offsets", "attention_weights", "encoder.")
     }
-    assert found == {"backbone.": {1e-5}, "sampling_offsets": {1e-5}, "attention_weights": {1e-3}}
+    assert found == {"backbone.": {1e-5}, "sampling_offsets": {1e-6}, "attention_weights": {1e-4}, "encoder.": {1e-3}}
+
+
+def test_norms_behind_the_stages_of_a_swin_learn_as_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pavenet.SWIN, "swin_l", (24, (1, 1, 1, 1), (3, 6, 12, 24)))
+    settings = {"model": "pavenet_swin_l", "skeleton": "posetrack15", "input_size": (64, 64), "learning_rate": 1e-3}
+    trainer = Trainer(config(tmp_path, **settings, backbone_learning_rate=1e-5), Dots())
+    rates = {id(p): group["peak"] for group in trainer._optimizer.param_groups for p in group["params"]}
+    parts = {part: trainer.model.get_submodule(part).parameters() for part in ("backbone", "norms", "neck")}
+    assert {part: {rates[id(p)] for p in of_part if p.requires_grad} for part, of_part in parts.items()} == {
+        "backbone": {1e-5}, "norms": {1e-5}, "neck": {1e-3},
+    }  # fmt: skip
+
+
+def test_running_statistics_are_averaged_with_the_weights_that_they_belong_to(tmp_path: Path) -> None:
+    """As published; those of the last step would not fit weights of many steps."""
+    torch.manual_seed(0)
+    trainer = Trainer(config(tmp_path, steps=3, ema_decay=0.5, ema_warmup=1), Dots())
+    before = {name: value.clone() for name, value in trainer.model.named_buffers()}
+    trainer.run()
+    averaged = dict(trainer.averaged.module.named_buffers())
+    changed = {
+        n: v for n, v in trainer.model.named_buffers() if v.is_floating_point() and not torch.equal(v, before[n])
+    }
+    assert any("running_var" in name for name in changed)
+    for name, now in changed.items():
+        assert not torch.equal(averaged[name], now), name
+    for name, value in trainer.model.named_buffers():
+        if name not in changed:
+            assert torch.equal(averaged[name], value), name
 
 
 def test_finished_weights_keep_a_share_of_those_from_a_file(tmp_path: Path) -> None:

@@ -6,28 +6,32 @@ import re
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.multiprocessing
 from dots import Dots, config
 
+from pave_ros import models
 from pave_ros.cli.train import train
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.settings import ConfigError
+from pave_ros.training.sources import Mixture
 from pave_ros.training.trainer import Trainer, TrainingError
 
 
-@pytest.mark.parametrize("setting", ["frozen", "like_backbone"])
-def test_names_that_no_parameter_has_are_refused(tmp_path: Path, setting: str) -> None:
+@pytest.mark.parametrize(("setting", "value"), [("frozen", ("backbne",)), ("learning_rates", {"backbne": 1e-4})])
+def test_names_that_no_parameter_has_are_refused(tmp_path: Path, setting: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"{setting}: no parameter's name .* 'backbne'"):
-        Trainer(config(tmp_path, **{setting: ("backbne",)}), Dots())
+        Trainer(config(tmp_path, **{setting: value}), Dots())
 
 
 @pytest.mark.parametrize(("line", "reason"), [
     ("learning_rate: fast", "learning_rate: input should be a valid number, unable to parse string as a number, not"),
     ("learning_rate:", "learning_rate: input should be a valid number, not None"),
     ("learning_rate: .nan", "learning_rate: input should be a finite number, not nan"),
+    ("learning_rates: {flow.: -1}", "learning_rates have to be at least 0, not {'flow.': -1.0}"),
     ("learning_rate: -1", "learning_rate has to be at least 0, not -1.0"),
     ("warmup: 1.5", "warmup: input should be a valid integer, got a number with a fractional part, not 1.5"),
     ("workers:", "workers: input should be a valid integer, not None"),
@@ -155,3 +159,17 @@ def test_aliases_make_no_huge_messages(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="of a run whose frozen is") as stopped:
         Trainer(config(tmp_path), Dots())
     assert len(str(stopped.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[1] / "config/training").iterdir()), ids=lambda p: p.stem
+)
+def test_what_comes_with_the_project_names_parts_that_there_are(path: Path) -> None:
+    settings = TrainingConfig.read(path)
+    model = models.create(settings.model, skeleton=settings.skeleton, **settings.model_options)
+    names = [name for name, _ in model.named_parameters()]
+    assert all(any(name.startswith(part) for name in names) for part in settings.frozen)
+    assert all(any(part in name for name in names) for part in settings.learning_rates)
+    Mixture.from_dict(
+        {"cache": ".", "weights": {}, **{k: v for k, v in settings.data.items() if k not in ("clips", "crops")}}
+    )

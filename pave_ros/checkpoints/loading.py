@@ -169,6 +169,9 @@ def open_model(name: str, path: Path | str) -> PoseModel:
     model = models.create(name, **options)
     count = layout.keypoint_count(state)
     own, named = model.info.skeleton, skeletons.SKELETONS.get(skeleton)
+    if skeleton and named is None:
+        known = ", ".join(skeletons.SKELETONS)
+        raise CheckpointError(f"{path}: its keypoint layout is {skeleton!r}, which is not known here; known: {known}")
     if named is None or count not in (None, len(named)):
         skeleton = own if count is None or count == len(skeletons.get(own)) else _skeleton_of(count, path)
     if skeleton != own:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pave_ros import skeletons
 from pave_ros.frames import Image
-from pave_ros.persons import Floats, Ints, Persons
+from pave_ros.persons import Floats, Index, Ints, Persons, check_index
 from pave_ros.skeletons import Skeleton
 
 # Share of a person's box that the body covers, where a data set gives no segment: what CrowdPose's evaluation takes.
@@ -116,8 +116,9 @@ class Labels:
         labelled: npt.NDArray[np.bool_] = np.any(self.keypoints[..., 2] > 0, axis=1)
         return labelled if self.uncounted is None else labelled & ~self.uncounted
 
-    def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.integer] | slice) -> Labels:
-        """The chosen people, as `Labels`; the index is a mask, an integer array or a slice."""
+    def __getitem__(self, index: Index) -> Labels:
+        """The chosen people, as `Labels`; the index is a mask, an integer array or a slice. TypeError for a number."""
+        check_index(index)
         uncounted = None if self.uncounted is None else self.uncounted[index]
         return replace(self, uncounted=uncounted, **{name: getattr(self, name)[index] for name in PER_PERSON})
 

@@ -56,9 +56,9 @@ class Label:
             facts = {key: properties[f"{METADATA_KEY}_{key}"] for key in ("part", "precision", "weights", "version")}
             if (info.window > 1) != (facts["part"] in (ENCODE, DECODE)):
                 raise ValueError("one file for a window of frames, or a part for a single one")
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise EngineError(
-                f"{path}: no pave_ros metadata in it that this version understands; make the file with "
+                f"{path}: no pave_ros metadata in it that this version understands ({error}); make the file with "
                 "`pave_ros export`"
             ) from None
         return cls(info=info, **facts)

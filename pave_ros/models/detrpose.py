@@ -145,6 +145,8 @@ class DETRPose(PoseModel):
             for parameter in part.parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
+        for projection in self.encoder.input_proj:
+            nn.init.xavier_uniform_(projection.get_parameter("conv.weight"))
         for module in (selection.pose_head, *decoder.modules()):
             if isinstance(module, DeformableAttention):
                 module.look_around()

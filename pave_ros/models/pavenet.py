@@ -193,8 +193,12 @@ class PAVENet(PoseModel):
         for head in (*self.class_heads, self.selection.class_head):
             nn.init.constant_(head.bias, -4.595)  # A person in one of a hundred queries.
         self.heatmap_head = nn.Linear(hidden, joints)  # PAVE-Net's checkpoints hold it too, but nothing uses it there.
+        nn.init.normal_(self.heatmap_head.weight, std=0.01)
+        nn.init.constant_(self.heatmap_head.bias, -2.197)  # A joint in one of ten cells.
         if variant.petr:
             self.heatmap_encoder = EncoderLayer(hidden, variant.inner, 1)
+            for point_head in self.joint_decoder.point_heads["0"]:
+                point_head.zero_last()
             return
         self.token_sigma_head = sigma_head(hidden, 2 * joints)
         self.pose_sigma_heads = nn.ModuleList(sigma_head(hidden, 2 * joints) for _ in range(variant.pose_layers))
@@ -347,6 +351,7 @@ class QuerySelection(nn.Module):
     def __init__(self, hidden: int, joints: int, queries: int) -> None:
         super().__init__()
         self.project = nn.Linear(hidden, hidden)
+        nn.init.xavier_uniform_(self.project.weight)
         self.norm = nn.LayerNorm(hidden)
         self.class_head = nn.Linear(hidden, 1)
         self.pose_head = MLP(hidden, 2 * hidden, 2 * joints, 4)

@@ -124,6 +124,9 @@ class FeedForward(nn.Sequential):
             nn.Linear(inner, hidden),
             nn.Dropout(DROPOUT),
         )
+        for layer in self:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
 
 
 # --- encoder ------------------------------------------------------------------------------------------------------
@@ -181,6 +184,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, hidden: int, inner: int, levels: int, points: int, frames: int) -> None:
         super().__init__()
         self.self_attention = Attention(hidden, HEADS, DROPOUT)
+        nn.init.xavier_uniform_(self.self_attention.out_proj.weight)
         self.attention = FramesAttention(hidden, levels, points, frames)
         self.ffn = FeedForward(hidden, inner)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(3))

@@ -31,7 +31,7 @@ Size = tuple[int, int]  # width, height, pixels
 Matrix = npt.NDArray[np.float64]  # (3, 3) map of homogeneous points x, y, 1
 Clip = tuple[list[Image], list[Labels]]
 
-MIN_KEYPOINTS = 3  # a person with fewer of them in view counts neither way
+MIN_KEYPOINTS = 3  # of a person with fewer of them in view nothing but the box is taught
 LABELLED, VISIBLE = 1, 2
 VIEW_BOUNDS = ((("flip", "turn"), 0, 1), (("degrees", "shift"), 0, math.inf), (("stretch",), 1, math.inf))
 
@@ -125,11 +125,13 @@ def _mapped_boxes(boxes: Floats, matrix: Matrix, keypoints: Floats | None = None
 
 
 def cropped(labels: Labels, window: tuple[float, float, float, float]) -> Labels:
-    """What is left of people inside a window x, y, width, height; their coordinates stay those of the whole picture."""
+    """What is left of people inside a window x, y, width, height; their coordinates stay those of the whole picture.
+    Who has too few keypoints there has none: only models of boxes, and POET's class for such people, learn of them."""
     labels = _with_extent(labels)
     low, high = np.array(window[:2]), np.array(window[:2]) + window[2:]
     keypoints = labels.keypoints.copy()
     keypoints[((keypoints[..., :2] < low) | (keypoints[..., :2] >= high)).any(axis=2)] = 0
+    keypoints[_too_few(labels.keypoints, keypoints)] = 0
     boxes, share = _cropped_boxes(labels.boxes, low, high)
     head_boxes, head_share = _cropped_boxes(labels.head_boxes, low, high)
     head_boxes[~(head_share > 0)] = np.nan
@@ -139,7 +141,6 @@ def cropped(labels: Labels, window: tuple[float, float, float, float]) -> Labels
         boxes=boxes,
         areas=(labels.areas * share).astype(np.float32),
         head_boxes=head_boxes,
-        crowd=labels.crowd | _too_few(labels.keypoints, keypoints),
         ignore=tuple(
             np.clip(polygon, low, high).astype(np.float32)
             for polygon in labels.ignore

@@ -44,7 +44,7 @@ class TrainingConfig:
         objective_options: arguments of the system's `criterion` beside the skeleton.
         accumulate: parts that the batch of a process is computed in, to save memory.
         learning_rate, backbone_learning_rate: at the peak.
-        like_backbone: parameters whose names hold one of these learn at the backbone's rate, e.g. ``sampling_offsets``.
+        learning_rates: of parameters whose names hold a word, by that word, e.g. ``sampling_offsets``.
         weight_decay: of AdamW.
         warmup: steps of linear warm-up.
         milestones: steps from which the learning rate is `milestone_factor` times as high; the cosine is off then.
@@ -77,7 +77,7 @@ class TrainingConfig:
     accumulate: int = 1
     learning_rate: float = 1e-4
     backbone_learning_rate: float = 1e-4
-    like_backbone: tuple[str, ...] = ()
+    learning_rates: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 1e-4
     warmup: int = 1000
     milestones: tuple[int, ...] = ()
@@ -116,6 +116,8 @@ class TrainingConfig:
         check_bounds(self, BOUNDS)
         if self.input_size is not None and min(self.input_size) < 1:
             raise ConfigError(f"input_size has to be a height and a width, not {list(self.input_size)}")
+        if min(self.learning_rates.values(), default=0) < 0:
+            raise ConfigError(f"learning_rates have to be at least 0, not {self.learning_rates}")
         if min(self.milestones, default=1) < 1:
             raise ConfigError(f"milestones have to be at least 1, not {list(self.milestones)}")
         if self.precision not in ("fp32", "bf16", "fp16"):

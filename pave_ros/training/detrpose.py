@@ -1,6 +1,7 @@
 """The training objective of DETRPose: matching, losses and denoising queries as published.
 
-Three things differ from the published code on purpose, all in the noise: the centre of a noised person is the mean of
+Four things differ from the published code on purpose. Whom nobody annotated counts neither way (there crowds and
+people without keypoints are background). The others are in the noise: the centre of a noised person is the mean of
 their joints, as everywhere else (the code takes that of their box); the direction is a random unit vector, as the
 paper has it (the code normalises with p = -1 and so moves every joint the same way and far too much), and joints that
 are not labelled start at the person's centre instead of the picture's corner.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -120,9 +121,11 @@ class DETRPoseCriterion:
         device = restored[0].logits.device
         people = mean_over_processes(sum(map(len, targets)), device) * groups
         matches = denoising_matches(targets, groups, device)
+        # Noised queries stem from people who are annotated, wherever they stand.
+        known = [replace(target, ignored=target.ignored[:0]) for target in targets]
         losses = {}
         for index, prediction in enumerate(restored):
-            losses[f"denoised_classes_{index}"] = self.class_loss(prediction, targets, matches) / people
+            losses[f"denoised_classes_{index}"] = self.class_loss(prediction, known, matches) / people
             l1, oks = self.keypoint_losses(prediction, targets, matches)
             losses[f"denoised_keypoints_{index}"], losses[f"denoised_oks_{index}"] = l1 / people, oks / people
         return losses
@@ -179,6 +182,7 @@ def noised_queries(
 
     A group holds every person twice: first slightly noised, to be restored, then strongly noised, to be rejected.
     Noise is measured in OKS (the paper's keypoint similarity): its square distance is -ln(OKS) 2 area (2 sigma)^2.
+    Every process has as many groups, by the picture with most people in any; published, each has its own number.
     """
     device = sigmas.device
     most = largest_over_processes(max(map(len, targets)), device)

@@ -20,7 +20,8 @@ def focal_loss(logits: Tensor, positive: Tensor) -> Tensor:
 
 
 def spot_loss(logits: Tensor, spots: Tensor, known: Tensor) -> Tensor:
-    """The focal loss of heatmaps as in CornerNet (Law and Deng, 2018, eq. 1), for each spot.
+    """The focal loss of heatmaps as in CornerNet (Law and Deng, 2018, eq. 1), for each spot: for the mean of their
+    number over all processes, as other losses have it (PETR's authors: for those of each process).
 
     Args:
         logits: of any shape, before the sigmoid.

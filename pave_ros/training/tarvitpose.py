@@ -7,7 +7,7 @@ all systems train on the same pictures. A single picture stands for a clip in wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,8 @@ def criterion(skeleton: str, **options: Any) -> HeatmapCriterion:
 class HeatmapCriterion:
     """Losses of a batch.
 
-    Args: as of `criterion`, how the crops are varied, the way of counting coordinates (`pave_ros.topdown.styles`), and
-        the deviation of the spots in pixels of the heatmap.
+    Args: as of `criterion`, how the crops are varied, the way of counting coordinates (`pave_ros.topdown.styles`), the
+        deviation of the spots in pixels of the heatmap, and what joints weigh by their names without a side, or 1.
     """
 
     def __init__(
@@ -97,13 +97,14 @@ class HeatmapCriterion:
         augmentation: Augmentation | None = None,
         udp: bool = False,
         sigma: float = SIGMA,
+        joint_weights: Mapping[str, float] = JOINT_WEIGHTS,
     ) -> None:
         layout = skeletons.get(skeleton)
         parts = [name.removeprefix("left_").removeprefix("right_") for name in layout.keypoints]
         self.per_picture, self.size = per_picture, (size[0], size[1])
         self.augmentation = augmentation or Augmentation()
         self.udp, self.sigma = udp, sigma
-        self.weights = torch.tensor([JOINT_WEIGHTS.get(part, 1.0) for part in parts])
+        self.weights = torch.tensor([joint_weights.get(part, 1.0) for part in parts])
         self.mirror = torch.tensor(layout.mirror)
         self.upper = np.array([part in UPPER for part in parts])
 

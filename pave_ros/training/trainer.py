@@ -105,7 +105,7 @@ class Trainer:
             _check_size(config, self.model.info.stride)
             if self.model.info.resize == "stretch":  # Elsewhere the size of a picture follows from its proportions.
                 self.model.info = replace(self.model.info, input_size=config.size)
-        self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=False)
+        self.averaged = AveragedModel(self.model, avg_fn=self._average, use_buffers=True)
         forward: nn.Module = module.TrainingForward(self.model)
         if self.process.world > 1:
             # Without people in a batch nothing is denoised, and the embeddings for that go unused.
@@ -140,19 +140,26 @@ class Trainer:
         return model.to(memory_format=torch.channels_last)
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """The backbone, and what learns like it, with its own learning rate, as published; frozen parameters are left
-        out."""
-        groups: dict[bool, list[Tensor]] = {True: [], False: []}
+        """The backbone, the parts that have a rate of their own, and the rest; frozen parameters are left out."""
+        config = self.config
+        rates = {"backbone.": config.backbone_learning_rate, "": config.learning_rate} | config.learning_rates
+        groups: dict[str, list[Tensor]] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                alike = name.startswith("backbone.") or any(part in name for part in self.config.like_backbone)
-                groups[alike].append(parameter)
-        rates = {True: self.config.backbone_learning_rate, False: self.config.learning_rate}
-        return [{"params": groups[b], "lr": rates[b], "peak": rates[b]} for b in (True, False) if groups[b]]
+                # The norms behind the stages are published as a part of Swin.
+                other = "backbone." if name.startswith(("backbone.", "norms.")) else ""
+                part = next((word for word in config.learning_rates if word in name), other)
+                groups.setdefault(part, []).append(parameter)
+        return [
+            {"params": groups[part], "lr": rates[part], "peak": rates[part]} for part in sorted(groups, reverse=True)
+        ]
 
     def _average(self, average: Tensor, value: Tensor, count: Tensor | int) -> Tensor:
+        """Of parameters and of running statistics, which belong to them; counters are as they are."""
+        if not value.is_floating_point():
+            return value
         decay = self.config.ema_decay * (1 - math.exp(-(float(count) + 1) / max(self.config.ema_warmup, 1)))
-        return average * decay + value * (1 - decay)
+        return average.lerp(value, 1 - decay)  # exactly the same where nothing changed
 
     def learning_rate_factor(self, step: int) -> float:
         """Share of the peak learning rate at a step: linear warm-up, then steps at the milestones, or a cosine down
@@ -349,7 +356,8 @@ class Trainer:
 
     def _check_the_same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """TrainingError where a run of these settings cannot go on with the others."""
-        for name in ("model", "skeleton", "model_options", "frozen", "like_backbone"):
+        before, now = ({**run, "learning_rates": list(run.get("learning_rates", ()))} for run in (before, now))
+        for name in ("model", "skeleton", "model_options", "frozen", "learning_rates"):
             if before.get(name, now[name]) != now[name]:
                 was, wanted = (v if isinstance(v, str) else shown(v) for v in (before.get(name), now[name]))
                 raise TrainingError(
@@ -376,9 +384,9 @@ def _freeze(model: PoseModel, config: TrainingConfig) -> None:
     for entry in config.frozen:
         if not any(name.startswith(entry) for name in names):
             raise ConfigError(f"frozen: no parameter's name begins with {entry!r}")
-    for entry in config.like_backbone:
+    for entry in config.learning_rates:
         if not any(entry in name for name in names):
-            raise ConfigError(f"like_backbone: no parameter's name holds {entry!r}")
+            raise ConfigError(f"learning_rates: no parameter's name holds {entry!r}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and not name.startswith(config.frozen))
 
