@@ -24,7 +24,7 @@ Batch = tuple[Tensor, list[Target], list[int]]  # Pictures, their people, and th
 class Samples(Protocol):
     """An endless supply of training pictures: number `index` is the same in every process and every run."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, index: int, /) -> tuple[Tensor, Target]:
         """A picture (3, H, W) uint8 RGB and its people, or a clip (T, 3, H, W) and those of its middle frame."""
 
 
