@@ -73,7 +73,7 @@ class Estimator:
         device: str = "auto",
         *,
         engine: str = "auto",
-        input_size: tuple[int, int] | None = None,
+        input_size: Iterable[int] | None = None,
         precision: str = "auto",
         score_threshold: float = 0.3,
         max_persons: int = 20,
@@ -84,15 +84,15 @@ class Estimator:
         if smoothing not in SMOOTHINGS:
             raise ValueError(f"unknown smoothing {smoothing!r}; known: {', '.join(SMOOTHINGS)}")
         name = "_".join(models.split_name(model))
-        input_size = None if input_size is None else as_size(input_size)
+        size = None if input_size is None else as_size(input_size)
         if str(weights) != RANDOM:
             path = first_of_two(Path(weights).expanduser()) or files.resolve(str(weights), name)
             self.weights = str(path)
             apart = build_apart and models.split_name(name)[0] not in TOP_DOWN
-            self._engine = engines.open_file(path, name, engine, device, precision, input_size, background=apart)
+            self._engine = engines.open_file(path, name, engine, device, precision, size, background=apart)
         else:
             self.weights = RANDOM
-            self._engine = _untrained(name, engine, device, precision, input_size)
+            self._engine = _untrained(name, engine, device, precision, size)
         if not self.trained:
             self.weights += " (untrained: its people mean nothing)"
         self.score_threshold = score_threshold

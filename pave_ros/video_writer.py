@@ -24,7 +24,8 @@ class VideoWriter:
     """Writes an MP4 file, which appears under its name only when it is complete.
 
     Use it as a context manager: leaving on an exception throws the unfinished file away. The size is that of the first
-    picture; an odd width or height gains one repeated row or column, since the codecs know only even ones.
+    picture; an odd width or height gains one repeated row or column, since the codecs know only even ones. Writing on
+    after `close` begins another file, which takes the place of the first.
 
     Args:
         path: the file to write; it must end in ``.mp4``. Missing folders are made.
