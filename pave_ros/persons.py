@@ -47,11 +47,16 @@ class Persons:
     def from_keypoints(
         cls, keypoints: npt.ArrayLike, scores: npt.ArrayLike, skeleton: str, boxes: npt.ArrayLike | None = None
     ) -> Persons:
-        """People from keypoints (N, K, 3) and scores (N,); without boxes, the extent of the keypoints is taken."""
-        points = np.asarray(keypoints, np.float32)
+        """People from keypoints (N, K, 3) and scores (N,); without boxes, the extent of the keypoints is taken.
+
+        ValueError where the keypoints are not those of the skeleton, KeyError for one that is not known.
+        """
+        points, joints = np.asarray(keypoints, np.float32), len(skeletons.get(skeleton))
         n = len(points)
-        if not n and points.ndim != 3:  # nobody, as an empty list
-            points = points.reshape(0, len(skeletons.get(skeleton)), 3)
+        if not n:  # nobody, as an empty list
+            points = points.reshape(0, joints, 3)
+        if points.shape != (n, joints, 3):
+            raise ValueError(f"keypoints of {skeleton} have the shape (N, {joints}, 3), not {points.shape}")
         return cls(
             keypoints=points,
             scores=np.asarray(scores, np.float32).reshape(n),

@@ -46,6 +46,13 @@ def test_nobody_has_the_shape_of_anybody() -> None:
     assert nobody.keypoints.shape == (0, 17, 3) and nobody.boxes.shape == (0, 4) and len(nobody) == 0
 
 
+def test_keypoints_of_another_skeleton_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"keypoints of coco17 have the shape \(N, 17, 3\), not \(2, 13, 3\)"):
+        Persons.from_keypoints(np.zeros((2, 13, 3)), [0.9, 0.8], "coco17")
+    with pytest.raises(KeyError, match="unknown skeleton 'coco18'"):
+        Persons.from_keypoints([], [], "coco18")
+
+
 def test_people_can_be_compared_and_looked_up() -> None:
     one, other = (Persons.from_keypoints(np.zeros((1, 17, 3)), [0.9], "coco17") for _ in range(2))
     assert one == one and one != other and other in {one, other}

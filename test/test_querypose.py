@@ -213,14 +213,16 @@ def test_people_by_hand() -> None:
     outputs = {
         "class_logits": np.array([[[0.0], [math.log(3)], [5.0]]]),
         "boxes": np.array([[[0.1, 0.2, 0.5, 0.6], [-0.1, 0.5, 0.3, 1.5], [1.1, 0.0, 1.2, 1.0]]]),
-        "poses": np.array([[[[0.0, -0.5, 0.9], [0.5, 0.5, 0.7]], [[0, 0, 0.8]] * 2, [[0, 0, 1.0]] * 2]]),
+        "poses": np.array(
+            [[[[0.0, -0.5, 0.9], [0.5, 0.5, 0.7], *[[0, 0, 0.8]] * 15], [[0, 0, 0.8]] * 17, [[0, 0, 1.0]] * 17]]
+        ),
     }
     info = models.create("detrpose_n").info
     info = type(info)(**{**vars(info), "system": "querypose"})
     keypoints, scores, boxes = postprocessing.querypose_people(outputs, (200, 100))
     assert len(scores) == 2  # The third is beside the picture.
     np.testing.assert_allclose(scores, [0.5 * 0.8, 0.75 * 0.8])
-    np.testing.assert_allclose(keypoints[0], [[60, 20, 0.9], [100, 60, 0.7]])
+    np.testing.assert_allclose(keypoints[0, :3], [[60, 20, 0.9], [100, 60, 0.7], [60, 40, 0.8]])
     np.testing.assert_allclose(boxes, [[20, 20, 80, 40], [0, 50, 60, 50]])
     people = postprocessing.persons(info, outputs, (200, 100), score_threshold=0.45)
     assert people.scores.tolist() == pytest.approx([0.6])
