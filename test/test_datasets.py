@@ -279,9 +279,6 @@ def test_a_single_file_is_split_the_same_way_by_everybody(tmp_path: Path) -> Non
         open_dataset("coco", tmp_path, "test")
 
 
-# JHMDB
-
-
 def test_synthetic_scene_as_a_data_set() -> None:
     dataset = open_dataset("synthetic", split="val")
     sample = dataset[1]

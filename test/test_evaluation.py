@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from labelled import found, people, sample
+from labelled import found, people, posetrack, sample
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from typer.testing import CliRunner
@@ -104,9 +104,6 @@ def test_pictures_with_names_are_in_the_order_of_these() -> None:
     in_order, turned = [right, wrong], [wrong, right]
     assert coco_ap(pictures, turned).values["AP"] == pytest.approx(51 / 101), "the right one comes first"
     assert coco_ap(pictures, in_order).values["AP"] == pytest.approx(51 / 101 / 2)
-
-
-# CrowdPose
 
 
 def test_every_data_set_has_metrics_and_layouts_go_by_name() -> None:
@@ -241,6 +238,20 @@ def test_scores_of_a_results_file_keep_their_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.scores, [0.9, 0.9, 0.9, 0.9, 0.5], atol=1e-6)
 
 
+def test_results_of_posetrack_have_the_scores_of_keypoints_beside_them(tmp_path: Path) -> None:
+    dataset = ListedDataset("posetrack18", skeletons.get("posetrack17"), [sample(1, posetrack(1))])
+    path, points = tmp_path / "found.json", [value for k in range(17) for value in (k, 2 * k, 1)]
+    one = {"image_id": 1, "keypoints": points, "scores": [0.1] * 16 + [0.9], "track_id": 3}
+    write(path, {"annotations": [one, {**one, "score": 0.7, "scores": [0.2] * 17}], "images": [], "categories": []})
+    (found,) = from_results(dataset, [0], path).predictions
+    assert found.scores.tolist() == pytest.approx([0.7, 2.5 / 17])
+    assert found.keypoints[1, :, 2].tolist() == pytest.approx(one["scores"])
+    assert found.keypoints[1, 16, :2].tolist() == [16, 32]
+    write(path, [{**one, "scores": [0.5] * 3}])
+    with pytest.raises(DatasetError, match="found.json"):
+        from_results(dataset, [0], path)
+
+
 def test_no_scene_is_drawn_for_a_file_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, path = open_dataset("synthetic"), tmp_path / "other.json"
     assert data[:2].ids == [sample.id for sample in data[:2]]
@@ -250,9 +261,6 @@ def test_no_scene_is_drawn_for_a_file_that_does_not_fit(tmp_path: Path, monkeypa
         from_results(data, part_of(data), path)
     with pytest.raises(DatasetError, match="no boxes for the pictures of synthetic"):
         boxes_in(path, data)
-
-
-# The command
 
 
 RUNNER = CliRunner()

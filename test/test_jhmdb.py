@@ -151,9 +151,6 @@ def test_jhmdb_in_cocos_format_is_in_the_order_of_time(tmp_path: Path) -> None:
     assert [s.frame for s in dataset] == [0, 1, 2] and [s.id for s in dataset.clip(1, (-1, 0, 1))] == [1, 2, 3]
 
 
-# LSP
-
-
 @pytest.mark.parametrize(("name", "digits"), [("lsp", 4), ("lspet", 5)])
 def test_lsp_and_lspet_store_their_joints_differently(tmp_path: Path, name: str, digits: int) -> None:
     joints = np.zeros((4, 14, 3))

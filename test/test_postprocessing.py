@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 
-from pave_ros import postprocessing
+from pave_ros import models, postprocessing
+from pave_ros.engines.pytorch import prepared
 from pave_ros.models.info import ModelInfo
 from pave_ros.preprocessing import network_input
 
@@ -89,6 +92,28 @@ def test_a_side_that_shrinks_is_averaged_while_the_other_grows() -> None:
     stripes[:, ::4] = 255
     info = ModelInfo("s", "v", "coco17", (64, 64), 1, (0,) * 3, (1,) * 3)
     np.testing.assert_allclose(network_input(stripes, info), 0.25, atol=3e-3)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (300, 400), (640, 333), (640, 640)])
+def test_published_models_see_what_pillow_makes_of_a_picture(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+    expected = np.asarray(PIL.Image.fromarray(image).resize((640, 640), PIL.Image.Resampling.BILINEAR))
+    info = models.create("detrpose_n").info
+    np.testing.assert_allclose(network_input(image, info)[0] * 255, expected.transpose(2, 0, 1), atol=1e-3)
+    turned = network_input(image[..., ::-1], info, bgr=True)
+    np.testing.assert_array_equal(turned, network_input(image, info))
+
+
+def test_networks_that_take_blue_first_get_it_first() -> None:
+    """With the mean and the deviation of the channels in this order."""
+    info = ModelInfo("tarvitpose", "s", "posetrack17", (32, 32), 1, (0.5, 0.25, 0.0), (0.5, 0.25, 1.0), bgr=True)
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[..., 2] = 255
+    for given, is_bgr in ((image, False), (image[..., ::-1], True)):
+        np.testing.assert_allclose(network_input(given, info, is_bgr)[0, :, 0, 0], [1.0, -1.0, 0.0], atol=1e-6)
+        on_device = prepared(torch.from_numpy(given.copy()), info, is_bgr)
+        np.testing.assert_allclose(on_device[0, :, 0, 0], [1.0, -1.0, 0.0], atol=1e-6)
+    assert models.create("tarvitpose_s").info.bgr and not models.create("vitpose_s").info.bgr
 
 
 def test_model_info_survives_the_file() -> None:

@@ -143,6 +143,16 @@ def test_resumed_training_is_the_same_to_the_bit(tmp_path: Path) -> None:
     assert any((tmp_path / "whole" / "logs").iterdir())
 
 
+def test_networks_that_take_blue_first_are_trained_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    for bgr in (False, True):
+        trainer = Trainer(config(tmp_path / str(bgr), steps=1), Dots())
+        trainer.model.info = replace(trainer.model.info, bgr=bgr)
+        monkeypatch.setattr(trainer, "_criterion", lambda model, images, targets, seeds: shown.append(images) or {})
+        trainer._losses((torch.arange(3 * 4).reshape(1, 3, 2, 2).to(torch.uint8), [], [0]))
+    torch.testing.assert_close(shown[0], shown[1].flip(1))
+
+
 def test_learning_rates_step_down_at_milestones(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path, steps=30, milestones=(10, 20), milestone_factor=0.5, final=0.1), Dots())
     assert [trainer.learning_rate_factor(step) for step in (0, 1, 9, 10, 19, 20)] == [0.5, 1, 1, 0.5, 0.5, 0.25]

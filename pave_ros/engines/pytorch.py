@@ -182,7 +182,7 @@ def prepared(picture: Tensor, info: ModelInfo, bgr: bool = False) -> Tensor:
     if image.shape[-2:] != size:
         image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=info.antialias)
         image = image.round() if info.antialias else image
-    if bgr:
+    if bgr != info.bgr:
         image = image.flip(1)
     mean, std = (constant(values, image.dtype, image.device).view(3, 1, 1) for values in (info.mean, info.std))
     return (image / 255 - mean) / std

@@ -110,8 +110,9 @@ def _frame(sample: Sample, boxes: BoxesOf | None) -> Frame:
 
 def from_results(dataset: Dataset, indices: Sequence[int], path: Path) -> Run:
     """The people of a results file in COCO's format, a list of objects with ``image_id``, ``keypoints`` (x, y, score
-    of each), ``score`` and ``category_id``, in the data set's keypoint layout; what is no person is passed over.
-    DatasetError when the file does not fit."""
+    of each), ``score`` and ``category_id``, in the data set's keypoint layout; what is no person is passed over. In
+    PoseTrack's format ``scores`` are those of the keypoints, and a person's is their mean if not given. DatasetError
+    when the file does not fit."""
     ids = dataset.ids
     found: dict[Any, list[dict[str, Any]]] = {ids[i]: [] for i in indices}
     with broken_entries(path, cure=""):
@@ -119,7 +120,7 @@ def from_results(dataset: Dataset, indices: Sequence[int], path: Path) -> Run:
         known = [entry for entry in entries if entry["image_id"] in found]
         if entries and not known and not {entry["image_id"] for entry in entries} & set(ids):
             raise DatasetError(f"{path}: not one of its image_ids is in {dataset.name}; is it of another split?")
-        told = [float(entry["score"]) for entry in known]
+        told = [float(entry["score"] if "score" in entry else np.mean(entry["scores"])) for entry in known]
         if not np.isfinite(told).all():
             raise ValueError("a score is not finite")
         for entry, score in zip(known, _in_order(told), strict=True):
@@ -142,6 +143,8 @@ def _in_order(scores: Sequence[float]) -> Floats:
 def _persons(entries: list[dict[str, Any]], skeleton: Skeleton) -> Persons:
     keypoints = np.array([entry["keypoints"] for entry in entries], np.float32)
     keypoints = keypoints.reshape(len(entries), len(skeleton), 3)
+    for points, entry in zip(keypoints, entries, strict=True):
+        points[:, 2] = entry.get("scores", points[:, 2])
     scores = np.array([entry["score"] for entry in entries], np.float32)
     order = np.argsort(-scores, kind="stable")
     return Persons.from_keypoints(keypoints[order], scores[order], skeleton.name)

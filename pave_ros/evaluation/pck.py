@@ -32,17 +32,19 @@ def _box(labels: Labels) -> Floats:
 
 @dataclass(frozen=True)
 class Measure:
-    """What a distance is measured by, (M,) pixels, NaN where a person lacks it, and the share of it that is right."""
+    """What a distance is measured by, (M,) pixels, NaN where a person lacks it, the share of it that is right, and
+    whether the mean is over all annotated keypoints, as PCKh's total is published, or over the kinds of keypoints."""
 
     name: str
     size: Callable[[Labels], Floats]
     threshold: float
+    total: bool = False
 
 
 # PCKh of MPII and PoseTrack: 0.6 of the head box's diagonal. LSP: left shoulder to right hip. JHMDB: the longer side
 # of the box around the person.
 MEASURES = {
-    "head": Measure("PCKh@0.5", _head, 0.5),
+    "head": Measure("PCKh@0.5", _head, 0.5, total=True),
     "torso": Measure("PCK@0.2 torso", _torso, 0.2),
     "box": Measure("PCK@0.2 box", _box, 0.2),
 }
@@ -77,8 +79,10 @@ def pck(samples: Sequence[Sample], predictions: Sequence[Persons], measure: str)
     annotated[[skeleton.index(name) for name in never_predicted(predictions)]] = 0
     with np.errstate(invalid="ignore"):
         shares = np.where(annotated > 0, right / annotated, np.nan)
-    notes = note_missing(predictions, "left out")
-    return Result(chosen.name, by_group(shares, skeleton), pictures, persons, notes)
+    values = by_group(shares, skeleton)
+    if chosen.total and annotated.any():
+        values["Mean"] = float(right[annotated > 0].sum() / annotated.sum())
+    return Result(chosen.name, values, pictures, persons, note_missing(predictions, "left out"))
 
 
 def _near(labels: Labels, found: Persons, measure: Measure) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ class PoseModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, images: Tensor) -> Features:
-        """Features of single frames, from normalised RGB pictures (B, 3, H, W)."""
+        """Features of single frames, from normalised pictures (B, 3, H, W), see `ModelInfo`."""
 
     @abstractmethod
     def decode(self, window: Sequence[Features]) -> dict[str, Tensor]:

@@ -109,6 +109,7 @@ def build(variant: str, skeleton: str = "coco17") -> DETRPose:
         stride=32,
         mean=(row.mean,) * 3,
         std=(row.std,) * 3,
+        pillow=True,
     )
     return DETRPose(row, info)
 

@@ -43,12 +43,14 @@ class ModelInfo:
         skeleton: name of the keypoint layout.
         input_size: (height, width) in pixels of the network's input, or the bounds of it, see `resize`.
         stride: both sides of an input must be a multiple of this.
-        mean, std: RGB normalisation of values in 0..1.
+        mean, std: normalisation of values in 0..1, of the channels as the network takes them.
         resize: how a picture comes to the network's size: ``stretch`` to `input_size`, or ``fit``: it keeps its
             proportions and is as large as the bounds allow, its short side at most the smaller number of
             `input_size` and its long side at most the larger one, however it is turned. ``fit`` rounds each side
             (OpenMMLab, Detectron2); ``fit_detr`` rounds the short side and cuts the long one off (DETR).
         antialias: whether shrinking a picture averages (Pillow, torchvision) or samples it (OpenCV's linear).
+        pillow: whether averaging has to be Pillow's, to the grey level, or any will do.
+        bgr: whether the network takes blue, green and red, and not red, green and blue.
         window: number of frames that the model looks at, 1 for image models.
         bf16: whether its answers stay as accurate where a processor computes in bfloat16; exported files then do.
         trained: whether weights were loaded; a fresh network's answers mean nothing.
@@ -63,6 +65,8 @@ class ModelInfo:
     std: tuple[float, float, float]
     resize: str = "stretch"
     antialias: bool = True
+    pillow: bool = False
+    bgr: bool = False
     window: int = 1
     bf16: bool = False
     trained: bool = False

@@ -58,6 +58,7 @@ def build(variant: str, skeleton: str = "coco17", queries: int = QUERIES) -> POE
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         resize="fit_detr",
+        pillow=True,
     )
     return POET(row, info, queries)
 

@@ -97,6 +97,7 @@ def build(variant: str, skeleton: str = "coco17", light: bool | None = None, que
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         resize="fit",
+        pillow=True,
     )
     return QueryPose(VARIANTS[variant], info, queries)
 

@@ -53,7 +53,8 @@ VARIANTS = {
 def build(variant: str, skeleton: str = "posetrack17", layers: int = LAYERS) -> TARViTPose:
     """The network of one variant with untrained weights and so many layers of aggregation."""
     row = replace(VARIANTS[variant], layers=layers)
-    return TARViTPose(row, vitpose.crop_info("tarvitpose", variant, skeleton, (384, 288), WINDOW))
+    # The published code trains and measures on what TurboJPEG decodes, which is BGR, with mean and deviation of RGB.
+    return TARViTPose(row, vitpose.crop_info("tarvitpose", variant, skeleton, (384, 288), WINDOW, bgr=True))
 
 
 class TARViTPose(ViTPose):

@@ -54,7 +54,9 @@ def build(variant: str, skeleton: str = "coco17") -> ViTPose:
     return ViTPose(VARIANTS[variant], crop_info("vitpose", variant, skeleton, (256, 192)))
 
 
-def crop_info(system: str, variant: str, skeleton: str, input_size: tuple[int, int], window: int = 1) -> ModelInfo:
+def crop_info(
+    system: str, variant: str, skeleton: str, input_size: tuple[int, int], window: int = 1, bgr: bool = False
+) -> ModelInfo:
     """What the models of one person's crop have in common."""
     return ModelInfo(
         system=system,
@@ -65,6 +67,7 @@ def crop_info(system: str, variant: str, skeleton: str, input_size: tuple[int, i
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         window=window,
+        bgr=bgr,
     )
 
 

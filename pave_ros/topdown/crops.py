@@ -72,7 +72,7 @@ def cut(image: Image, crops: Floats, size: tuple[int, int], udp: bool = False) -
 
 
 def crop_inputs(image: Image, boxes: Floats, info: ModelInfo, bgr: bool = False) -> npt.NDArray[np.float32]:
-    """(N, 3, height, width) float32 RGB, normalised: what a model that looks at one person's crop sees of the boxes.
+    """(N, 3, height, width) float32, normalised: what a model that looks at one person's crop sees of the boxes.
 
     Args:
         image: (H, W, 3) uint8, RGB, or BGR with `bgr`.

@@ -242,6 +242,7 @@ class Trainer:
         device = self.process.device
         info = self.model.info
         pictures = images.to(device, non_blocking=True).float() / 255
+        pictures = pictures.flip(-3) if info.bgr else pictures
         if pictures.dim() == 4:
             pictures = pictures.to(memory_format=torch.channels_last)
         mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (info.mean, info.std))
