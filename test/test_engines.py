@@ -122,7 +122,8 @@ def test_all_engines_find_the_same_people(weights: Path, exported: Path, photogr
         assert (by_torch.engine, other.engine) == ("pytorch", name)
         assert by_torch.input_size == other.input_size == SIZE
         for picture in pictures:
-            assert_same_people(by_torch(picture), other(picture))
+            # A network's pixel is several of a large picture.
+            assert_same_people(by_torch(picture), other(picture), pixels=max(0.5, picture.shape[1] / 1280))
 
 
 def test_the_best_engine_is_taken_and_says_why(weights: Path, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
