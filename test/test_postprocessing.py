@@ -99,7 +99,9 @@ def test_published_models_see_what_pillow_makes_of_a_picture(size: tuple[int, in
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     expected = np.asarray(PIL.Image.fromarray(image).resize((640, 640), PIL.Image.Resampling.BILINEAR))
     info = models.create("detrpose_n").info
-    np.testing.assert_allclose(network_input(image, info)[0] * 255, expected.transpose(2, 0, 1), atol=1e-3)
+    shrinks = max(size) > 640
+    bound = 1e-3 if shrinks else 2  # Where nothing shrinks, OpenCV's rounds in another way, and is faster.
+    np.testing.assert_allclose(network_input(image, info)[0] * 255, expected.transpose(2, 0, 1), atol=bound)
     turned = network_input(image[..., ::-1], info, bgr=True)
     np.testing.assert_array_equal(turned, network_input(image, info))
 
