@@ -412,8 +412,9 @@ def _print_summary(tally: Tally, results: tuple[Path, Path], logs: tuple[Path, P
     elapsed = max(tally.results[-1] - tally.results[0], 1e-9)
     rate = (len(tally.results) - 1) / elapsed
     ages = sorted(tally.ages)
+    # By what the node says: the spectator may have met the camera a second later than the node did.
     console.print(
-        f"The camera sent {len(tally.pictures)} pictures, the node answered {len(tally.results)}, {rate:.1f} a second, "
+        f"Of {len(tally.results) + tally.dropped} pictures the node answered {len(tally.results)}, {rate:.1f} a second, "
         f"and passed over {tally.dropped} for newer ones. Results were {median(ages) * 1e3:.0f} ms old in the median, "
         f"{ages[int(0.95 * (len(ages) - 1))] * 1e3:.0f} ms at the 95th percentile.",
         soft_wrap=True,
