@@ -415,8 +415,8 @@ def _print_summary(tally: Tally, results: tuple[Path, Path], logs: tuple[Path, P
     # By what the node says: the spectator may have met the camera a second later than the node did.
     console.print(
         f"Of {len(tally.results) + tally.dropped} pictures the node answered {len(tally.results)}, {rate:.1f} a "
-        f"second, and passed over {tally.dropped} for newer ones. Results were {median(ages) * 1e3:.0f} ms old in the median, "
-        f"{ages[int(0.95 * (len(ages) - 1))] * 1e3:.0f} ms at the 95th percentile.",
+        f"second, and passed over {tally.dropped} for newer ones. Results were {median(ages) * 1e3:.0f} ms old in "
+        f"the median, {ages[int(0.95 * (len(ages) - 1))] * 1e3:.0f} ms at the 95th percentile.",
         soft_wrap=True,
     )
     for what, path in zip(("video", "contact sheet", "node's log", "camera's log"), (*results, *logs), strict=True):
