@@ -343,11 +343,12 @@ def error_after_training(frames: int, clips: list[tuple[list[np.ndarray], np.nda
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     rng = np.random.default_rng(0)
     middle = slice(None) if frames == 3 else slice(1, 2)
-    for step in range(80):
+    steps = 120
+    for step in range(steps):
         batch = [hidden(clips[rng.integers(len(clips))], rng) for _ in range(8)]
         images = torch.stack([images[middle] for images, _ in batch])
         loss = torch.stack(list(criterion(forward, images, [people for _, people in batch], [0] * 8).values())).sum()
-        optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 30)
+        optimizer.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 20, 2 * (1 - step / steps))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
