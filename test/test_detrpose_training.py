@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.multiprocessing
 from dots import target
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pave_ros import models
+from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.models.detrpose import Prediction
 from pave_ros.training import detrpose
+from pave_ros.training.backbones import load_backbone
 from pave_ros.training.detrpose import DETRPoseCriterion, noised_queries
 from pave_ros.training.matching import Matcher, keypoint_similarity, union
 from pave_ros.training.target import Target
@@ -169,3 +174,23 @@ def test_training_starts_as_published(variant: str, reaches: int) -> None:
     for layer in model.decoder.layers:
         offsets = layer.cross_attn.sampling_offsets
         assert not offsets.weight.any() and float(offsets.bias.abs().max()) == reaches
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_backbone_starts_from_timms_file_by_name_and_from_others_by_order(tmp_path: Path, ending: str) -> None:
+    """safetensors sorts what it holds."""
+    path, model = tmp_path / f"imagenet.{ending}", models.create("detrpose_n")
+    torch.manual_seed(3)
+    state = timm.create_model(model.backbone_name).state_dict()
+    if ending == "safetensors":
+        save_file({key: value.contiguous() for key, value in state.items()}, path)
+    else:
+        torch.save({f"their.{number}": value for number, value in enumerate(state.values())}, path)
+    load_backbone(model, path)
+    assert torch.equal(model.get_parameter("backbone.stem.stem1.conv.weight"), state["stem.stem1.conv.weight"])
+    state.pop("head.fc.bias")
+    torch.save(state, path.with_suffix(".pth"))
+    with pytest.raises(
+        CheckpointError, match=rf"holds {len(state)} tensors, {model.backbone_name} has {len(state) + 1}"
+    ):
+        load_backbone(model, path.with_suffix(".pth"))

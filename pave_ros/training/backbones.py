@@ -16,14 +16,17 @@ from pave_ros.models.base import PoseModel
 def load_backbone(model: PoseModel, path: Path) -> None:
     """Fill the backbone of a network from a classifier's checkpoint.
 
-    Such files name their tensors in many ways, but hold them in the order of the architecture, which timm keeps: they
-    are matched by order, and every shape has to agree. `CheckpointError` names the first that does not.
+    timm's own files have its names. Others name their tensors in many ways, but hold them in the order of the
+    architecture, which timm keeps: they are matched by order. Every shape has to agree; `CheckpointError` names the
+    first that does not.
     """
     name: str = model.backbone_name
     state = loading.read(path)
     classifier: dict[str, Tensor] = timm.create_model(name).state_dict()
     if len(state) != len(classifier):
         raise CheckpointError(f"{path}: holds {len(state)} tensors, {name} has {len(classifier)}")
+    if state.keys() == classifier.keys():  # which safetensors sorts
+        state = {key: state[key] for key in classifier}
     renamed = {}
     for (theirs, value), (ours, wanted) in zip(state.items(), classifier.items(), strict=True):
         if value.shape != wanted.shape:
