@@ -52,7 +52,9 @@ def open_file(
         input_size: (height, width) of the network's input; None takes the model's own.
         background: build what is faster in a process of its own, let another engine serve meanwhile, and then change.
     """
-    path = _form_of(Path(path), model, engine, device, precision, input_size)
+    given, path = Path(path), best_form(Path(path), engine, device, precision, input_size)
+    if path.suffix != given.suffix and given.stem != model:  # What comes with the package is named after its model.
+        raise EngineError(f"{given}: these are weights of {given.stem}, not of {model}")
     built = choose_to_build(path, engine, device, precision)
     if built is None:
         name, reason = choose(path, engine, device, precision)
@@ -81,16 +83,6 @@ def open_file(
         return SwitchingEngine(first, name, make, apart.stop, for_one_size=first.info.resize != "stretch")
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
     return first
-
-
-def _form_of(
-    path: Path, model: str, engine: str, device: str, precision: str, input_size: tuple[int, int] | None
-) -> Path:
-    """Of weights that come with the package the form that suits; EngineError where a checkpoint is of another model."""
-    form = best_form(path, engine, device, precision, input_size)
-    if form.suffix == ".onnx" != path.suffix and (own := read_label(form).info.name) != model:
-        raise EngineError(f"{path}: these are weights of {own}, not of {model}")
-    return form
 
 
 def _first(path: Path, model: str, device: str, precision: str, input_size: tuple[int, int] | None) -> Engine:
