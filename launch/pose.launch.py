@@ -13,6 +13,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -71,20 +72,19 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     started: list[LaunchDescriptionEntity] = [pose]
     if given["video"]:
-        started.append(
-            Node(
-                package="pave_ros",
-                executable="camera_node",
-                name="camera",
-                remappings=topics,
-                # Whichever of the two the node subscribes to, which only its parameter file knows.
-                parameters=[
-                    {"source": text(given["video"]), "image_transport": "both", "frame_id": text(given["frame"])},
-                    *clock,
-                ],
-                **common,
-            )
+        camera = Node(
+            package="pave_ros",
+            executable="camera_node",
+            name="camera",
+            remappings=topics,
+            # Whichever of the two the node subscribes to, which only its parameter file knows.
+            parameters=[
+                {"source": text(given["video"]), "image_transport": "both", "frame_id": text(given["frame"])},
+                *clock,
+            ],
+            **common,
         )
+        started += [camera, end_with(camera, "the camera has failed", failed_only=True)]
     if is_true(given["rviz"]):
         started.append(
             Node(
@@ -98,11 +98,19 @@ def nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             )
         )
     if len(started) > 1:
-        # Without the pose node, camera and RViz have no use; its own log says why it ended. Alone it may be part of a
-        # larger launch, which is not to end with it.
-        shutdown = EmitEvent(event=Shutdown(reason="the pose node has ended"))
-        started.append(RegisterEventHandler(OnProcessExit(target_action=pose, on_exit=[shutdown])))
+        # Without the pose node, camera and RViz have no use. Alone it may be part of a larger launch, which is not to
+        # end with it.
+        started.append(end_with(pose, "the pose node has ended"))
     return started
+
+
+def end_with(node: Node, reason: str, failed_only: bool = False) -> RegisterEventHandler:
+    """End everything when this node ends, whose own log says why; or only when it ends with an error."""
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> LaunchDescriptionEntity | None:
+        return EmitEvent(event=Shutdown(reason=reason)) if event.returncode or not failed_only else None
+
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit))
 
 
 def text(value: str) -> ParameterValue:

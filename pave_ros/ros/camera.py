@@ -34,7 +34,7 @@ from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.ros import depth_images, images, messages
 from pave_ros.ros.clocks import at_most_every
-from pave_ros.ros.parameters import declare
+from pave_ros.ros.parameters import declare, warn_of_misspellings
 from pave_ros.ros.process import run, shielded
 from pave_ros.ros.subscriber import image_topic
 from pave_ros.video import Source, VideoError, is_synthetic, open_source
@@ -81,6 +81,7 @@ class CameraNode(Node):
             name: declare(self, name, default, ParameterDescriptor(description=text, read_only=True))
             for name, default, text in PARAMETERS
         }
+        warn_of_misspellings(self, values)
         self._values = values
         self._source: Source | None = None
         self._opening: Future[Source] | None = None

@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -262,6 +263,7 @@ class Parameters:
         node.add_on_set_parameters_callback(self._on_set)
         for name, (default, row) in rows().items():
             declare(node, name, default, descriptor(default, row))
+        warn_of_misspellings(node, rows())
 
     def _on_set(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         ours = {parameter.name: _plain(parameter.value) for parameter in parameters if parameter.name in _FIELDS}
@@ -290,6 +292,15 @@ def declare(node: Node, name: str, default: Any, told: ParameterDescriptor) -> A
         if type(given) is not int or not isinstance(default, float | str):
             raise
         return node.declare_parameter(name, type(default)(given), told, ignore_override=True).value
+
+
+def warn_of_misspellings(node: Node, names: Iterable[str]) -> None:
+    """Tell of values that no parameter took and whose name is nearly one of `names`. Others may be another node's: the
+    parameters of several nodes may lie in one file, under `/**`."""
+    known = list(names)
+    for given in node._parameter_overrides:  # rclpy tells only of those that were declared
+        if given not in known and (meant := get_close_matches(given, known, n=1, cutoff=0.85)):
+            node.get_logger().warning(f"there is no parameter {given}, so its value does nothing; is {meant[0]} meant?")
 
 
 def _whole_numbers_to_floats(parameters: list[Parameter[Any]]) -> list[Parameter[Any]]:

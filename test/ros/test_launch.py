@@ -84,8 +84,8 @@ class Node:
 
 @dataclass(kw_only=True)
 class OnProcessExit:
-    on_exit: list[Any]
-    target_action: Node | None = None
+    on_exit: Callable[[Any, Any], Any]
+    target_action: Node
 
 
 @dataclass(kw_only=True)
@@ -103,6 +103,13 @@ class RegisterEventHandler:
     event_handler: OnProcessExit
 
 
+def ends_all(handler: OnProcessExit, returncode: int) -> bool:
+    """Whether everything ends when the handler's node ends with that code."""
+    done = handler.on_exit(SimpleNamespace(returncode=returncode), None)
+    assert done is None or isinstance(done.event, Shutdown)
+    return done is not None
+
+
 MODULES: dict[str, dict[str, Any]] = {
     "launch": {"LaunchContext": Any, "LaunchDescription": LaunchDescription, "LaunchDescriptionEntity": Any},
     "launch.actions": {
@@ -111,6 +118,7 @@ MODULES: dict[str, dict[str, Any]] = {
     },
     "launch.event_handlers": {"OnProcessExit": OnProcessExit},
     "launch.events": {"Shutdown": Shutdown},
+    "launch.events.process": {"ProcessExited": Any},
     "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
     "launch_ros": {},
     "launch_ros.actions": {"Node": Node},
@@ -144,9 +152,11 @@ def launch(description: LaunchDescription) -> Callable[..., dict[str, Node]]:
         started = function.function(context)
         nodes = {node.executable: node for node in started if isinstance(node, Node)}
         handlers = [entity.event_handler for entity in started if isinstance(entity, RegisterEventHandler)]
-        assert len(handlers) == (len(nodes) > 1), "alone it may be part of a larger launch, which goes on without it"
-        for handler in handlers:
-            assert handler.target_action is nodes["pose_node"] and isinstance(handler.on_exit[0].event, Shutdown)
+        ends = {handler.target_action.executable: [ends_all(handler, code) for code in (0, 1)] for handler in handlers}
+        expected = {"camera_node": [False, True], "pose_node": [True, True]}
+        if len(nodes) == 1:  # it may be part of a larger launch, which goes on without it
+            expected = {}
+        assert ends == {name: expected[name] for name in nodes if name in expected}
         return nodes
 
     return launch

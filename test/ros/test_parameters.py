@@ -142,3 +142,12 @@ def test_thresholds_hold_from_the_next_result_on(camera: Any, robot: Any, peer: 
 def test_a_bad_start_value_is_refused(name: str, value: Any, make_node: MakeNode) -> None:
     with pytest.raises(ParameterException, match=f"{name} (must be|out of range)"):
         make_node(**{name: value})
+
+
+def test_a_misspelt_parameter_is_told(peer: Peer, make_node: MakeNode) -> None:
+    """Other names may be those of another node in the same file."""
+    node, _ = make_node(score_treshold=0.5, exposure=3)
+    log = peer.log(node.get_fully_qualified_name())
+    wait_for(lambda: any(line.startswith("waiting for images") for line in log()), "the whole beginning")
+    told = [line for line in log() if "no parameter" in line]
+    assert told == ["there is no parameter score_treshold, so its value does nothing; is score_threshold meant?"]
