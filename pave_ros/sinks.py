@@ -18,9 +18,7 @@ from pave_ros.files import make_folder
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.predict import Job, Sink
-from pave_ros.video import (
-    VideoError,
-)
+from pave_ros.video import VideoError
 from pave_ros.video_writer import VideoWriter
 
 

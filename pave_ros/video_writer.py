@@ -43,7 +43,6 @@ class VideoWriter:
         if not (np.isfinite(rate) and rate > 0):
             raise ValueError(f"{path}: the rate must be a positive number of pictures a second, not {rate}")
         self.rate = rate
-        self.codec: str | None = None
         self.count = 0
         self._size = (0, 0)
         self._writer: cv2.VideoWriter | None = None
@@ -81,7 +80,7 @@ class VideoWriter:
             for codec in CODECS:
                 writer = cv2.VideoWriter(name_for_opencv(self._part), cv2.VideoWriter.fourcc(*codec), rate, even)
                 if writer.isOpened():
-                    self._writer, self._size, self.codec, self.count = writer, size, codec, 0
+                    self._writer, self._size, self.count = writer, size, 0
                     return
         self.discard()
         raise VideoError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pave_ros.cli import options
-from pave_ros.cli.console import introduce, out, progress_bars
+from pave_ros.cli.console import out, progress_bars
 from pave_ros.models import DEFAULT
 
 if TYPE_CHECKING:
@@ -87,29 +87,19 @@ def evaluate(
         about["results_file"] = str(results)
     else:
         from pave_ros.detection import GIVEN
-        from pave_ros.estimator import Estimator
-        from pave_ros.topdown.options import TopDownOptions, least_box
+        from pave_ros.topdown.options import least_box
 
         given = _boxes(boxes, data)
-        top_down = TopDownOptions(
-            detector=GIVEN if given else detector,
-            detector_weights=detector_weights,
-            box_threshold=least_box(model) if box_threshold is None else box_threshold,
-            decoding=decoding,
-            flip_test=flip_test,
-            reuse_features=reuse_features,
-            detect_every=detect_every,
-            closer_look=closer_look,
-        )
         # Average precision looks at everybody, down to the least sure.
-        estimator = Estimator(
-            model, weights, device, engine=engine, precision=precision, input_size=options.parse_size(input_size),
-            score_threshold=0.0, max_persons=100, smoothing=smoothing, top_down=top_down,
-        )  # fmt: skip
+        estimator = options.open_estimator(
+            context,
+            detector=GIVEN if given else detector,
+            box_threshold=least_box(model) if box_threshold is None else box_threshold,
+            score_threshold=0.0,
+            max_persons=100,
+        )
         if not estimator.detector:
             options.refuse(context, ("boxes",), f"{estimator.name} looks at whole pictures")
-        options.refuse_idle(context, estimator)
-        introduce(estimator)
         about.update(evaluation.describe(estimator))
         if given:
             about["boxes"] = boxes

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from pave_ros.cli.console import introduce
 
 if TYPE_CHECKING:
     from pave_ros.estimator import Estimator
@@ -60,6 +62,29 @@ def refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"{reason}; leave it out", param_hint="--" + name.replace("_", "-"))
+
+
+def open_estimator(context: typer.Context, **changes: Any) -> Estimator:
+    """The estimator that a command's options ask for, introduced to the user; BadParameter for an option that does
+    nothing with that model.
+
+    Args:
+        context: of the command, which has all the options of this file.
+        changes: values that take the place of options, by name.
+    """
+    from pave_ros.estimator import Estimator
+    from pave_ros.topdown.options import TopDownOptions
+
+    given = {**context.params, **changes}
+    shared = ("model", "weights", "device", "engine", "precision", "score_threshold", "max_persons", "smoothing")
+    estimator = Estimator(
+        **{name: given[name] for name in shared},
+        input_size=parse_size(given["input_size"]),
+        top_down=TopDownOptions(**{name: given[name] for name in of_top_down()}),
+    )
+    refuse_idle(context, estimator)
+    introduce(estimator)
+    return estimator
 
 
 def refuse_idle(context: typer.Context, estimator: Estimator) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pave_ros.cli import options
-from pave_ros.cli.console import err, introduce, print_error, progress_bars
+from pave_ros.cli.console import err, print_error, progress_bars
 from pave_ros.models import DEFAULT
 
 if TYPE_CHECKING:
@@ -70,36 +70,11 @@ def predict(
     smoothing: options.Smoothing = "auto",
 ) -> None:
     """Find the people in pictures and videos."""
-    from pave_ros.estimator import Estimator
     from pave_ros.predict import jobs_of
     from pave_ros.sinks import make_sinks
-    from pave_ros.topdown.options import TopDownOptions
 
     jobs = jobs_of(files, sequence)
-    size = options.parse_size(input_size)
-    estimator = Estimator(
-        model,
-        weights,
-        device,
-        engine=engine,
-        precision=precision,
-        input_size=size,
-        score_threshold=score_threshold,
-        max_persons=max_persons,
-        smoothing=smoothing,
-        top_down=TopDownOptions(
-            detector=detector,
-            detector_weights=detector_weights,
-            box_threshold=box_threshold,
-            decoding=decoding,
-            flip_test=flip_test,
-            reuse_features=reuse_features,
-            detect_every=detect_every,
-            closer_look=closer_look,
-        ),
-    )
-    options.refuse_idle(context, estimator)
-    introduce(estimator)
+    estimator = options.open_estimator(context)
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
     _predict(jobs, estimator, make_sinks(names, output, jobs), track)
 

@@ -49,13 +49,13 @@ def computes_in_bf16() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def compile_options(arithmetic: str, threads: int = 0) -> dict[str, Any]:
-    """For a network that computes in one of `PRECISIONS`, on so many threads; 0 for all cores."""
+def compile_options(arithmetic: str) -> dict[str, Any]:
+    """For a network that computes in one of `PRECISIONS`, on all cores."""
     return {
         "INFERENCE_PRECISION_HINT": PRECISIONS[arithmetic],
         "PERFORMANCE_HINT": "LATENCY",
         # By itself it may keep to one socket, which in a virtual machine may be a single core.
-        "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+        "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
         # On a robot the cores are others' too.
         "ENABLE_CPU_PINNING": False,
     }
@@ -73,19 +73,18 @@ class OpenVinoEngine(ExportedEngine):
             convolutions and matrix products are computed in 16 bits, and so is all that lies before the decoder but
             `PoseModel.coordinates`; what these and the decoder do with coordinates stays in 32, since 8 bits of
             mantissa are pixels.
-        threads: 0 for all cores.
     """
 
     name = "openvino"
     concurrent = True
 
-    def __init__(self, path: Path | str, device: str = "auto", precision: str = "auto", threads: int = 0) -> None:
+    def __init__(self, path: Path | str, device: str = "auto", precision: str = "auto") -> None:
         if device not in ("auto", "cpu"):
             raise EngineError(f"device {device}: OpenVINO runs on the CPU here; use auto or cpu")
         if precision not in ("auto", "int8", *PRECISIONS):
             raise EngineError(f"precision {precision}: OpenVINO runs in {', '.join(PRECISIONS)}, int8 or auto")
         self.device = "cpu"
-        self._asked, self._threads = precision, threads
+        self._asked = precision
         super().__init__(path, device)
 
     def load(self, path: Path, device: str) -> tuple[Label, Network]:
@@ -110,7 +109,7 @@ class OpenVinoEngine(ExportedEngine):
                 log.warning("%s; computing in fp32", cause)
                 arithmetic = "fp32"
         self.precision = "int8" if label.precision == "int8" else arithmetic
-        return label, Network(model, compile_options(arithmetic, self._threads))
+        return label, Network(model, compile_options(arithmetic))
 
 
 class Network:

@@ -65,13 +65,13 @@ def _write(model: PoseModel, path: Path, request: Request) -> list[Path]:
 
         quantization.library()
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    # 8 bits are made of a file in fp32.
     precision = {"fp16": "half" if for_gpu else "fp16", "int8": "fp32"}.get(request.precision, request.precision)
     with TemporaryDirectory(dir=path.absolute().parent, prefix=".export-") as folder:
         file = Path(folder) / path.with_suffix(".onnx").name
+        made = export_onnx(model, file, request.input_size, precision=precision, batch=request.batch)
         if request.precision == "int8":
-            quantization.quantize(export_onnx(model, file, request.input_size, batch=request.batch), request.pictures)
-        else:
-            export_onnx(model, file, request.input_size, precision=precision, batch=request.batch)
+            quantization.quantize(made, request.pictures)
         return [_convert(part, path.parent, request) for part in files_of(file).values()]
 
 

@@ -159,7 +159,7 @@ def _gathered_attention(
 ) -> Tensor:
     """Each head of a query is a bag of table rows: four cells around each of its points, weighted."""
     batch, cells, channels = values.shape
-    queries, heads, levels, points = locations.shape[1:5]
+    heads, levels, points = locations.shape[2:5]
     table = values.reshape(batch * cells * heads, channels // heads)
     rows = torch.arange(batch, dtype=torch.int32, device=values.device).view(-1, 1, 1, 1, 1) * (cells * heads)
     rows = rows + torch.arange(heads, dtype=torch.int32, device=values.device).view(heads, 1, 1)

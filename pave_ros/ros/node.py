@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from dataclasses import fields
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -176,14 +177,7 @@ class PoseNode(LifecycleNode):
             smoothing=settings.smoothing,
             build_apart=True,
             top_down=TopDownOptions(
-                detector=settings.detector,
-                detector_weights=settings.detector_weights,
-                box_threshold=settings.box_threshold,
-                decoding=settings.decoding,
-                flip_test=settings.flip_test,
-                reuse_features=settings.reuse_features,
-                detect_every=settings.detect_every,
-                closer_look=settings.closer_look,
+                **{option.name: getattr(settings, option.name) for option in fields(TopDownOptions)}
             ),
         )
         if settings.lookahead > estimator.reach:

@@ -43,7 +43,6 @@ class Logger(Protocol):
     """The part of a ROS logger that the worker uses."""
 
     def warning(self, message: str, **kwargs: Any) -> bool: ...
-    def error(self, message: str, **kwargs: Any) -> bool: ...
 
 
 class Worker:

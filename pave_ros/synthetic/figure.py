@@ -411,7 +411,7 @@ def piece(figure: str, what: str, kind: str, detail: float) -> Piece | None:
     Args:
         figure: man, woman or stout.
         what: skin, head, hair, hand, shoe, top, bottom, bag.
-        kind: for top tee, shirt, jacket, tank or dress; for bottom trousers, slim, shorts, skirt, long_skirt or none;
+        kind: for top tee, shirt, jacket, tank or dress; for bottom trousers, slim, shorts, skirt or long_skirt;
             for hair bald, short, crop, bob, long, bun, ponytail, afro, cap or beanie; for skin what is bare, as
             "arms", "legs".
         detail: size of the cells relative to the finest mesh, at least 1.
@@ -428,8 +428,6 @@ def piece(figure: str, what: str, kind: str, detail: float) -> Piece | None:
         case "top":
             blobs, sheets = _top(figure, kind), ("top", "sleeve", "top")
         case "bottom":
-            if kind == "none":
-                return None
             blobs, sheets = _bottom(figure, kind), ("bottom", "leg", "leg")
         case "head":
             blobs, step, softness = _head(figure), 0.0095, 0.018

@@ -45,7 +45,7 @@ def _room(place: Place, rng: Rng, back: float, hall: bool) -> None:
     x = -9.0 + rng.uniform(0, 2)
     while x < 9:
         wide = rng.uniform(0.7, 2.0)
-        _on_the_wall(place, rng, x, wide, back, tall, wood)
+        _on_the_wall(place, rng, x, wide, back, wood)
         x += wide + rng.uniform(0.4, 1.8)
 
 
@@ -54,7 +54,7 @@ def _corner(place: Place, back: float) -> None:
     place.shadows.append(np.array([[-14, back], [14, back], [14, back + 0.2], [-14, back + 0.2]], np.float32))
 
 
-def _on_the_wall(place: Place, rng: Rng, x: float, wide: float, back: float, tall: float, wood: Image) -> None:
+def _on_the_wall(place: Place, rng: Rng, x: float, wide: float, back: float, wood: Image) -> None:
     """A picture, a window, a door, a shelf, a sofa, a plant or nothing at this stretch of the back wall."""
     z = back + 0.03
     choice = rng.random()

@@ -125,22 +125,22 @@ def bricks(rng: Rng, color: Vector, joint: Vector = (176, 170, 160), size: int =
     return to_image(image * (1 + 0.05 * noise(rng, size, size, 20, 4))[..., None])
 
 
-def grass(rng: Rng, color: Vector = (92, 116, 52), size: int = 512) -> Image:
+def grass(rng: Rng, color: Vector, size: int = 512) -> Image:
     """A lawn."""
     shade = 1 + 0.16 * noise(rng, size, size, 6, 3, 1.5) + 0.12 * noise(rng, size, size, 160, 4)
     image = plain(color, size, size) * shade[..., None]
     return to_image(_mix(image, (150, 140, 80), np.clip(0.2 * noise(rng, size, size, 90, 5), 0, 0.5)))
 
 
-def facade(rng: Rng, wall: Image, columns: int, floors: int, cell: int = 96, shop: bool = True) -> Image:
-    """A house front of `floors` rows of windows, the lowest a row of shop windows and doors if wished."""
+def facade(rng: Rng, wall: Image, columns: int, floors: int, cell: int = 96) -> Image:
+    """A house front of `floors` rows of windows, the lowest a row of shop windows and doors."""
     h, w = floors * cell, columns * cell
     image = np.tile(wall, (h // wall.shape[0] + 1, w // wall.shape[1] + 1, 1))[:h, :w].copy()
     frame = tuple(int(v) for v in rng.integers(60, 240, 3)) if rng.random() < 0.4 else (225, 222, 214)
     tall, wide = rng.uniform(0.5, 0.7), rng.uniform(0.4, 0.66)
     for f in range(floors):
         for c in range(columns):
-            ground = f == floors - 1 and shop
+            ground = f == floors - 1
             fh, fw = (0.78, 0.84) if ground else (tall, wide)
             x0, y0 = (
                 int((c + 0.5 - fw / 2) * cell),

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from pave_ros import skeletons
 from pave_ros.models.detrpose import DETRPose, NoisedQueries, Prediction
+from pave_ros.training.focal import ALPHA, GAMMA
 from pave_ros.training.matching import Matcher, Matches, keypoint_similarity, people_of, places, union
 from pave_ros.training.settings import check_bounds, filled
 from pave_ros.training.target import Target, inside, largest_over_processes, mean_over_processes
@@ -133,8 +134,7 @@ class DETRPoseCriterion:
     def matcher_on(self, device: torch.device) -> Matcher:
         """The matcher with its constants on a device."""
         if self.matcher.sigmas.device != device:
-            values = {**vars(self.matcher), "sigmas": self.matcher.sigmas.to(device)}
-            self.matcher = Matcher(**values)
+            self.matcher = replace(self.matcher, sigmas=self.matcher.sigmas.to(device))
         return self.matcher
 
     def class_loss(self, prediction: Prediction, targets: Sequence[Target], matches: Matches) -> Tensor:
@@ -151,7 +151,7 @@ class DETRPoseCriterion:
         centres = prediction.keypoints.detach().mean(2)
         counts = torch.stack([~inside(own, target.ignored) for own, target in zip(centres, targets, strict=True)])
         p = logits.detach().sigmoid()
-        weight = self.matcher.alpha * p**self.matcher.gamma * (1 - assigned) * counts[..., None] + quality
+        weight = ALPHA * p**GAMMA * (1 - assigned) * counts[..., None] + quality
         losses = F.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
         return self.weights.classes * losses
 

@@ -34,9 +34,9 @@ def spot_loss(logits: Tensor, spots: Tensor, known: Tensor) -> Tensor:
     return -(at_spots.sum() + elsewhere.sum()) / mean_over_processes(float((spots == 1).sum()), logits.device)
 
 
-def focal_cost(logits: Tensor, alpha: float = ALPHA, gamma: float = GAMMA) -> Tensor:
+def focal_cost(logits: Tensor) -> Tensor:
     """What it costs each query to be a person instead of nobody, from its logit."""
     p = logits.sigmoid()
-    nobody = (1 - alpha) * p**gamma * -(1 - p + 1e-8).log()
-    person = alpha * (1 - p) ** gamma * -(p + 1e-8).log()
+    nobody = (1 - ALPHA) * p**GAMMA * -(1 - p + 1e-8).log()
+    person = ALPHA * (1 - p) ** GAMMA * -(p + 1e-8).log()
     return person - nobody

@@ -24,7 +24,6 @@ class Matcher:
         sigmas: (K,) OKS standard deviations.
         label: column of the logits that means a person.
         class_weight, keypoint_weight, oks_weight: of the three costs.
-        alpha, gamma: of the focal classification cost.
     """
 
     sigmas: Tensor
@@ -32,8 +31,6 @@ class Matcher:
     class_weight: float
     keypoint_weight: float
     oks_weight: float
-    alpha: float = 0.25
-    gamma: float = 2.0
 
     def cost(self, logits: Tensor, keypoints: Tensor, target: Target) -> Tensor:
         """(Q, M) costs of one picture, from its logits (Q, classes) and keypoints (Q, K, 2)."""
@@ -41,7 +38,7 @@ class Matcher:
         l1 = (distance * target.labelled).sum(-1)
         oks = keypoint_similarity(keypoints[:, None], target.keypoints, target.labelled, target.areas, self.sigmas)
         return (
-            self.class_weight * focal_cost(logits[:, self.label, None], self.alpha, self.gamma)
+            self.class_weight * focal_cost(logits[:, self.label, None])
             + self.keypoint_weight * l1
             + self.oks_weight * (1 - oks)
         )
