@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pave_ros.video import AS_STORED
+from pave_ros.pictures import JPEG, PNG, decode_picture
 
 Picture = npt.NDArray[np.uint8]
 
@@ -186,27 +186,13 @@ def _read_planar(rows: Picture, message: Any) -> Picture:
 
 
 def _read_compressed(message: Any) -> tuple[Picture, bool]:
-    data = np.frombuffer(message.data, np.uint8)
-    kind, whole = _container(data.tobytes())
-    if not whole:
-        raise ImageError(f"the {kind} data of {len(data)} bytes is cut off: its end mark is missing")
-    picture = None
-    with suppress(cv2.error):  # of a header with an absurd size
-        picture = cv2.imdecode(data, AS_STORED) if kind else None
-    if picture is None:
-        raise ImageError(f"{len(data)} bytes of format {message.format!r} cannot be decoded as JPEG or PNG")
+    data = bytes(message.data)
+    known = f"{len(data)} bytes of format {message.format!r}"
+    if not data.startswith((JPEG, PNG)):
+        raise ImageError(f"{known} cannot be decoded as JPEG or PNG")
+    try:
+        picture = decode_picture(data)
+    except ValueError as error:
+        raise ImageError(f"{known} cannot be decoded: {error}") from error
     # image_transport writes the colours of the stored file behind "compressed"; nearly always it is bgr8.
-    return np.asarray(picture, np.uint8), "compressed rgb" not in message.format
-
-
-def _container(data: bytes) -> tuple[str, bool]:
-    """("JPEG", "PNG" or "", whether the data's end mark is there): decoders fill up what was cut off with grey.
-
-    The mark may be followed by a little, and by the zeros of the driver's buffer; one further up is a thumbnail's.
-    """
-    end = data.rstrip(b"\0")[-1024:]
-    if data.startswith(b"\xff\xd8"):
-        return "JPEG", b"\xff\xd9" in end
-    if data.startswith(b"\x89PNG"):
-        return "PNG", b"IEND" in end
-    return "", True
+    return picture, "compressed rgb" not in message.format

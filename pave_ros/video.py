@@ -9,10 +9,8 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,12 @@ import numpy as np
 
 from pave_ros import containers
 from pave_ros.frames import Frame, Image
+from pave_ros.pictures import decode_picture, silent_opencv
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 UNDECODABLE = 300  # Frames in a row that cannot be decoded, after which nothing more is expected.
 PICTURE_RATE = 10.0  # pictures a second of a folder, which has no rate of its own
 FALLBACK_RATE = 30.0  # where a video or a camera does not tell its rate
-AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # as camera_info and data sets count pixels
 
 # FFmpeg's own messages name no file and end up between the lines of a progress bar; our errors say what matters.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -169,27 +167,10 @@ def read_picture(path: Path, as_stored: bool = False) -> Image:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # no name of a file
         raise VideoError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
-    # libjpeg fills what is missing with grey and succeeds.
-    if data[:2] == b"\xff\xd8" and data.find(b"\xff\xd9", _scan(data)) < 0:
-        raise VideoError(f"{path}: the JPEG file is cut off after {len(data)} bytes")
     try:
-        flags = AS_STORED if as_stored else cv2.IMREAD_COLOR
-        with silent_opencv():
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise VideoError(f"{path}: {error.err}") from error
-    if image is None:
-        raise VideoError(f"{path}: {'not a picture that OpenCV can read, or damaged' if data else 'the file is empty'}")
-    return np.asarray(image, np.uint8)
-
-
-def _scan(data: bytes) -> int:
-    """Where the first scan of a JPEG begins, beyond the thumbnails, which end as pictures do."""
-    place = 2
-    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] != b"\xda":
-        fills = data[place + 1 : place + 2] == b"\xff"  # as any number of them may, before a marker
-        place += 1 if fills else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return place
+        return decode_picture(data, as_stored)
+    except ValueError as error:
+        raise VideoError(f"{path}: {error}") from error
 
 
 def _pictures(name: str, paths: list[Path], rate: float | None, loop: bool) -> Source:
@@ -383,26 +364,3 @@ def _rate(capture: cv2.VideoCapture) -> float:
 def known_rate(rate: float, otherwise: float) -> float:
     """A rate that a file claims, pictures a second, if it can be; else the other one."""
     return rate if 0.01 <= rate <= 1000 else otherwise
-
-
-_LOG_LOCK = threading.Lock()
-_levels: list[int] = []  # The level before, once for each thread that is silent now.
-
-
-@contextmanager
-def silent_opencv() -> Iterator[None]:
-    """OpenCV reports a file or codec that does not open on stderr by itself; we raise instead."""
-    log = getattr(cv2.utils, "logging", None)  # Ubuntu 22.04's OpenCV 4.5 has none in Python
-    if log is None:
-        yield
-        return
-    with _LOG_LOCK:
-        _levels.append(_levels[0] if _levels else log.getLogLevel())
-        log.setLogLevel(log.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        with _LOG_LOCK:
-            level = _levels.pop()
-            if not _levels:
-                log.setLogLevel(level)

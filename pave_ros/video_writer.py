@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from pave_ros.frames import Image
+from pave_ros.pictures import silent_opencv
 from pave_ros.preprocessing import check_image
-from pave_ros.video import VideoError, name_for_opencv, silent_opencv
+from pave_ros.video import VideoError, name_for_opencv
 
 # H.264 plays everywhere, but OpenCV's wheel has no encoder for it (a system's OpenCV often does); MPEG-4 always works.
 CODECS = ("avc1", "mp4v")

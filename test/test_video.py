@@ -22,13 +22,13 @@ from videos import make_mjpg, make_video, number, picture
 from pave_ros import video
 from pave_ros.containers import mp4_seconds
 from pave_ros.frames import Frame
+from pave_ros.pictures import silent_opencv
 from pave_ros.video import (
     Source,
     VideoError,
     _decoded,
     known_rate,
     open_source,
-    silent_opencv,
 )
 from pave_ros.video_writer import VideoWriter
 

@@ -11,7 +11,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
@@ -19,7 +18,8 @@ from scipy.io import loadmat
 
 from pave_ros.datasets.base import DatasetError
 from pave_ros.frames import Image
-from pave_ros.video import AS_STORED, VideoError, open_source, read_picture, silent_opencv
+from pave_ros.pictures import decode_picture
+from pave_ros.video import VideoError, open_source, read_picture
 
 _AGAIN = "unpack or download the data set again"
 
@@ -128,13 +128,9 @@ def _read_part(archive: Path, name: str, offset: int, size: int) -> Image:
         file.seek(offset)
         data = file.read(size)
     try:
-        with silent_opencv():
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), AS_STORED) if data else None
-    except cv2.error:
-        image = None  # As of one with more pixels than OpenCV takes.
-    if image is None:
-        raise DatasetError(f"{archive}: {name} in it is no picture that OpenCV can read; {_AGAIN}")
-    return np.ascontiguousarray(image[..., ::-1], np.uint8)
+        return np.ascontiguousarray(decode_picture(data)[..., ::-1])
+    except ValueError as error:
+        raise DatasetError(f"{archive}: {name} in it: {error}; {_AGAIN}") from error
 
 
 def frame_of(path: Path, index: int) -> Image:

@@ -158,6 +158,8 @@ def test_a_jpeg_may_be_followed_by_zeros() -> None:
 
 JPEG = images.compress(RGB, False, Header()).data.tobytes()
 PNG = cv2.imencode(".png", BGR)[1].tobytes()
+THUMBNAIL = cv2.imencode(".jpg", BGR[::8, ::8])[1].tobytes()
+WITH_THUMBNAIL = JPEG[:2] + b"\xff\xe1" + (len(THUMBNAIL) + 2).to_bytes(2, "big") + THUMBNAIL + JPEG[2:]
 
 # Of a good rgb8 image this is changed; the error holds these words.
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -173,9 +175,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "odd height": ({"encoding": "nv12", "height": 33}, "nv12 needs an even width and height"),
 }
 BAD_COMPRESSED: dict[str, tuple[bytes, str]] = {
-    "corrupt JPEG": (JPEG[:200] + bytes(200) + JPEG[-100:], "cannot be decoded as JPEG or PNG"),
-    "cut off JPEG": (JPEG[: len(JPEG) // 2], "is cut off: its end mark is missing"),
-    "cut off PNG": (PNG[: len(PNG) // 2], "is cut off: its end mark is missing"),
+    "corrupt JPEG": (JPEG[:200] + bytes(200) + JPEG[-100:], "format 'jpeg' cannot be decoded: not a picture"),
+    "cut off JPEG": (JPEG[: len(JPEG) // 2], "bytes: the end mark is missing"),
+    "cut off PNG": (PNG[: len(PNG) // 2], "bytes: the end mark is missing"),
+    "cut off behind a thumbnail": (WITH_THUMBNAIL[: len(THUMBNAIL) + 100], "bytes: the end mark is missing"),
     "not a picture": (b"a robot, two robots", "cannot be decoded as JPEG or PNG"),
     "nothing": (b"", "0 bytes of format 'jpeg' cannot be decoded"),
 }
