@@ -24,7 +24,12 @@ _LIGHT: Color = (255, 255, 255)
 _SHIFT = 4  # OpenCV draws with 1/16 pixel precision, in whole numbers
 # Tints of a person's colour as (saturation, value): left limbs lighter, right limbs deeper.
 _TINTS = {"left": (0.4, 1.0), "right": (0.95, 0.85), "": (0.7, 1.0)}
-_GOLDEN = 0.61803398875  # hues a golden section apart: neighbouring numbers look unlike, and they never run out
+
+
+def hue(identity: int) -> float:
+    """Hue of a person's colour, 0..1. They lie a golden section apart: neighbouring numbers look unlike, and there is
+    one for every number."""
+    return float(identity * 0.61803398875 % 1.0)
 
 
 def draw(
@@ -63,7 +68,7 @@ def draw(
         return image
     points = _visible(persons.keypoints, keypoint_threshold, image.shape)
     extents = np.where(np.isfinite(persons.boxes), persons.boxes, boxes_of(points))
-    hues = np.where(persons.track_ids >= 0, persons.track_ids, np.arange(len(persons))) * _GOLDEN % 1.0
+    hues = [hue(identity) for identity in np.where(persons.track_ids >= 0, persons.track_ids, range(len(persons)))]
     drawn = np.flatnonzero(np.isfinite(extents).all(axis=1))
     for i in drawn[::-1]:  # the best on top
         if boxes:

@@ -30,7 +30,6 @@ from pave_ros.topdown.options import TopDownOptions
 from pave_ros.topdown.stages import TopDown
 from pave_ros.topdown.styles import STYLES, Style
 
-RANDOM = "random"
 _SEEDING = threading.Lock()  # The program has one generator of random numbers.
 MOST_BOXES = 100  # that a pose model gives as a detector; how many are looked at is `max_persons` of what asks it.
 
@@ -85,13 +84,13 @@ class Estimator:
             raise ValueError(f"unknown smoothing {smoothing!r}; known: {', '.join(SMOOTHINGS)}")
         name = "_".join(models.split_name(model))
         size = None if input_size is None else as_size(input_size)
-        if str(weights) != RANDOM:
+        if str(weights) != files.RANDOM:
             path = first_of_two(Path(weights).expanduser()) or files.resolve(str(weights), name)
             self.weights = str(path)
             apart = build_apart and models.split_name(name)[0] not in TOP_DOWN
             self._engine = engines.open_file(path, name, engine, device, precision, size, background=apart)
         else:
-            self.weights = RANDOM
+            self.weights = files.RANDOM
             self._engine = _untrained(name, engine, device, precision, size)
         if not self.trained:
             self.weights += " (untrained: its people mean nothing)"

@@ -40,6 +40,11 @@ class Skeleton:
             raise KeyError(f"{self.name} has no keypoint {keypoint!r}; it has {', '.join(self.keypoints)}") from None
 
     @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """The keypoints' names without their side."""
+        return tuple(_part(name) for name in self.keypoints)
+
+    @cached_property
     def mirror(self) -> tuple[int, ...]:
         """For every keypoint the index that it takes in a left/right flipped picture."""
         swap = {"left": "right", "right": "left"}
@@ -48,6 +53,10 @@ class Skeleton:
             side, _, part = name.partition("_")
             flipped.append(self.index(f"{swap[side]}_{part}") if side in swap else self.index(name))
         return tuple(flipped)
+
+
+def _part(name: str) -> str:
+    return name.removeprefix("left_").removeprefix("right_")
 
 
 _SIGMA = {
@@ -85,7 +94,7 @@ def _skeleton(name: str, names: str, limbs: tuple[str, ...] = _LIMBS, sigma: Map
         keypoints += [f"left_{word[1:]}", f"right_{word[1:]}"] if word[0] == "~" else [word]
     pairs = (limb.split("-") for limb in limbs)
     edges = tuple((keypoints.index(a), keypoints.index(b)) for a, b in pairs if a in keypoints and b in keypoints)
-    sigmas = tuple(sigma[k.removeprefix("left_").removeprefix("right_")] for k in keypoints)
+    sigmas = tuple(sigma[_part(name)] for name in keypoints)
     return Skeleton(name, tuple(keypoints), edges, sigmas)
 
 

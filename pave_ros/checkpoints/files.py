@@ -27,6 +27,7 @@ CACHE_VARIABLE = "PAVE_ROS_CACHE"
 ATTEMPTS = 3  # a connection that breaks is taken up again where it broke, so often
 TIMEOUT = 20.0  # seconds without a byte
 CHUNK = 1 << 18
+RANDOM = "random"  # given as weights: untrained
 SHIPPED = Path(str(resources.files("pave_ros"))) / "weights"  # what comes with the package
 
 

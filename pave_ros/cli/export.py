@@ -82,7 +82,7 @@ def export(
         raise typer.BadParameter(f"{path} does not end in {write.SUFFIXES[file_format.value]}", param_hint="--output")
     from pave_ros.checkpoints import files
 
-    source = None if weights == "random" else files.resolve(weights, name)
+    source = None if weights == files.RANDOM else files.resolve(weights, name)
     from pave_ros.checkpoints import loading
 
     with err.status(f"exporting {name} ..."):

@@ -126,4 +126,4 @@ def _demo_weights(model: str) -> str:
     except files.WeightsError as error:
         err.print(f"[bold yellow]No trained weights:[/] {escape(str(error))}", soft_wrap=True)
         err.print("[bold yellow]The demo goes on with random weights: all that is shown is the way of the data.[/]")
-        return "random"
+        return files.RANDOM

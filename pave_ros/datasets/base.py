@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pave_ros import skeletons
 from pave_ros.frames import Image
-from pave_ros.persons import Floats, Index, Ints, Persons, check_index
+from pave_ros.persons import Floats, Index, Ints, Persons, boxes_of, check_index
 from pave_ros.skeletons import Skeleton
 
 # Share of a person's box that the body covers, where a data set gives no segment: what CrowdPose's evaluation takes.
@@ -137,10 +137,8 @@ class Labels:
 
 
 def _extents(keypoints: Floats) -> Floats:
-    labelled = keypoints[..., 2:] > 0
-    low = np.where(labelled, keypoints[..., :2], np.inf).min(axis=1)
-    high = np.where(labelled, keypoints[..., :2], -np.inf).max(axis=1)
-    return np.where(np.isfinite(low[:, :1]), np.concatenate([low, high - low], axis=1), 0).astype(np.float32)
+    """(N, 4) boxes around the labelled keypoints (N, K, 3), 0 where there are none."""
+    return np.nan_to_num(boxes_of(np.where(keypoints[..., 2:] > 0, keypoints[..., :2], np.nan)))
 
 
 def convert(keypoints: Floats, source: str, target: str, missing: float = np.nan) -> Floats:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pave_ros.detection.base import Detector
 
 GIVEN = "given"  # No detector: the boxes come with the pictures.
-RANDOM = "random"
 # torchvision's, by the names it has for them; the first is the default.
 TORCHVISION = (
     "fasterrcnn_resnet50_fpn_v2",
@@ -52,7 +51,7 @@ def open_detector(name: str, weights: str | Path = "auto", device: str = "auto")
                 f"the detector {name} needs torch and torchvision, and {error.name} is not installed; the detectors "
                 "embedded, centernet_lite and .onnx files do without"
             ) from None
-        return TorchvisionDetector(name, None if str(weights) == RANDOM else files.resolve(weights, name), device)
+        return TorchvisionDetector(name, None if str(weights) == files.RANDOM else files.resolve(weights, name), device)
     raise DetectorError(
         f"unknown detector {name!r}; known: {', '.join(TORCHVISION)}, the path of an .onnx file, the name of a pose "
         f"model, and {GIVEN} (boxes that come with the pictures)"

@@ -84,8 +84,8 @@ class SwitchingEngine(Engine):
         self._engine, self.reason = engine, reason
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
 
-    def _tell(self, text: str) -> None:
-        self._news, self._ended = text, None if text.startswith("is ") else monotonic()
+    def _tell(self, text: str, ended: bool = False) -> None:
+        self._news, self._ended = text, monotonic() if ended else None
 
     @property
     def status(self) -> str:  # type: ignore[override]
@@ -102,10 +102,10 @@ class SwitchingEngine(Engine):
         except Exception as error:  # Whatever a library raises, the first engine still serves.
             if self._closed:
                 return
-            self._tell(f"could not be built: {error}")
+            self._tell(f"could not be built: {error}", ended=True)
             log.warning(self.status)
             return
-        self._tell("was built and takes over with the next picture")
+        self._tell("was built and takes over with the next picture", ended=True)
         self._next = engine
 
     def close(self) -> None:

@@ -14,10 +14,9 @@ _ONLY_HEAD = {"jhmdb15": {"face"}}  # its tables count the neck, like the belly,
 
 def by_group(values: npt.NDArray[np.float64], skeleton: Skeleton) -> dict[str, float]:
     """Means of per-keypoint values (K,) over each group, and ``Mean`` over all keypoints; NaN values do not count."""
-    parts = [name.removeprefix("left_").removeprefix("right_") for name in skeleton.keypoints]
     head = _ONLY_HEAD.get(skeleton.name, _HEAD)
-    members = {group: [part == group.lower() for part in parts] for group in GROUPS}
-    members["Head"] = [part in head for part in parts]
+    members = {group: [part == group.lower() for part in skeleton.parts] for group in GROUPS}
+    members["Head"] = [part in head for part in skeleton.parts]
     means = {group: _mean(values[np.array(chosen)]) for group, chosen in members.items()}
     return {**means, "Mean": _mean(values)}
 

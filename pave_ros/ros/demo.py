@@ -35,7 +35,7 @@ from rich.text import Text
 from sensor_msgs.msg import CameraInfo, Image
 
 from pave_ros import child, drawing
-from pave_ros.estimator import RANDOM
+from pave_ros.checkpoints.files import RANDOM
 from pave_ros.files import make_folder
 from pave_ros.msg import Poses, Skeleton
 from pave_ros.ros import images, messages

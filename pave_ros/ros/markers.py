@@ -16,6 +16,7 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from pave_ros.drawing import hue
 from pave_ros.persons import Persons
 from pave_ros.ros.pinhole import Camera, Positions
 from pave_ros.skeletons import Skeleton
@@ -24,8 +25,8 @@ NAMESPACES = ("joints", "limbs", "label")
 
 
 def color(identity: int) -> ColorRGBA:
-    """The same colour for the same person; the golden angle keeps neighbours apart."""
-    red, green, blue = hsv_to_rgb(identity * 0.618034 % 1.0, 0.85, 1.0)
+    """The same colour for the same person, and the same hue as in the annotated image."""
+    red, green, blue = hsv_to_rgb(hue(identity), 0.85, 1.0)
     return ColorRGBA(r=red, g=green, b=blue, a=1.0)
 
 

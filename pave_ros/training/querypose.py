@@ -95,7 +95,7 @@ class QueryPoseCriterion:
             people = mean_over_processes(sum(map(len, truths)), images.device)
             losses = {}
             for index, prediction in enumerate(predictions):
-                prediction = Prediction(*(value.float() for value in _values(prediction)))
+                prediction = Prediction(**{name: value.float() for name, value in vars(prediction).items()})
                 matches = self.match(prediction, truths, size)
                 for name, loss in self.losses(prediction, truths, matches, size, flow).items():
                     losses[f"{name}_{index}"] = loss / people
@@ -137,10 +137,6 @@ class QueryPoseCriterion:
             "overlap": weights.overlap * generalized_box_iou_loss(boxes, truth.boxes, reduction="sum"),
             "keypoints": weights.keypoints * rle.sum() / labelled.shape[-1],
         }
-
-
-def _values(prediction: Prediction) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return prediction.logits, prediction.boxes, prediction.keypoints, prediction.sigmas
 
 
 def within(boxes: Tensor, keypoints: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ For a checkout of the repository: it writes to ``pave_ros/weights`` and ``docs/e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -162,10 +162,6 @@ def digests(folder: Path | None = None) -> card.Figures:
     }
 
 
-def _tracked(items: Iterable[Any], what: str) -> Iterable[Any]:
-    return track(items, what)
-
-
 def main(
     detector: Annotated[Path | None, typer.Option(help="Checkpoint of the first stage, which finds people.")] = None,
     pose: Annotated[Path | None, typer.Option(help="Checkpoint of the second stage, one person's crop.")] = None,
@@ -207,12 +203,12 @@ def main(
         mixture = Mixture.from_dict({**settings.of_samples, **settings.data})
         figures["validation"] = card.on_validation_pictures(MODEL, mixture, limit, precision)
     if synthetic:
-        figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, _tracked, precision)
+        figures["synthetic"] = card.on_synthetic_scenes(MODEL, limit or None, track, precision)
     if teacher is not None:
         if found:
-            figures["agreement"] = card.against_teacher(MODEL, teacher, found, every, _tracked, precision)
+            figures["agreement"] = card.against_teacher(MODEL, teacher, found, every, track, precision)
         if labelled:
-            figures["by_hand"] = card.on_hand_labels(MODEL, teacher, labelled, limit or None, _tracked, precision)
+            figures["by_hand"] = card.on_hand_labels(MODEL, teacher, labelled, limit or None, track, precision)
     if speed:
         figures["speed"] = {name: card.speed(MODEL, name) for name in _engines()}
     card.write(PAGE, figures)

@@ -100,13 +100,12 @@ class HeatmapCriterion:
         joint_weights: Mapping[str, float] = JOINT_WEIGHTS,
     ) -> None:
         layout = skeletons.get(skeleton)
-        parts = [name.removeprefix("left_").removeprefix("right_") for name in layout.keypoints]
         self.per_picture, self.size = per_picture, (size[0], size[1])
         self.augmentation = augmentation or Augmentation()
         self.udp, self.sigma = udp, sigma
-        self.weights = torch.tensor([joint_weights.get(part, 1.0) for part in parts])
+        self.weights = torch.tensor([joint_weights.get(part, 1.0) for part in layout.parts])
         self.mirror = torch.tensor(layout.mirror)
-        self.upper = np.array([part in UPPER for part in parts])
+        self.upper = np.array([part in UPPER for part in layout.parts])
 
     def __call__(
         self, model: torch.nn.Module, images: Tensor, targets: Sequence[Target], seeds: Sequence[int]

@@ -18,8 +18,10 @@ import numpy.typing as npt
 from pave_ros import skeletons
 from pave_ros.datasets.base import BODY_SHARE, Labels
 from pave_ros.engines.onnxruntime import open_session
+from pave_ros.evaluation.similarity import oks
 from pave_ros.frames import Image
 from pave_ros.persons import Floats, Persons
+from pave_ros.postprocessing import firsts
 from pave_ros.tracking import coverage
 from pave_ros.training.augmentation import joined
 
@@ -29,7 +31,6 @@ _CLOSER = 1.75  # pictures with more than one person are looked at again, larger
 _MIRROR = list(SKELETON.mirror)
 _FACE = np.arange(17) < 5
 LEAST = 0.05  # score below which somebody is nobody
-_SIGMAS = np.array(SKELETON.sigmas)
 
 
 class TeacherError(ValueError):
@@ -95,11 +96,7 @@ def distinct(*looks: Persons, same: float = 0.5) -> Persons:
         similarities(Labels.from_keypoints(everyone.keypoints, SKELETON.name, areas=areas), everyone),
         np.minimum(shares := coverage(everyone.boxes, everyone.boxes), shares.T),
     )
-    kept: list[int] = []
-    for i in range(len(everyone)):
-        if not (likeness[kept, i] >= same).any():
-            kept.append(i)
-    return everyone[np.array(kept, int)]
+    return everyone[np.array(firsts((likeness >= same).T), int)]
 
 
 @dataclass(frozen=True)
@@ -187,13 +184,8 @@ def _clipped(boxes: Floats, size: tuple[int, int]) -> Floats:
 
 def similarities(labels: Labels, found: Persons) -> Floats:
     """(M, N) object keypoint similarity over the labelled keypoints, 0 for a person with fewer than four of them."""
-    ours, theirs = labels.keypoints[:, None], found.keypoints[None]
-    labelled = np.broadcast_to(ours[..., 2] > 0, (len(labels), len(found), 17))
-    squared = ((ours[..., :2] - theirs[..., :2]) ** 2).sum(axis=-1)
-    scale = np.maximum(labels.areas, 1)[:, None, None] * (2 * _SIGMAS) ** 2
-    total = (np.exp(-squared / (2 * scale)) * labelled).sum(axis=-1)
-    count = labelled.sum(axis=-1)
-    return np.asarray(np.where(count >= 4, total / np.maximum(count, 1), 0), np.float32)
+    labelled = (labels.keypoints[..., 2] > 0).sum(axis=1)
+    return np.where(labelled[:, None] >= 4, oks(labels, found), 0).astype(np.float32)
 
 
 def watch(teacher: Callable[[Image], Persons], images: Iterable[Image], keep: int = 12) -> npt.NDArray[np.float32]:
