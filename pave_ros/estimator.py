@@ -42,7 +42,7 @@ class Estimator:
         weights: ``auto`` (the published file of the model, from the cache or by download), a path (``.pth``, ``.pt``,
             ``.safetensors``, or an exported ``.onnx``; of a video model's two files either, or what their names have in
             common), the name of a known file, or ``random`` (untrained, seeded: to
-            try the data path; its people mean nothing).
+            try the data path; its predictions mean nothing).
         device: ``auto`` (CUDA when there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         engine: ``auto`` (the best that is installed and runs the file) or one of `pave_ros.engines.NAMES`; a pose model
             that finds the people for a top-down model runs on the same.
@@ -50,8 +50,8 @@ class Estimator:
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16``, ``half`` or ``int8``; which of them is to be had depends
             on the engine and the file.
         score_threshold: people below it are left out, 0..1; may be changed at any time.
-        max_persons: at most so many people, the best; may be changed at any time. A top-down model looks no more for
-            others in a frame that it has looked at.
+        max_persons: at most so many people, the best; may be changed at any time. A top-down model does not look
+            again for others in a frame that it has already processed.
         smoothing: of keypoints in a stream, see `pave_ros.smoothing.steady`: ``always``, ``never``, or ``auto``: those
             of the embedded model are, those of the others stay as published.
         top_down: of models that look at one person's crop at a time: what finds the people, and how crops are read.
@@ -176,7 +176,7 @@ class Estimator:
 
     @property
     def idle_options(self) -> list[str]:
-        """Names of those `TopDownOptions` that say nothing of this model."""
+        """Names of the `TopDownOptions` that have no effect on this model."""
         if self._top_down is None:
             return [option.name for option in fields(TopDownOptions)]
         return self._top_down.idle_options

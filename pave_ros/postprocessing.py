@@ -174,8 +174,8 @@ def _extent(rough: Array) -> Array:
 
 
 def firsts(same: npt.NDArray[np.bool_]) -> list[int]:
-    """Of N candidates, best first, those who are not the same as one before who is kept himself; `same` (N, N) says of
-    whom that is thought."""
+    """Greedy non-maximum suppression: indices of those of N candidates, best first, that are not the `same` (N, N) as
+    an earlier one that is kept."""
     kept: list[int] = []
     for i in range(len(same)):
         if not same[i, kept].any():

@@ -226,7 +226,7 @@ class _Partial:
             return self._file.tell()
 
     def cut(self, size: int) -> None:
-        """Throw away what is behind so many bytes; there may have been no room for all of it."""
+        """Truncate to so many bytes; there may have been no room for all that was written."""
         with suppress(OSError):
             self._file.close()
         with self._named():

@@ -1,4 +1,4 @@
-"""Overfit a few pictures: if the losses, the matching and the optimizer are right, a model learns them by heart.
+"""Overfit a few pictures: if the losses, the matching and the optimizer are right, a model can.
 
     python test/overfit.py --dataset coco --root DIR --backbone FILE
 

@@ -1,4 +1,4 @@
-"""A fresh network learns a few pictures by heart: losses, matching, denoising and optimizer work together."""
+"""A fresh network overfits a few pictures: losses, matching, denoising and optimizer work together."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ from pave_ros import models
 from pave_ros.files import sha256
 
 CACHE_VARIABLE = "PAVE_ROS_CACHE"
-ATTEMPTS = 3  # a connection that breaks is taken up again where it broke, so often
+ATTEMPTS = 3  # so often a broken download is resumed
 TIMEOUT = 20.0  # seconds without a byte
 CHUNK = 1 << 18
 RANDOM = "random"  # given as weights: untrained

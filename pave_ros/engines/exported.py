@@ -76,8 +76,8 @@ class Part(Protocol):
         """Numbers of pictures for each of which it prepares itself, the largest first."""
 
     def next_batch(self, count: int) -> int:
-        """How many pictures the next pass takes where `count` are left: as many, or fewer, or, where it cannot take so
-        few, more."""
+        """Batch size of the next pass when `count` pictures are left: at most as many, or more where the file takes no
+        smaller batch."""
 
     def __call__(self, arrays: Sequence[Any]) -> tuple[Any, ...]:
         """The outputs, in the order of their names, of such a number of pictures; they stay valid whatever is computed

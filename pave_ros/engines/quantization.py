@@ -38,7 +38,7 @@ def _fed(picture: npt.NDArray[np.float32], batch: int) -> dict[str, npt.NDArray[
 def quantize(path: Path, pictures: Iterable[npt.NDArray[np.float32]]) -> None:
     """Change an exported model into one of 8 bits.
 
-    Convolutions and linear layers of the backbone are; what follows stays as it is. Decoders compute with coordinates,
+    Only the convolutions and linear layers of the backbone are quantized. Decoders compute with coordinates,
     for which 8 bits are far too coarse, and hybrid encoders with attention and sums of maps of different ranges: in 8
     bits they cost an earlier embedded model three points of AP, where its backbone cost none.
 

@@ -49,7 +49,7 @@ class ModelInfo:
             `input_size` and its long side at most the larger one, however it is turned. ``fit`` rounds each side
             (OpenMMLab, Detectron2); ``fit_detr`` rounds the short side and cuts the long one off (DETR).
         antialias: whether shrinking a picture averages (Pillow, torchvision) or samples it (OpenCV's linear).
-        pillow: whether averaging has to be Pillow's, to a grey level, or any will do.
+        pillow: whether what is averaged has to equal Pillow's result, to one grey level, or any averaging will do.
         bgr: whether the network takes blue, green and red, and not red, green and blue.
         window: number of frames that the model looks at, 1 for image models.
         bf16: whether its answers stay as accurate where a processor computes in bfloat16; exported files then do.

@@ -67,8 +67,8 @@ class Finder:
         self._at_large = at_large
 
     def __call__(self, frame: Frame, most: int, last: Found, before: Followed) -> Found:
-        """The boxes of a frame: those in which somebody is found, and those of the people in the frame before as far as
-        they are others, or these alone. Boxes that come with a frame are all there is.
+        """The boxes to look at in a frame: new detections merged with the boxes of people from the frame before, or the
+        latter alone while the detectors rest. Boxes that come with the frame replace both.
 
         Args:
             frame: to look at.

@@ -28,7 +28,7 @@ def likeness(keypoints: Floats, others: Floats, areas: Floats, skeleton: Skeleto
 
 
 def distinct(keypoints: Floats, scores: Floats, boxes: Floats, skeleton: Skeleton, same: float) -> Ints:
-    """Which people are left, best first, when those are left out who are a better one again, or a part of one.
+    """Indices of people, best first, without duplicates and parts of better ones.
 
     Args:
         keypoints: (N, K, 3) of x, y in pixels and score.
@@ -77,7 +77,7 @@ class Followed:
     Attributes:
         boxes: around their keypoints, with the scores of the boxes that they were seen in.
         keypoints: (N, K, 3) of x, y, score.
-        sides: (N,) how sure all frames together are which side of them is left, from 0 up.
+        sides: (N,) confidence from 0 up in which side is left, accumulated over the frames.
         vain: (V, 4) boxes in which nobody was, or nobody but those whom other boxes show.
     """
 

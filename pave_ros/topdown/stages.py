@@ -133,7 +133,7 @@ class TopDown:
 
     @property
     def idle_options(self) -> list[str]:
-        """Names of the options that say nothing of this model."""
+        """Names of the options that have no effect on this model."""
         idle = {
             "detector_weights": self.detector is None,
             "reuse_features": self.window == 1 and not self._style.follow,
@@ -152,12 +152,13 @@ class TopDown:
     def _look_again(
         self, keypoints: Floats, present: Floats, who: Ints, found: Boxes, frame: Frame, before: Followed
     ) -> bool:
-        """Improve the keypoints (N, K, 3), and how likely they are there (N, K), of `who` is not known from the frame
-        before, and say whether anybody is so: hardly in a stream, which keeps its rate.
+        """Refine the keypoints (N, K, 3), and how likely they are there (N, K), of those in `who` that were not in the
+        frame before. Returns whether there were any: hardly in a stream, which keeps its rate.
 
-        They become the mean of several looks: a second one in a mirror, where the network errs differently, in the box
-        that they fill, and a third one where they now fill another than that. Nobody looks again where few keypoints
-        are sure, however sure the box is; where they are, it may be that the box was unsure because it was a bad one.
+        They become the mean of several looks: a second one at the mirrored crop, where the network errs differently, of
+        the box that they fill, and a third one where they now fill another box than that. Whoever has few sure
+        keypoints is not looked at again, however sure the box is; with many of them the box may have been unsure only
+        because it was badly placed.
         """
         sure = keypoints[..., 2] >= SURE * (found.scores**self._style.power)[:, None]
         known = (overlap(around_keypoints(keypoints, present), before.boxes.boxes) >= SAME_BOX).any(1)

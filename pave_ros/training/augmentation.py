@@ -126,7 +126,8 @@ def _mapped_boxes(boxes: Floats, matrix: Matrix, keypoints: Floats | None = None
 
 def cropped(labels: Labels, window: tuple[float, float, float, float]) -> Labels:
     """What is left of people inside a window x, y, width, height; their coordinates stay those of the whole picture.
-    Who has too few keypoints there has none: only models of boxes, and POET's class for such people, learn of them."""
+    People left with too few keypoints lose all of them and keep only a box, for box losses and POET's class of such
+    people."""
     labels = _with_extent(labels)
     low, high = np.array(window[:2]), np.array(window[:2]) + window[2:]
     keypoints = labels.keypoints.copy()

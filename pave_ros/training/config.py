@@ -50,7 +50,7 @@ class TrainingConfig:
         milestones: steps from which the learning rate is `milestone_factor` times as high; the cosine is off then.
         milestone_factor: see there.
         final: share of the learning rate that the cosine schedule ends with; 1 keeps it constant, as published.
-        clip_norm: largest norm of the gradient; 0 for any.
+        clip_norm: maximum gradient norm; 0 disables clipping.
         ema_decay, ema_warmup: of the averaged weights; decay * (1 - exp(-step / warmup)).
         start_share: share of the weights that training started from, as far as they come from a file, in the finished
             ones, 0..1: what was known before and has no pictures here is kept (Wortsman et al., CVPR 2022).

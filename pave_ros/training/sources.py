@@ -1,4 +1,4 @@
-"""What the embedded model is trained on: labelled pictures of several data sets, mixed into ever new scenes.
+"""Training samples: labelled pictures of several data sets, mixed into ever new scenes.
 
 A sample is a function of the configuration and of its number, nothing else: the same in every worker, on every machine,
 and when a run is resumed. Pictures come from the stores that `pave_ros.training.prepare` writes.
@@ -27,7 +27,7 @@ from pave_ros.training.settings import ConfigError, check_bounds, check_ranges, 
 from pave_ros.training.store import Picture, PictureStore
 from pave_ros.training.target import Target
 
-# Width / height of cameras, with their chances: the models stretch whatever comes to their input size.
+# Width / height of cameras, with their chances: several models stretch whatever comes to their input size.
 ASPECTS = ((4 / 3, 0.45), (16 / 9, 0.35), (1.0, 0.1), (3 / 4, 0.1))
 
 BOUNDS = (  # of settings
