@@ -23,7 +23,7 @@ from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.models import pavenet
 from pave_ros.models.base import PoseModel
-from pave_ros.training.batches import batches
+from pave_ros.training.batches import Batch, batches
 from pave_ros.training.settings import ConfigError
 from pave_ros.training.store import StoreError
 from pave_ros.training.target import Target
@@ -333,6 +333,28 @@ def test_the_last_score_comes_though_it_alone_was_missing(tmp_path: Path) -> Non
     again = Trainer(config(tmp_path, steps=2), Dots(), validate=lambda model: seen.append(again.step) or {"AP": 0.5})
     again.run()
     assert seen == [2]
+
+
+def test_an_interrupted_run_goes_on_after_the_step_that_it_was_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Trainer(config(tmp_path / "whole", steps=3), Dots())
+    whole.run()
+    losses = Trainer._losses
+
+    def interrupted(self: Trainer, batch: Batch) -> dict[str, Tensor]:
+        if self.step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return losses(self, batch)
+
+    monkeypatch.setattr(Trainer, "_losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(config(tmp_path / "cut", steps=3), Dots()).run()
+    monkeypatch.undo()
+    again = Trainer(config(tmp_path / "cut", steps=3), Dots())
+    assert again.step == 2
+    again.run()
+    assert_same(weights(whole), weights(again))
 
 
 def test_curves_show_a_step_once_that_an_interruption_repeats(tmp_path: Path) -> None:

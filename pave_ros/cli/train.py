@@ -34,6 +34,11 @@ def train(
     if trainer.step and trainer.process.first:
         done = trainer.step >= settings.steps
         out.print(f"{trainer.step} steps are done" if done else f"going on after step {trainer.step}")
-    weights = trainer.run()
+    try:
+        weights = trainer.run()
+    except KeyboardInterrupt:
+        if trainer.process.first:
+            out.print(f"interrupted after step {trainer.step}; the same command goes on from there")
+        raise
     if trainer.process.first:
         out.print(f"weights: {weights}", soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pave_ros.interruptions import interruptions
+from pave_ros.interruptions import uninterrupted
 from pave_ros.training.target import Target
 
 Batch = tuple[Tensor, list[Target], list[int]]  # Pictures, their people, and their numbers.
@@ -45,7 +44,8 @@ def batches(samples: Samples, numbers: Iterable[list[int]], workers: int, pin_me
         workers: processes that prepare them; 0 prepares them here.
         pin_memory: whether they go to a GPU.
     """
-    with _uninterrupted() as handlers, _without_threads_of_opencv():
+    # A hook that runs while workers are forked would swallow an interruption.
+    with uninterrupted() as handlers, _without_threads_of_opencv():
         loader = DataLoader(
             _Numbered(samples),
             batch_sampler=numbers,
@@ -55,27 +55,6 @@ def batches(samples: Samples, numbers: Iterable[list[int]], workers: int, pin_me
             worker_init_fn=partial(_start_worker, handlers),
         )
         return iter(loader)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[dict[signal.Signals, Any]]:
-    """Let interruptions wait, for a hook that runs while workers are forked would swallow them. Yields what handles
-    them afterwards.
-
-    Blocking them for this thread would not do, for another one may get them; Python handles all in the main thread.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield {}
-        return
-    came: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in interruptions()}
-    try:
-        yield handlers
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for interruption in came:
-            signal.raise_signal(interruption)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from pave_ros import models, skeletons
 from pave_ros.checkpoints import files, loading, unpickling
 from pave_ros.files import complete
+from pave_ros.interruptions import uninterrupted
 from pave_ros.models.base import PoseModel
 from pave_ros.training.backbones import load_backbone
 from pave_ros.training.batches import Batch, Failed, Samples, batches
@@ -184,16 +185,23 @@ class Trainer:
         self._to_training_mode()
         with self._progress() as progress:
             task = progress.add_task("training", total=config.steps, completed=self.step, loss="")
-            while self.step < config.steps:
-                losses = self._train_step([next(parts) for _ in range(config.accumulate)])
-                self.step += 1
-                progress.update(task, completed=self.step, loss=f"loss {sum(losses.values()):.2f}")
-                if log and config.log_every and self.step % config.log_every == 0:
-                    self._log(log, losses)
-                if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+            try:
+                while self.step < config.steps:
+                    batch = [next(parts) for _ in range(config.accumulate)]
+                    with uninterrupted():
+                        losses = self._train_step(batch)
+                        self.step += 1
+                    progress.update(task, completed=self.step, loss=f"loss {sum(losses.values()):.2f}")
+                    if log and config.log_every and self.step % config.log_every == 0:
+                        self._log(log, losses)
+                    if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+                        self.save()
+                    if config.validate_every and self.step % config.validate_every == 0 and self.step < config.steps:
+                        self._score(log, progress)
+            except KeyboardInterrupt:  # which comes between two steps
+                with uninterrupted():
                     self.save()
-                if config.validate_every and self.step % config.validate_every == 0 and self.step < config.steps:
-                    self._score(log, progress)
+                raise
             self.save()
             self._score(log, progress)  # Also when this alone was missing.
         if log:
