@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from pave_ros import models
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine, open_session
 from pave_ros.engines.openvino import PRECISIONS, OpenVinoEngine, compile_options, core
 from pave_ros.engines.pytorch import PyTorchEngine

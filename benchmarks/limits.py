@@ -29,7 +29,7 @@ from models import gflops
 from timing import seconds
 
 from pave_ros import models
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.engines.openvino import compile_options, core
 
 ROUNDS = 30

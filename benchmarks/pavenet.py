@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pave_ros import models, postprocessing
 from pave_ros.checkpoints import loading
 from pave_ros.engines.base import Engine
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine
 from pave_ros.models.pavenet import PAVENet

@@ -19,7 +19,7 @@ import numpy as np
 
 from pave_ros.checkpoints import loading
 from pave_ros.datasets import Dataset, open_dataset
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.estimator import Estimator
 from pave_ros.evaluation import evaluate
 from pave_ros.evaluation.score import score

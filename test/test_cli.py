@@ -208,26 +208,26 @@ def test_models_that_were_not_measured_are_listed(monkeypatch: pytest.MonkeyPatc
 
 def test_export(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is handed to the exporter; that it works is tested with the engines."""
-    from pave_ros.engines import write
+    from pave_ros.engines import export
 
     calls: list[Any] = []
 
-    def record(network: PoseModel, path: Path, request: write.Request) -> list[Path]:
+    def record(network: PoseModel, path: Path, request: export.Request) -> list[Path]:
         calls.append((network.info.name, path, request))
         return [path]
 
-    monkeypatch.setattr(write, "write", record)
+    monkeypatch.setattr(export, "write", record)
     result = call("export", "detrpose", "-o", str(tmp_path / "n.onnx"), "--weights", "random", "--input-size", "96x128")
     assert (result.returncode, result.stdout) == (0, f"{tmp_path}/n.onnx\n")
     call("export", "detrpose_n", "--weights", "random")
     assert calls == [
-        ("detrpose_n", tmp_path / "n.onnx", write.Request(input_size=(96, 128))),
-        ("detrpose_n", Path("detrpose_n.onnx"), write.Request()),
+        ("detrpose_n", tmp_path / "n.onnx", export.Request(input_size=(96, 128))),
+        ("detrpose_n", Path("detrpose_n.onnx"), export.Request()),
     ]
     untrained = ("export", "detrpose_n", "--weights", "random")
     gpus = ("--capability", "SM86", "--capability", "SM89")
     call(*untrained, "--format", "tensorrt_rtx", "--precision", "fp16", "--batch", "4", "--input", "64", *gpus)
-    wanted = write.Request("tensorrt_rtx", "fp16", (64, 64), 4, (), ("SM86", "SM89"))
+    wanted = export.Request("tensorrt_rtx", "fp16", (64, 64), 4, (), ("SM86", "SM89"))
     assert calls[2:] == [("detrpose_n", Path("detrpose_n.rtx"), wanted)]
     few = ("--calibration", "synthetic:frames=3")
     call(*untrained, "--format", "openvino", "--precision", "int8", "--input", "64x96", *few)

@@ -25,12 +25,12 @@ from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.engines import choice, openvino, shipped
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.shared import share_weights
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
 from pave_ros.synthetic import Scene
 from pave_ros.topdown.options import TopDownOptions
 from pave_ros.training import card, ship
+from pave_ros.training.shared_weights import share_weights
 from pave_ros.video_writer import VideoWriter
 
 

@@ -27,8 +27,8 @@ from pave_ros import Estimator, Persons, models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import choice, open_file
 from pave_ros.engines.base import EngineError
-from pave_ros.engines.export import export_onnx, store_half, weights_hash
 from pave_ros.engines.exported import read_label
+from pave_ros.engines.onnx_export import export_onnx, store_half, weights_hash
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.frames import Frame

@@ -21,12 +21,12 @@ from pave_ros import calibration, models
 from pave_ros.checkpoints import files, loading
 from pave_ros.engines import open_file, openvino, tensorrt
 from pave_ros.engines.base import Engine, EngineError, Outputs
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.export import Request, write
 from pave_ros.engines.exported import Label, first_of_two, read_label
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine, convert
 from pave_ros.engines.pytorch import PyTorchEngine
-from pave_ros.engines.write import Request, write
 from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.info import METADATA_KEY, ModelInfo
 from pave_ros.persons import Persons
@@ -59,7 +59,7 @@ def pictures(count: int) -> list[np.ndarray]:
 
 
 def test_weights_that_no_file_holds_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pave_ros.engines.export.LARGEST", 10**7)
+    monkeypatch.setattr("pave_ros.engines.onnx_export.LARGEST", 10**7)
     with pytest.raises(EngineError, match=r"n\.onnx: an ONNX file holds 2 GB at most, and these .*fp16"):
         export_onnx(models.create("detrpose_n"), tmp_path / "n.onnx", SIZE)
     assert not list(tmp_path.iterdir())
@@ -221,7 +221,7 @@ def test_what_tensorrt_lacks_is_told_before_the_network_is_written(
     if library == "tensorrt_rtx":
         pytest.importorskip(library, reason="there is no TensorRT for this processor")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setattr("pave_ros.engines.write.export_onnx", lambda *_, **__: pytest.fail("the work has begun"))
+    monkeypatch.setattr("pave_ros.engines.export.export_onnx", lambda *_, **__: pytest.fail("the work has begun"))
     request = Request(library, capabilities=(gpu,))
     with pytest.raises(EngineError, match=message):
         write(models.create("detrpose_n"), tmp_path / "n.engine", request)

@@ -20,7 +20,7 @@ import reference
 
 import pave_ros
 from pave_ros.checkpoints import loading
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 
 if sys.version_info >= (3, 11):
     import tomllib

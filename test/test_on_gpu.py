@@ -22,7 +22,7 @@ from pave_ros.engines import open_file
 from pave_ros.engines.build import Build
 from pave_ros.engines.cache import EngineCache
 from pave_ros.engines.choice import has_gpu, unsupported
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.pytorch import PRECISIONS, PyTorchEngine
 from pave_ros.engines.tensorrt import LIBRARIES, TensorRtEngine

@@ -15,7 +15,7 @@ import torch
 from pave_ros import models, postprocessing, skeletons
 from pave_ros.checkpoints import loading
 from pave_ros.checkpoints.querypose import LAYOUT
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.models import querypose
 from pave_ros.models.querypose import Prediction, body_parts, cut_out, moved
 from pave_ros.training.focal import focal_cost, focal_loss

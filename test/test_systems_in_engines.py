@@ -27,12 +27,12 @@ from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import tensorrt
 from pave_ros.engines.base import Engine
+from pave_ros.engines.export import Request, write
 from pave_ros.engines.exported import BACKBONE, COORDINATES, DECODE, ENCODE, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.engines.quantization import quantize
-from pave_ros.engines.write import Request, write
 from pave_ros.models import querypose
 from pave_ros.models.base import PoseModel
 

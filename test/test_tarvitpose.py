@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pave_ros import models
 from pave_ros.checkpoints import loading
 from pave_ros.checkpoints.loading import CheckpointError
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.pytorch import PyTorchEngine
 from pave_ros.frames import Frame

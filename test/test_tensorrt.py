@@ -23,10 +23,10 @@ from test_tarvitpose import tiny as tiny_tarvitpose
 
 from pave_ros import models
 from pave_ros.engines.base import TOGETHER
+from pave_ros.engines.export import Request, write
 from pave_ros.engines.exported import files_of, read_label
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.tensorrt import HEADER, TensorRtEngine, build
-from pave_ros.engines.write import Request, write
 
 
 class Device:

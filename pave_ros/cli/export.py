@@ -19,7 +19,7 @@ CALIBRATION = "synthetic:frames=64"
 
 
 class ExportFormat(str, Enum):
-    """What `export` writes, the keys of `pave_ros.engines.write.SUFFIXES`."""
+    """What `export` writes, the keys of `pave_ros.engines.export.SUFFIXES`."""
 
     onnx = "onnx"
     openvino = "openvino"
@@ -74,12 +74,14 @@ def export(
     if capability and file_format not in (ExportFormat.tensorrt, ExportFormat.tensorrt_rtx):
         raise typer.BadParameter("GPUs to build for are for --format tensorrt_rtx", param_hint="--capability")
     from pave_ros import models as known_models
-    from pave_ros.engines import write
+    from pave_ros.engines import export as exporter
 
     name = "_".join(known_models.split_name(model))
-    path = output or Path(model).with_suffix(write.SUFFIXES[file_format.value])
-    if path.suffix != write.SUFFIXES[file_format.value]:
-        raise typer.BadParameter(f"{path} does not end in {write.SUFFIXES[file_format.value]}", param_hint="--output")
+    path = output or Path(model).with_suffix(exporter.SUFFIXES[file_format.value])
+    if path.suffix != exporter.SUFFIXES[file_format.value]:
+        raise typer.BadParameter(
+            f"{path} does not end in {exporter.SUFFIXES[file_format.value]}", param_hint="--output"
+        )
     from pave_ros.checkpoints import files
 
     source = None if weights == files.RANDOM else files.resolve(weights, name)
@@ -88,8 +90,8 @@ def export(
     with err.status(f"exporting {name} ..."):
         network = loading.open_model(name, source) if source else known_models.create(name)
         pictures = _calibration(calibration, network, size) if precision is ExportPrecision.int8 else ()
-        request = write.Request(file_format.value, precision.value, size, batch, pictures, tuple(capability or ()))
-        for written in write.write(network, path, request):
+        request = exporter.Request(file_format.value, precision.value, size, batch, pictures, tuple(capability or ()))
+        for written in exporter.write(network, path, request):
             print(written)
 
 

@@ -95,7 +95,7 @@ class Build:
 
     def _export(self, path: Path, precision: str, progress: Progress) -> Path:
         from pave_ros.checkpoints import loading
-        from pave_ros.engines.export import export_onnx
+        from pave_ros.engines.onnx_export import export_onnx
 
         progress("exporting")
         network = loading.open_model(self.model, self.source)

@@ -28,7 +28,7 @@ def open_session(path: Path, providers: Sequence[Any], threads: int = 0) -> onnx
 
 
 class OnnxRuntimeEngine(ExportedEngine):
-    """Runs a file of `pave_ros.engines.export.export_onnx`.
+    """Runs a file of `pave_ros.engines.onnx_export.export_onnx`.
 
     Args:
         path: the ONNX file.

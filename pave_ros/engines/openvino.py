@@ -62,7 +62,7 @@ def compile_options(arithmetic: str) -> dict[str, Any]:
 
 
 class OpenVinoEngine(ExportedEngine):
-    """Runs a file of `pave_ros.engines.export`.
+    """Runs a file of `pave_ros.engines.onnx_export`.
 
     Args:
         path: ``.onnx`` or ``.xml``.

@@ -38,7 +38,7 @@ def build(
 
     Args:
         library: one of `LIBRARIES`.
-        onnx_file: made by `pave_ros.engines.export`; its types are those that are computed in.
+        onnx_file: made by `pave_ros.engines.onnx_export`; its types are those that are computed in.
         target: the file to write.
         batch: number of pictures that are handled together; None takes one, of crops of people any number up to 16.
         capabilities: names of compute capabilities to build for, e.g. ``SM86`` (`tensorrt_rtx` only). Without any

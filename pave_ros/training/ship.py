@@ -31,9 +31,8 @@ from pave_ros.calibration import network_inputs
 from pave_ros.checkpoints import files, loading
 from pave_ros.datasets import open_dataset
 from pave_ros.engines.choice import is_installed
-from pave_ros.engines.export import export_onnx
+from pave_ros.engines.onnx_export import export_onnx
 from pave_ros.engines.quantization import quantize
-from pave_ros.engines.shared import share_weights
 from pave_ros.engines.shipped import exported_path
 from pave_ros.estimator import Estimator
 from pave_ros.evaluation import evaluate
@@ -43,6 +42,7 @@ from pave_ros.synthetic import Scene
 from pave_ros.topdown.styles import STYLES
 from pave_ros.training import card
 from pave_ros.training.config import TrainingConfig
+from pave_ros.training.shared_weights import share_weights
 from pave_ros.training.sources import Mixture
 
 MODEL = "embedded"
