@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pave_ros.checkpoints.layout import Layout, State, rows_of
 from pave_ros.models.base import PoseModel
-from pave_ros.models.pyramid import TopDown
+from pave_ros.models.pyramid import FPN
 from pave_ros.models.querypose import QueryPose
 from pave_ros.models.swin import Swin
 
@@ -36,10 +36,11 @@ def _swin() -> list[tuple[str, str]]:
     return rows + [(f"{_BACKBONE}norm{i}.", f"norms.{i}.") for i in range(4)]
 
 
-def _top_down() -> list[tuple[str, str]]:
-    rows = []
+def _fpn() -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
     for level in range(4):
-        rows += [(f"fpn_lateral{level + 2}.", f"lateral.{level}."), (f"fpn_output{level + 2}.", f"output.{level}.")]
+        theirs = (f"fpn_lateral{level + 2}.", f"fpn_output{level + 2}.")
+        rows += zip(theirs, (f"inner_blocks.{level}.0.", f"layer_blocks.{level}.0."), strict=True)
     return [("backbone." + theirs, "pyramid." + ours) for theirs, ours in rows]
 
 
@@ -102,10 +103,10 @@ PREFIXES = (
 def own(model: PoseModel) -> tuple[tuple[str, str], ...]:
     """The names of backbone and pyramid: they come from several authors. Those of HRNet are in `PREFIXES`."""
     assert isinstance(model, QueryPose)
-    top_down = _top_down() if isinstance(model.pyramid, TopDown) else []
+    fpn = _fpn() if isinstance(model.pyramid, FPN) else []
     if isinstance(model.backbone, Swin):
-        return (*_swin(), *top_down)
-    return (*_resnet(), *top_down) if model.backbone_name.startswith("resnet") else ()
+        return (*_swin(), *fpn)
+    return (*_resnet(), *fpn) if model.backbone_name.startswith("resnet") else ()
 
 
 def derived(model: PoseModel) -> State:

@@ -7,36 +7,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import FeaturePyramidNetwork
 
 WIDTH = 256
 
 
-class TopDown(nn.Module):
-    """Feature pyramid network (FPN, Lin et al., 2017): what the coarse maps know flows into the fine ones.
+class FPN(FeaturePyramidNetwork):  # type: ignore[misc]  # torchvision tells no types
+    """Feature pyramid network (Lin et al., 2017): what the coarse maps know flows into the fine ones.
 
     Args:
         channels: of the four maps, the finest first.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
-        super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels)
-        self.output = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in channels)
-        for conv in (*self.lateral, *self.output):
-            nn.init.kaiming_uniform_(conv.get_parameter("weight"), a=1)
-            nn.init.zeros_(conv.get_parameter("bias"))
+        super().__init__(list(channels), WIDTH)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Four maps (B, C_l, H_l, W_l), each half as large as the one before -> four maps (B, 256, H_l, W_l)"""
-        flowing = self.lateral[-1](maps[-1])
-        outputs = [self.output[-1](flowing)]
-        for lateral, output, finer in zip(self.lateral[-2::-1], self.output[-2::-1], maps[-2::-1], strict=True):
-            flowing = lateral(finer) + F.interpolate(flowing, scale_factor=2.0, mode="nearest")
-            outputs.insert(0, output(flowing))
-        return outputs
+        return list(super().forward({str(level): each for level, each in enumerate(maps)}).values())
 
 
-class _HighResolution(nn.Module):
+class _HighResolutionFPN(nn.Module):
     """All maps of an HRNet, enlarged to the finest, are mixed; coarser maps are averages of the mixture.
 
     Args:
@@ -55,8 +46,8 @@ class _HighResolution(nn.Module):
         return self.mix(torch.cat((maps[0], *enlarged), 1))
 
 
-class HighResolution(_HighResolution):
-    """Pyramid of HRNet as for detection (HRFPN, Sun et al., 2019)."""
+class HRFPN(_HighResolutionFPN):
+    """Pyramid of HRNet as for detection (Sun et al., 2019)."""
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Four maps (B, C_l, H_l, W_l), each half as large as the one before -> four maps (B, 256, H_l, W_l)"""
@@ -65,7 +56,7 @@ class HighResolution(_HighResolution):
         return [output(m) for output, m in zip(self.output, pooled, strict=False)]
 
 
-class HighResolutionLateral(_HighResolution):
+class HRFPNLateral(_HighResolutionFPN):
     """The same, but each coarser map also takes the backbone's own map of that size."""
 
     def __init__(self, channels: Sequence[int]) -> None:

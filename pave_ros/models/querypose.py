@@ -25,7 +25,7 @@ from pave_ros.models.base import Features, PoseModel
 from pave_ros.models.flow import RealNVP
 from pave_ros.models.info import IMAGENET_MEAN, IMAGENET_STD, ModelInfo
 from pave_ros.models.layers import Attention, EncoderLayer, constant
-from pave_ros.models.pyramid import WIDTH, HighResolution, HighResolutionLateral, TopDown
+from pave_ros.models.pyramid import FPN, HRFPN, WIDTH, HRFPNLateral
 from pave_ros.models.swin import LARGE, OutputNorms, Swin
 
 QUERIES = 100
@@ -50,19 +50,19 @@ class Variant:
     """
 
     backbone: str
-    pyramid: type[TopDown] | type[HighResolution] | type[HighResolutionLateral]
+    pyramid: type[FPN] | type[HRFPN] | type[HRFPNLateral]
     light: bool = False
 
 
 VARIANTS = {
-    "r50": Variant("resnet50", TopDown),
-    "r50_light": Variant("resnet50", TopDown, light=True),
-    "hrnet_w32": Variant("hrnet_w32", HighResolution),
-    "hrnet_w32_light": Variant("hrnet_w32", HighResolution, light=True),
-    "hrnet_w48": Variant("hrnet_w48", HighResolutionLateral),
-    "hrnet_w48_light": Variant("hrnet_w48", HighResolutionLateral, light=True),
-    "swin_l": Variant("swin_large_patch4_window7_224", TopDown),
-    "swin_l_light": Variant("swin_large_patch4_window7_224", TopDown, light=True),
+    "r50": Variant("resnet50", FPN),
+    "r50_light": Variant("resnet50", FPN, light=True),
+    "hrnet_w32": Variant("hrnet_w32", HRFPN),
+    "hrnet_w32_light": Variant("hrnet_w32", HRFPN, light=True),
+    "hrnet_w48": Variant("hrnet_w48", HRFPNLateral),
+    "hrnet_w48_light": Variant("hrnet_w48", HRFPNLateral, light=True),
+    "swin_l": Variant("swin_large_patch4_window7_224", FPN),
+    "swin_l_light": Variant("swin_large_patch4_window7_224", FPN, light=True),
 }
 
 
