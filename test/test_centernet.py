@@ -231,3 +231,22 @@ def test_a_threshold_leaves_out_who_is_below_it_and_nobody_else() -> None:
 def test_nobody() -> None:
     keypoints, scores = centernet_people(outputs([[(0.2, 0.2), (0.2, 0.6)]], [0.001], []), (100, 100))
     assert keypoints.shape == (0, 2, 3) and scores.shape == (0,)
+
+
+def test_who_reaches_the_threshold_by_the_power_of_the_score_is_not_left_out() -> None:
+    raw = outputs([[(0.25, 0.25), (0.25, 0.75)]], [0.25], [(0, 2, 2), (1, 7, 2)])
+    _, scores = centernet_people(raw, (100, 100), 0.3)
+    assert scores == pytest.approx([(0.25 * math.sqrt(0.9)) ** postprocessing.CENTERNET_POWER], rel=1e-5)
+
+
+def test_a_child_in_front_of_somebody_is_another_person() -> None:
+    """Near to them for their size, and not for the child's."""
+    adult, child = [(0.4, 0.1), (0.4, 0.9)], [(0.45, 0.35), (0.45, 0.65)]
+    keypoints, _ = centernet_people(outputs([adult, child], [0.9, 0.6], []), (100, 100))
+    assert len(keypoints) == 2
+
+
+def test_a_spot_in_the_corner_lies_in_its_cell() -> None:
+    raw = outputs([[(0.05, 0.05), (0.95, 0.95)]], [0.9], [(0, 0, 0), (1, 9, 9)])
+    keypoints, _ = centernet_people(raw, (100, 100))
+    assert keypoints[0, :, :2] == pytest.approx(np.array([[5, 5], [95, 95]]), abs=1e-3)

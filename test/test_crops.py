@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pave_ros import skeletons
+from pave_ros.models.info import ModelInfo
 from pave_ros.models.simplebaseline import SPREAD
-from pave_ros.topdown.crops import crop_boxes, matrix
+from pave_ros.topdown.crops import crop_boxes, crop_inputs, matrix
 from pave_ros.topdown.heatmaps import dark, dark_udp, keypoints_in, peaks, presence
 from pave_ros.topdown.styles import STYLES, Style
 
@@ -76,3 +77,37 @@ def test_heatmaps_that_are_probabilities_say_how_likely_a_joint_is_there() -> No
     heatmaps = np.stack((spot, 0.25 * spot, 0 * spot))[None].astype(np.float32)
     np.testing.assert_allclose(presence(heatmaps, style), [[1, 0.25, 0]], atol=1e-3)
     np.testing.assert_array_equal(presence(heatmaps, STYLES["vitpose"]), np.ones((1, 3)))
+
+
+def test_where_nothing_is_above_zero_the_maximum_is_the_first_cell() -> None:
+    heatmap = np.full((1, 1, 8, 6), -1, np.float32)
+    heatmap[0, 0, 4, 3] = -0.5
+    points, scores = peaks(heatmap)
+    assert points.tolist() == [[[0, 0]]] and scores.tolist() == [[-0.5]]
+
+
+@pytest.mark.parametrize("style", [PLAIN, UDP])
+def test_no_keypoint_is_thrown_further_than_two_cells(style: Style) -> None:
+    heatmaps = np.random.default_rng(0).random((20, 17, 64, 48)).astype(np.float32)
+    points, _ = peaks(heatmaps)
+    refine = dark_udp if style.udp else dark
+    assert np.abs(refine(heatmaps, points, style.blur) - points).max() <= 2
+
+
+@pytest.mark.parametrize("style", [PLAIN, UDP])
+def test_heatmaps_are_smoothed_apart(style: Style) -> None:
+    """What lies at the top of the next one is no neighbour of what lies at the bottom of this one."""
+    yy, xx = np.mgrid[:64, :48]
+    heatmaps = np.stack([np.exp(-((xx - x) ** 2 + (yy - y) ** 2) / 8) for x, y in ((20.3, 60.7), (23.6, 2.2))])[None]
+    refine = dark_udp if style.udp else dark
+    together = refine(heatmaps, peaks(heatmaps)[0], style.blur)
+    alone = [refine(heatmaps[:, k : k + 1], peaks(heatmaps)[0][:, k : k + 1], style.blur) for k in range(2)]
+    np.testing.assert_allclose(together, np.concatenate(alone, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize(("system", "last"), [("vitpose", 150.0), ("tarvitpose", 50 + 47 / 48 * 100)])
+def test_each_system_counts_the_pixels_of_crops_in_its_own_way(system: str, last: float) -> None:
+    info = ModelInfo(system, "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (200, 200, 3)).copy()
+    inputs = crop_inputs(ramp, np.array([[60, 50, 80, 100]], np.float32), info)  # from 50 to 150
+    np.testing.assert_allclose(inputs[0, 0, 32, [0, -1]] * 255, [50, last], atol=0.6)

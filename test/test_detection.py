@@ -335,3 +335,38 @@ def test_the_estimator_opens_every_kind_of_detector(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match="magic"):
         Estimator("vitpose_s", "random", "cpu", input_size=(32, 32), top_down=TopDownOptions(detector="magic"))
     assert Estimator("detrpose_n", "random", "cpu", input_size=(32, 32)).detector == ""
+
+
+def test_an_input_may_be_wider_than_it_is_high(tmp_path: Path) -> None:
+    rows = np.array([[[10, 4, 30, 28, 0.9, 0]]], np.float32)
+    path = write_onnx(tmp_path / "wide.onnx", {"output0": rows}, size=(64, 128))
+    # The picture of 128x96 becomes two thirds as large.
+    assert_boxes(OnnxDetector(path, "cpu")(picture()), [[15, 6, 30, 36]], [0.9])
+
+
+def test_an_onnx_file_sees_red_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.array([[[10, 4, 30, 28, 0.9, 0]]], np.float32)
+    detect, seen = OnnxDetector(write_onnx(tmp_path / "a.onnx", {"output0": rows}), "cpu"), []
+
+    class Session:
+        def run(self, _: Any, feed: dict[str, Any]) -> list[Any]:
+            seen.append(feed["images"][0, :, 0, 0].tolist())
+            return [rows]
+
+    monkeypatch.setattr(detect, "_session", Session())
+    red = picture() * np.array([4, 0, 0], np.uint8)
+    detect(red)
+    detect(red[..., ::-1], True)
+    assert seen[0] == seen[1] == pytest.approx([240 / 255, 0, 0])
+
+
+def test_pictures_are_letterboxed_by_both_sides() -> None:
+    out, scale = letterboxed(picture(128, 32), (64, 32))
+    assert scale == 0.5 and out.shape == (32, 64, 3) and (out[:16] == 60).all() and (out[16:] == 114).all()
+
+
+def test_a_pose_model_is_told_the_order_of_the_channels() -> None:
+    told = []
+    detect = PoseDetector("a", lambda _, bgr: told.append(bgr) or Persons.from_keypoints([], [], "coco17"))
+    detect(picture(), True)
+    assert told == [True]

@@ -409,3 +409,41 @@ def test_hand_labels_show_the_model_beside_its_teacher(tmp_path: Path, monkeypat
     assert figures["model"]["COCO keypoints"]["AP"] == figures["model"]["PCK@0.2 torso"]["Mean"] == 0
     table = card.tables({"by_hand": {"lsp": figures}})
     assert "| lsp | 1 | teacher | 100.0 | 100.0 | 100.0 | 100.0 | - | 100.0 | - |" in table
+
+
+def test_a_single_frame_is_asked_for_again_with_the_same_answer() -> None:
+    """It is not the frame before itself."""
+    estimator = Estimator(device="cpu")
+    asked = Frame(0, image=Scene(seed=3, width=320, height=240).frame(30).image)
+    first, again = (estimator.estimate([asked]) for _ in range(2))
+    assert len(first) and len(first) == len(again)
+    np.testing.assert_allclose(first.keypoints, again.keypoints, atol=1e-3)
+
+
+def test_in_a_stream_it_follows_people_and_steadies_their_keypoints() -> None:
+    estimator = Estimator(device="cpu")
+    frames = [Frame(i, image=Scene(seed=3, width=320, height=240).frame(30).image) for i in range(3)]
+    for i in range(3):
+        assert len(estimator.estimate(frames[: i + 1]))
+    assert frames[2].looks is not None and frames[2].looks.count.max() > 1
+    assert [frame.features.found.looks for frame in frames] == [1, 1, 2], "each second frame looks for others"
+
+
+def test_fewer_people_may_be_wanted_of_a_frame_that_was_looked_at() -> None:
+    estimator = Estimator(device="cpu")
+    asked = Frame(0, image=Scene(seed=6, persons=5).frame(30).image)
+    assert len(estimator.estimate([asked])) > 1
+    estimator.max_persons = 1
+    assert len(estimator.estimate([asked])) == 1
+
+
+def test_its_first_stage_gives_boxes_as_unsure_as_asked_for() -> None:
+    two_stages = Estimator(device="cpu", top_down=TopDownOptions(box_threshold=0.05))._top_down
+    assert two_stages is not None
+    for stage in (two_stages.detector, two_stages.closer):
+        find = stage._find  # type: ignore[union-attr]
+        assert (find.score_threshold, find.max_persons) == (0.05, 100)
+
+
+def test_it_follows_people_without_smoothing_too() -> None:
+    assert Estimator(device="cpu", smoothing="never").earlier == 1

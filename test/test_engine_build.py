@@ -280,3 +280,50 @@ def test_a_closed_engine_leaves_no_build_behind(
     assert not engine.building and engine.name == "pytorch"
     assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 1
     assert not caplog.records, "nobody waits for it any more"
+
+
+class Own(FakeEngine):
+    """Prepares pictures itself, and computes several at once."""
+
+    prepares = concurrent = True
+
+
+def test_what_an_engine_does_better_counts_once_nothing_better_can_come() -> None:
+    slow = SlowBuild(Own("better"))
+    engine = SwitchingEngine(Own("first"), "tensorrt", slow)
+    assert not engine.prepares and not engine.concurrent, "pictures are kept, and the engines may change"
+    slow.go.set()
+    finished(engine)
+    assert not engine.prepares and not engine.concurrent
+    engine.encode(picture(1))
+    assert engine.prepares and engine.concurrent
+
+
+class Concurrent(FakeEngine):
+    concurrent = True
+
+
+def test_an_engine_for_one_size_is_as_concurrent_as_the_one_for_the_others() -> None:
+    slow = SlowBuild(Concurrent("better"))
+    engine = SwitchingEngine(FakeEngine("first"), "openvino", slow, for_one_size=True)
+    for number in range(2):
+        engine.encode(picture(number))
+    slow.go.set()
+    finished(engine)
+    engine.encode(picture(2))
+    assert engine.name == "better" and not engine.concurrent
+
+
+def test_the_time_of_a_build_stands_still_when_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = SlowBuild(EngineError("out of memory"))
+    engine = SwitchingEngine(FakeEngine("first"), "tensorrt", slow)
+    slow.go.set()
+    finished(engine)
+    before = engine.status
+    monkeypatch.setattr("pave_ros.engines.switching.monotonic", lambda: time.monotonic() + 1000)
+    assert engine.status == before
+
+
+def test_pictures_are_kept_while_a_size_is_waited_for() -> None:
+    engine = SwitchingEngine(FakeEngine("first"), "openvino", SlowBuild(FakeEngine("better")), for_one_size=True)
+    assert engine.encode(picture(1)).images is not None

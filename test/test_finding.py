@@ -15,7 +15,8 @@ from pave_ros.frames import Frame, Image
 from pave_ros.models.info import ModelInfo
 from pave_ros.persons import Boxes, Floats
 from pave_ros.topdown import stages
-from pave_ros.topdown.finder import as_sure, joined
+from pave_ros.topdown.finder import NOBODY, Finder, Found, as_sure, joined, worth_a_look
+from pave_ros.topdown.likeness import Followed
 from pave_ros.topdown.options import TopDownOptions, least_box
 from pave_ros.topdown.stages import TopDown, around_keypoints
 from pave_ros.topdown.styles import STYLES
@@ -375,3 +376,104 @@ def test_boxes_of_a_smaller_picture_are_enlarged() -> None:
     assert image.shape == (480, 640, 3) and len(found[0]) == 1
     np.testing.assert_array_equal(found[1].keypoints, found[0].keypoints)
     np.testing.assert_array_equal(found[1].boxes, [[245, 110, 100, 200]])
+
+
+def test_where_a_box_is_certain_nobody_is_looked_for_in_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], whole=0.7, same=0.5))
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    engine = Spread(info)
+    seen = Frame(stamp=0, image=scene(295.0, 210.0, size=80))
+    TopDown(engine, Always([[180, 100, 230, 220]])).estimate([seen], 20)
+    assert engine.encoded == [1]
+
+
+def test_what_is_small_for_the_closer_look_goes_by_both_sides_of_the_picture() -> None:
+    closer = Always([[0, 0, 300, 200], [0, 0, 200, 300]])
+    finder = Finder(None, closer, STYLES["vitpose"], 0.1, 1, lambda _: NOBODY)
+    found = finder.boxes(Frame(0, image=np.zeros((480, 640, 3), np.uint8)), 9)
+    assert found.boxes.tolist() == [[0, 0, 300, 200]]
+
+
+def test_a_box_that_shows_somebody_who_is_followed_does_not_rest() -> None:
+    found = Boxes.of([[0, 0, 50, 100], [200, 0, 50, 100]], [0.9, 0.8])
+    before = Followed(found[:1], np.zeros((1, 17, 3), np.float32), np.zeros(1, np.float32), vain=found.boxes)
+    assert worth_a_look(found, before).boxes.tolist() == [[0, 0, 50, 100]]
+
+
+def test_a_weak_box_around_who_fills_the_picture_becomes_as_sure() -> None:
+    style = replace(STYLES["vitpose"], whole=0.7)
+    weak, supposed = Boxes.of([[80, 60, 300, 400]], [0.25]), Boxes.of([[100, 100, 200, 200]], [0.7])
+    finder = Finder(lambda image, bgr=False: weak, None, style, 0.1, 1, lambda _: supposed)  # type: ignore[arg-type]
+    nobody = Followed(NOBODY, np.zeros((0, 17, 3), np.float32), np.zeros(0, np.float32))
+    found = finder(Frame(0, image=np.zeros((480, 640, 3), np.uint8)), 9, Found(NOBODY), nobody)
+    assert found.boxes.scores.tolist() == pytest.approx([0.7, 0.7])
+
+
+def test_a_box_of_somebody_doubtful_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], follow=0.8, same=0.6))
+    info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    seen = Frame(stamp=0, image=scene(295.0, 210.0, 60))
+    TopDown(Column(info, 0), Cluttered()).estimate([seen], 20)
+    people = seen.features.people
+    assert len(people.boxes) == 0 and people.vain.tolist() == [[500, 300, 100, 100]]
+
+
+def test_every_look_says_what_is_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], again=1e-9))
+    info = ModelInfo("vitpose", "s", "coco17", (256, 192), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    shares = iter((1.0, 0.5))
+    monkeypatch.setattr(stages, "presence", lambda maps, _: np.full(maps.shape[:2], next(shares), np.float32))
+    seen = Frame(stamp=0, image=scene(295.0, 210.0, 150), boxes=Boxes.of([[245, 110, 100, 200]]))
+    persons = TopDown(Column(info, 0), None).estimate([seen], 20)
+    assert persons.scores[0] == pytest.approx(persons.keypoints[0, :, 2].sum() / (17 * 0.75), rel=1e-4)
+
+
+def test_of_two_looks_at_one_person_the_one_in_a_box_that_was_found_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], whole=0.7, same=0.5))
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    boxes = Boxes.of([[0, 0, 80, 200], [5, 5, 80, 200]], [0.9, 0.7])
+    keypoints = np.ones((2, 17, 3), np.float32)
+    keypoints[..., :2] = np.random.default_rng(0).uniform(0, 1, (17, 2)) * (80, 200)
+    keypoints[..., 2] = [[0.5], [0.8]]
+    seen = Frame(0, features=stages._Seen(Found(boxes, supposed=boxes[1:])))
+    assert TopDown(Spread(info), None)._kept(keypoints, keypoints[..., 2].mean(1), boxes.boxes, seen).tolist() == [0]
+
+
+def test_who_is_only_supposed_where_somebody_sure_is_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], whole=0.7, same=0.5))
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    boxes = Boxes.of([[0, 0, 80, 200], [20, 0, 200, 200]], [0.9, 0.7])
+    keypoints = np.full((2, 17, 3), 0.5, np.float32)
+    keypoints[..., :2] = np.random.default_rng(0).uniform(0, 1, (2, 17, 2)) * (80, 200)  # not the same person
+    seen = Frame(0, features=stages._Seen(Found(boxes, supposed=boxes[1:])))
+    top_down, scores = TopDown(Spread(info), None), np.array([0.5, 0.5], np.float32)
+    assert top_down._kept(keypoints, scores, boxes.boxes, seen).tolist() == [0]
+    assert top_down._kept(keypoints, scores * (0.1, 1), boxes.boxes, seen).tolist() == [1, 0]
+
+
+def test_a_box_around_keypoints_in_one_place_is_a_pixel_wide() -> None:
+    around = around_keypoints(np.full((1, 17, 3), 5.0, np.float32), np.ones((1, 17), np.float32))
+    assert around.tolist() == [[5, 5, 1, 1]]
+
+
+def test_how_often_people_are_looked_for_says_nothing_where_boxes_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "tarvitpose", replace(STYLES["tarvitpose"], follow=0.8))
+    assert "detect_every" in TopDown(Brightness(), None).idle_options
+    assert "detect_every" not in TopDown(Brightness(), Blinking()).idle_options
+
+
+def test_who_cuts_boxes_anew_follows_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "tarvitpose", replace(STYLES["tarvitpose"], follow=0.8))
+    assert TopDown(Brightness(), None).follows
+    assert not TopDown(Brightness(), None, TopDownOptions(reuse_features=False)).follows
+
+
+def test_after_a_second_look_the_best_is_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "vitpose", replace(STYLES["vitpose"], again=1e-9))
+    info = ModelInfo("vitpose", "s", "coco17", (64, 48), 16, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    looks = iter(([[1.0], [1.0]], [[1.0], [0.3]]))  # the second person is seen in part, tells the second look
+    monkeypatch.setattr(stages, "presence", lambda maps, _: np.broadcast_to(next(looks), maps.shape[:2]).copy())
+    picture = np.maximum(scene(150.0, 210.0, 200), scene(450.0, 210.0, 170))
+    seen = Frame(stamp=0, image=picture, boxes=Boxes.of([[100, 160, 100, 100], [400, 160, 100, 100]]))
+    persons = TopDown(Spread(info), None).estimate([seen], 20)
+    assert persons.scores[0] > persons.scores[1] and persons.keypoints[0, :, 0].mean() > 400

@@ -173,3 +173,31 @@ def test_the_memory_of_the_history_is_bounded() -> None:
 def test_capacity_has_to_be_positive() -> None:
     with pytest.raises(ValueError, match="at least one"):
         FrameBuffer(capacity=0)
+
+
+def test_windows_end_where_the_width_changes() -> None:
+    frames = [Frame(i, image=np.zeros((4, width, 3), np.uint8)) for i, width in enumerate((6, 8, 8, 6))]
+    assert stamps(around(frames, 1, 3)) == [1, 1, 2] and stamps(around(frames, 2, 3)) == [1, 2, 2]
+
+
+def test_a_frame_of_before_a_gap_that_is_pushed_late_is_no_break() -> None:
+    buffer = FrameBuffer(capacity=4, max_gap=1.0)
+    for second in (1, 2, 10):
+        buffer.see(second * SECOND)
+    assert [buffer.push(Frame(second * SECOND), seen=True) for second in (1, 2, 10)] == [False, False, True]
+
+
+def test_what_waits_when_all_is_forgotten_was_not_passed_over() -> None:
+    buffer = FrameBuffer(capacity=2)
+    buffer.push(Frame(1))
+    buffer.clear()
+    buffer.push(Frame(2))
+    assert taken(buffer).passed_over == 0
+
+
+def test_the_last_of_two_breaks_counts() -> None:
+    buffer = FrameBuffer(capacity=4, max_gap=1.0)
+    buffer.push(Frame(10 * SECOND))
+    for second in (20, 5):  # a gap, then a bag that starts over, and nothing is pushed in between
+        buffer.see(second * SECOND)
+    assert buffer.push(Frame(5 * SECOND), seen=True)

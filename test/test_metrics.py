@@ -289,3 +289,34 @@ def test_partners_are_used_once() -> None:
     chosen, alike = partners(labels, one)
     assert chosen.tolist() == [0, -1] and alike.tolist() == [1, 0]
     assert partners(labels, found(people(0, "coco17"), [], "coco17"))[0].tolist() == [-1, -1]
+
+
+def test_a_crowd_that_nobody_found_is_no_miss() -> None:
+    labels = Labels.from_keypoints(people(2, "coco17"), "coco17", crowd=[False, True])
+    assert coco_ap([sample(1, labels)], [found(people(1, "coco17"), [0.9], "coco17")]).values["AP"] == pytest.approx(1)
+
+
+def test_people_without_a_track_have_no_jitter() -> None:
+    labels = Labels.from_keypoints(people(1, "coco17"), "coco17", track_ids=[-1])
+    samples = [sample(i, labels, video="a", frame=i) for i in range(2)]
+    assert math.isnan(jitter(samples, [found(people(1, "coco17"), [0.9], "coco17")] * 2).values["Mean"])
+
+
+def test_posetrack_joints_in_regions_without_annotations_are_not_missed() -> None:
+    region = [[-100, -100], [90, -100], [90, 900], [-100, 900]]  # the first of two people
+    answer = found(people(2, "posetrack15")[1:], [0.9], "posetrack15")
+    assert posetrack_ap([sample(1, posetrack(2, ignore=[region]))], [answer]).values["Mean"] == pytest.approx(1)
+
+
+def test_posetrack_precision_is_the_best_from_there_on() -> None:
+    truth = people(2, "posetrack15")
+    invented = truth[:1] + np.array([0, 1000, 0], np.float32)
+    answer = found(np.concatenate([invented, truth]), [0.95, 0.9, 0.8], "posetrack15")
+    # Precision 0, 1/2, 2/3: two thirds up to the recall of 1.
+    assert posetrack_ap([sample(1, posetrack(2))], [answer]).values["Mean"] == pytest.approx(2 / 3)
+
+
+def test_one_picture_with_others_in_it_is_enough() -> None:
+    samples = [sample(i, Labels.from_keypoints(people(1, "coco17"), "coco17", complete=bool(i))) for i in range(2)]
+    (result,) = score("coco", samples, [found(people(1, "coco17"), [0.9], "coco17")] * 2)
+    assert "of the labelled people alone" in result.notes

@@ -56,3 +56,16 @@ def test_keypoints_of_another_skeleton_are_refused() -> None:
 def test_people_can_be_compared_and_looked_up() -> None:
     one, other = (Persons.from_keypoints(np.zeros((1, 17, 3)), [0.9], "coco17") for _ in range(2))
     assert one == one and one != other and other in {one, other}
+
+
+def test_indexing_keeps_the_boxes_and_tracks_of_the_chosen() -> None:
+    persons = Persons.from_keypoints(np.arange(3)[:, None, None] * np.ones((3, 17, 3)), [0.9, 0.8, 0.7], "coco17")
+    persons.boxes[:], persons.track_ids[:], persons.ages[:] = np.arange(3)[:, None], (4, 5, 6), (7, 8, 9)
+    chosen = persons[1:]
+    assert chosen.boxes[:, 0].tolist() == [1, 2] and chosen.track_ids.tolist() == [5, 6]
+    assert chosen.ages.tolist() == [8, 9]
+
+
+def test_boxes_of_just_the_threshold_are_among_the_best() -> None:
+    boxes = Boxes.of([[0, 0, 1, 1]] * 3, [0.5, 0.25, 0.125])
+    assert boxes.best(0.25, 9).scores.tolist() == [0.5, 0.25] and len(boxes.best(0.0, 1)) == 1

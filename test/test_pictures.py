@@ -119,3 +119,10 @@ def test_grey_and_16_bit_pictures_become_three_channels(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30), 40000, np.uint16))
     image = next(iter(open_source(tmp_path / "a.png"))).image
     assert image.shape == (20, 30, 3) and image.dtype == np.uint8 and image[0, 0, 0] == 40000 // 256
+
+
+def test_pictures_have_suffixes_in_any_case_and_hidden_files_are_none(tmp_path: Path) -> None:
+    for name in ("._a.JPG", "A.JPG"):
+        (tmp_path / name).write_bytes(cv2.imencode(".jpg", picture(1))[1].tobytes())
+    assert [path.name for path in pictures_in(tmp_path)] == ["A.JPG"]
+    assert open_source(tmp_path / "A.JPG").length == 1

@@ -120,3 +120,11 @@ def test_networks_that_take_blue_first_get_it_first() -> None:
 
 def test_model_info_survives_the_file() -> None:
     assert ModelInfo.from_json(INFO.to_json()) == INFO
+
+
+def test_a_wide_picture_that_shrinks_keeps_the_sharpness_of_the_input() -> None:
+    image = np.zeros((256, 384, 3), np.uint8)
+    image[:, ::8] = image[:, 1::8] = image[:, 2::8] = image[:, 3::8] = 255
+    blob = network_input(image, INFO)  # a quarter of its size: every other column is white
+    np.testing.assert_allclose(blob[0, :, :, ::2], 1, atol=3e-3)
+    np.testing.assert_allclose(blob[0, :, :, 1::2], 0, atol=3e-3)

@@ -366,3 +366,41 @@ def test_with_a_network(tmp_path: Path) -> None:
     summary, _ = run(["synthetic:frames=2,width=160,height=120"], tmp_path / "out", estimator=estimator)
     assert summary.frames == 2 and summary.persons == 6
     assert all(0 <= x <= 160 for line in lines(tmp_path / "out") for p in line["persons"] for x, _, _ in p["keypoints"])
+
+
+def test_what_the_model_sees_stays_clean(tmp_path: Path) -> None:
+    jobs = jobs_of([str(save(tmp_path / "a.png", 40, 20))], False)
+    (sink,) = make_sinks(["video"], tmp_path / "out", jobs)
+    seen = Frame(0, image=picture(40, 20), bgr=True)
+    sink.add(jobs[0], 10.0, 0, seen, Truth().estimate([seen]))
+    np.testing.assert_array_equal(seen.image, picture(40, 20))
+
+
+def test_colours_of_a_video_are_those_of_the_frames(tmp_path: Path) -> None:
+    (job,) = jobs_of(["synthetic:frames=1"], False)
+    (sink,) = make_sinks(["video"], tmp_path, [job])
+    red = np.zeros((120, 160, 3), np.uint8)
+    red[..., 0] = 200
+    sink.add(job, 10.0, 0, Frame(0, image=red), Persons.from_keypoints([], [], "coco17"))
+    sink.end(job)
+    (path,) = sink.finish()
+    (frame,) = open_source(path)
+    blue, _, found = frame.image.mean((0, 1))
+    assert frame.bgr and found > 150 and blue < 60
+
+
+def test_coco_counts_the_frames_of_a_video_whose_name_has_a_number(tmp_path: Path) -> None:
+    run([save_video(tmp_path / "clip_12.mp4", 3)], tmp_path / "out", "coco")
+    assert [one["image_id"] for one in json.loads((tmp_path / "out" / "coco.json").read_text())] == [1, 2, 3]
+
+
+def test_coco_counts_no_pictures_of_what_broke_off(tmp_path: Path) -> None:
+    broken, whole = jobs_of([str(save(tmp_path / f"{name}.png", 40, 20)) for name in "ab"], False)
+    (sink,) = make_sinks(["coco"], tmp_path / "out", [broken, whole])
+    seen = Frame(0, image=picture(40, 20), bgr=True)
+    for job, close in ((broken, sink.drop), (whole, sink.end)):
+        sink.add(job, 10.0, 0, seen, Truth().estimate([seen]))
+        close(job)
+    sink.finish()
+    (image,) = json.loads((tmp_path / "out" / "coco_images.json").read_text())
+    assert image["id"] == 1 and image["file_name"] == whole.source

@@ -216,3 +216,11 @@ def test_what_no_picture_shows_is_told(tmp_path: Path) -> None:
         TrainingCrops(CropSettings(empty=1), mixture(tmp_path, weights={"one": 1})).crop(0)
     with pytest.raises(SourceError, match="nobody in 1000 pictures has 5 labelled keypoints of coco17"):
         TrainingCrops(CropSettings(empty=0), mixture(tmp_path, weights={"one": 1})).crop(0)
+
+
+def test_what_oks_tolerates_goes_by_the_height_of_the_crop() -> None:
+    """Two spots near each other outweigh a stronger one, for a hip in a crop 64 cells high; not so in one of 48."""
+    for height, x in ((64, 28.5), (48, 10)):
+        heatmaps = np.zeros((1, 1, height, 48), np.float32)
+        heatmaps[0, 0, 24, [10, 24, 33]] = 1.0, 0.8, 0.8
+        assert most_oks(heatmaps, [0.107])[0, 0, 0] == pytest.approx(x, abs=1.5)

@@ -131,3 +131,69 @@ def test_another_size_or_no_frame_before_is_a_first_look() -> None:
 
 def _frames(pictures: list[Image]) -> list[Frame]:
     return [Frame(stamp=i, image=picture) for i, picture in enumerate(pictures)]
+
+
+def test_a_keypoint_of_somebody_else_in_the_same_place_draws_nothing() -> None:
+    before = person()
+    other = moved(before, np.full((17, 2), 500, np.float32))
+    other.keypoints[0, 9, :2] = before.keypoints[0, 9, :2] + 1  # their wrists touch
+    places, looks = steady(other, Looks.first(before))
+    np.testing.assert_array_equal(places.keypoints, other.keypoints)
+    assert (looks.count == 1).all()
+
+
+def test_keypoints_of_no_score_keep_their_place() -> None:
+    seen = person(score=0.0)
+    _, looks = steady(seen, None)
+    places, _ = steady(seen, looks)
+    np.testing.assert_allclose(places.keypoints, seen.keypoints)
+
+
+def test_who_moves_the_people_a_little_changes_nothing_for_the_next_frame() -> None:
+    expected, looks = person(), None
+    for _ in range(3):
+        found, looks = steady(person(), looks)
+        np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-4)
+        found.keypoints[..., :2] += 1
+
+
+def test_person_of_whom_one_keypoint_is_seen() -> None:
+    """Whose box has no extent."""
+    keypoints = np.full((1, 17, 3), np.nan)
+    keypoints[..., 2] = 0
+    keypoints[0, 0] = (50, 50, 0.5)
+    one = Persons.from_keypoints(keypoints, [0.5], "coco17")
+    _, looks = steady(one, Looks.first(one))
+    assert looks.count[0, 0] == 2
+
+
+def test_looks_of_another_estimator_are_none_of_its_own() -> None:
+    frames = _frames([np.full((64, 64, 3), 90, np.uint8)] * 2)
+    for _ in range(2):
+        estimator = Estimator("poet_r50", "random", "cpu", input_size=(96, 128), score_threshold=0.0, max_persons=3,
+                              smoothing="always")  # fmt: skip
+        estimator.estimate(frames[1:])
+        estimator.estimate(frames, 1)
+        looks = frames[1].looks
+        assert looks is not None and frames[0].looks is None and (looks.count == 1).all()
+        estimator.estimate(frames, 0)
+
+
+def test_the_first_frame_has_none_before_it() -> None:
+    estimator = Estimator("poet_r50", "random", "cpu", input_size=(96, 128), score_threshold=0.0, max_persons=3,
+                          smoothing="always")  # fmt: skip
+    frames = _frames([np.full((64, 64, 3), 90, np.uint8)] * 2)
+    for index in (1, 0):
+        estimator.estimate(frames, index)
+    assert frames[0].looks is not None and (frames[0].looks.count == 1).all()
+
+
+def test_looks_in_pictures_of_another_size_are_none() -> None:
+    estimator = Estimator("poet_r50", "random", "cpu", input_size=(96, 128), score_threshold=0.0, max_persons=3,
+                          smoothing="always")  # fmt: skip
+    frames = _frames([np.full((side, side, 3), 90, np.uint8) for side in (64, 96)])
+    for _ in range(2):
+        estimator.estimate(frames, 1)
+        looks = frames[1].looks
+        assert looks is not None and (looks.count == 1).all()
+        frames[0].looks, frames[0].encoder = looks, estimator  # the same place, by chance

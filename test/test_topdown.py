@@ -216,3 +216,42 @@ def test_a_score_takes_as_much_of_the_boxs_as_the_system_says() -> None:
         np.testing.assert_allclose(person_scores(seen, present, box, style), expected, atol=1e-6)
     seen[..., 2] = 1.0
     assert person_scores(seen, 0.1 * present, np.ones(2, np.float32), style).max() <= 1.0
+
+
+def test_people_are_followed_from_frame_to_frame_however_far_they_go() -> None:
+    """From one to the next they overlap, over two no more."""
+    frames = [frame(300, 200, [[70 * t, 120, 150, 180]], t) for t in range(5)]
+    engine = Brightness()
+    estimate(TopDown(engine, None), frames, 2, 20)
+    assert engine.encoded == [1] * 5
+
+
+def test_who_was_not_found_is_not_taken_for_somebody_elsewhere() -> None:
+    frames = [frame(300, 200, [[220, 120, 150, 180] if t == 1 else [10, 20, 90, 120]], t) for t in range(3)]
+    engine = Brightness()
+    estimate(TopDown(engine, None), frames, 1, 20)
+    assert engine.encoded == [1] * 5, "of both neighbours, too, what lies where the person is"
+
+
+class Twice(Brightness):
+    """Its heatmaps are no probabilities: as high as two, and below zero elsewhere."""
+
+    def decode(self, window: Sequence[Any]) -> Outputs:
+        heatmaps = super().decode(window)["heatmaps"] * 2
+        heatmaps[:, 5] = -0.1
+        return {"heatmaps": heatmaps}
+
+
+def test_scores_of_keypoints_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STYLES, "tarvitpose", replace(STYLES["tarvitpose"], power=0.6))
+    persons = estimate(TopDown(Twice(), None), [frame(300, 200, [[220, 120, 150, 180]])], 0, 20)
+    assert persons.keypoints[0, 0, 2] == 1 and persons.keypoints[0, 5, 2] == 0
+
+
+def test_a_crop_that_was_only_looked_at_for_another_frame_is_nobody_beside_who_was_found() -> None:
+    first, second = [220, 120, 150, 180], [10, 20, 90, 120]
+    frames = [frame(300, 200, [first] if t == 1 else [first, second], t) for t in range(3)]
+    top_down = TopDown(Brightness(), None)
+    assert len(estimate(top_down, frames, 2, 20)) == 2
+    persons = estimate(top_down, frames, 1, 20)
+    assert persons.boxes.tolist() == [first]

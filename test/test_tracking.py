@@ -184,3 +184,49 @@ def test_synthetic_people(rate: int, switches_allowed: int) -> None:
             people_seen += 1
     assert people_seen > 10 * rate
     assert switches <= switches_allowed
+
+
+def test_who_hurries_on_where_pictures_always_come_slowly_keeps_the_number() -> None:
+    tracker = Tracker(max_age=1.0)
+    x = 0.0
+    for i in range(8):
+        x += 20 * i  # pixels in five seconds, ever more
+        assert tracker.update(people((x, 0)), round(i * 5e9)).track_ids.tolist() == [1]
+
+
+def test_who_appears_beside_where_somebody_left_is_somebody_new() -> None:
+    tracker = Tracker()
+    tracker.update(people((0, 0)), 0)
+    assert tracker.update(people((90, 0)), SECOND // 30).track_ids.tolist() == [2]
+
+
+def test_a_waving_arm_carries_nobody_away() -> None:
+    tracker = Tracker()
+    for i in range(4):
+        waving = people((0, 0))
+        waving.keypoints[0, [7, 9], 0] += 60 * i  # an elbow and a wrist
+        tracker.update(waving, i * SECOND // 30)
+    tracker.update(people(), 4 * SECOND // 30)
+    assert tracker.update(people((0, 0)), 25 * SECOND // 30).track_ids.tolist() == [1]
+
+
+def test_pictures_with_one_stamp_count_in_the_age() -> None:
+    tracker = Tracker()
+    assert [tracker.update(people((i, 0)), 0).ages.tolist() for i in range(3)] == [[0], [1], [2]]
+
+
+def test_similarity_is_the_same_both_ways() -> None:
+    small, large = people((0, 0)), people((10, 0))
+    large.boxes[0, 2:] *= 3
+    one, other = ((p.keypoints[..., :2], p.boxes) for p in (small, large))
+    assert similarity(*one, *other, "coco17") == pytest.approx(similarity(*other, *one, "coco17").T)
+    assert similarity(*one, *other, "coco17") > similarity(*one, one[0] + (10, 0), one[1], "coco17")
+
+
+def test_person_of_whom_one_keypoint_is_seen() -> None:
+    """Whose box has no extent."""
+    seen = np.full((1, 17, 3), np.nan)
+    seen[0, 0] = (50, 50, 1)
+    tracker = Tracker()
+    for i in range(3):
+        assert tracker.update(Persons.from_keypoints(seen, [1], "coco17"), i).track_ids.tolist() == [1]

@@ -16,7 +16,7 @@ from pave_ros import detection
 from pave_ros.frames import Frame
 from pave_ros.msg import BoundingBox, Keypoint, Person, Poses
 from pave_ros.ros import messages
-from pave_ros.ros.boxes import AT_LEAST, AT_MOST, PATIENCE, Pairing, boxes_of
+from pave_ros.ros.boxes import AT_LEAST, AT_MOST, PATIENCE, Pairing, boxes_of, size_of
 from pave_ros.ros.node import PoseNode
 
 Make = Callable[..., tuple[PoseNode, StandIn]]
@@ -304,3 +304,75 @@ def test_boxes_that_never_come_are_told(make_node: Make, peer: Peer, monkeypatch
 
     wait_for(told, "a report")
     wait_for(lambda: any("/boxes; remap `boxes`" in line for line in log()), "a line in the log")
+
+
+def test_images_that_a_slow_detector_leaves_out_are_counted_when_its_boxes_come(
+    make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(make_node, peer, monkeypatch)
+    for stamp in (1, 2):
+        rig.show(stamp)
+    rig.answer(box(1), 2)
+    wait_for(lambda: rig.stream.statistics.without_boxes == 1, "the count", timeout=3)
+
+
+def test_images_without_boxes_are_counted_on_when_the_node_is_active_again(
+    make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(make_node, peer, monkeypatch)
+    for stamp in (2, 1):  # a step back: the first will have no boxes
+        rig.show(stamp)
+    assert rig.stream.statistics.without_boxes == 1
+    rig.node.trigger_deactivate()
+    rig.node.trigger_activate()
+    rig.stream._on_image(image(3))
+    assert rig.stream.statistics.without_boxes == 1
+
+
+def test_the_stamps_of_boxes_may_differ_by_the_parameter(
+    make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(make_node, peer, monkeypatch, boxes_slop=0.02)
+    rig.show(1_000_000_000)
+    assert rig.answer(box(1), 1_005_000_000).header.stamp.nanosec == 0
+
+
+def test_boxes_that_name_no_frame_are_taken(make_node: Make, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(make_node, peer, monkeypatch)
+    rig.show(1)
+    nameless = box(50)
+    nameless.header.stamp = image(1).header.stamp
+    rig.boxes.publish(nameless)
+    wait_for(lambda: rig.poses, "a result", timeout=5)
+
+
+def test_another_rate_after_all_was_forgotten() -> None:
+    seen = Delivered(slop=1e-7)
+    for stamp in range(0, 300, 10):
+        seen.pairing.add_image(Frame(stamp))
+    seen.pairing.clear()
+    for stamp in (1000, 1200):
+        seen.pairing.add_image(Frame(stamp))
+    seen.pairing.add_boxes(1240, box(1))
+    assert seen.pairs == [(1200, 1)]
+
+
+def test_a_size_without_a_width_is_none() -> None:
+    assert size_of(Poses(height=64)) is size_of(Poses(width=96)) is None and size_of(Poses(height=64, width=96))
+
+
+def test_boxes_that_start_over_before_their_images_do() -> None:
+    seen = Delivered()
+    seen.pairing.add_boxes(100, box(1))
+    seen.pairing.add_boxes(10, box(2))
+    seen.pairing.add_image(Frame(10))
+    assert seen.pairs == [(10, 2)]
+
+
+def test_boxes_of_a_lost_image_do_not_hold_up_the_next_ones() -> None:
+    seen = Delivered()
+    for stamp in (10, 20):
+        seen.pairing.add_image(Frame(stamp))
+    for stamp in (14, 20):
+        seen.pairing.add_boxes(stamp, box(stamp))
+    assert seen.pairs == [(20, 20)]

@@ -418,3 +418,15 @@ def test_depth_that_does_not_come_is_a_warning_though_nobody_is_there(make_node:
         return any("but no image came" in report.message for report in diagnostics.reports)
 
     wait_for(told, "a warning")
+
+
+def test_pixels_of_a_smaller_depth_image_count_from_their_middle() -> None:
+    picture = np.full((32, 48), 2.0, np.float32)
+    picture[:, 24:] = 3.0
+    keypoints = np.full((1, 17, 3), (47.4, 20.0, 0.9))
+    assert (positions(message(picture), Persons.from_keypoints(keypoints, [0.9], "coco17"))[..., 2] == 2).all()
+
+
+def test_the_median_of_two_is_the_nearer() -> None:
+    values = np.array([[2.0, np.nan, 1.0], [np.nan] * 3, [3.0, 1.0, 2.0]], np.float32)
+    np.testing.assert_array_equal(depth.median(values), [1.0, np.nan, 2.0])

@@ -163,3 +163,13 @@ def test_a_lifetime_just_below_a_second_is_a_valid_one() -> None:
 def test_a_lifetime_of_zero_is_for_ever() -> None:
     marker = make(Markers(SKELETON), people(1), lifetime=0.0).markers[0]
     assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 0)
+
+
+def test_the_label_stands_above_the_middle_of_the_person() -> None:
+    persons = people(1)
+    array = make(Markers(SKELETON), persons)
+    x, y, width, _ = persons.boxes[0]
+    (expected,) = CAMERA.project(np.array([[x + width / 2, y]]), np.array([3.0]))
+    place = found(array, "label", 1).pose.position
+    assert (place.x, place.y, place.z) == pytest.approx((expected[0], expected[1] - 2 * 0.06, 3.0))
+    assert [found(array, name, 1).scale.x for name in ("joints", "limbs")] == pytest.approx([0.06, 0.03])

@@ -478,3 +478,21 @@ def test_images_without_a_stamp_have_that_of_their_arrival(rig: Callable[..., Ri
     seen = [window[-1].stamp for window in front.model.windows]
     assert seen == sorted(seen) and 0 < seen[1] - seen[0] < 60 * SECOND
     assert 0 < front.node.streams[0].statistics.age < 60
+
+
+def test_a_pause_of_images_without_a_stamp_is_one(rig: Callable[..., Rig]) -> None:
+    front = rig(tracking=True, max_gap=0.5)
+    assert front.tracks(0) == {1, 2}
+    time.sleep(1.0)
+    assert front.tracks(0) == {3, 4}
+
+
+def test_markers_are_made_as_the_parameters_say(rig: Callable[..., Rig]) -> None:
+    front = rig(tracking=True, keypoint_threshold=0.5, marker_distance=5.0, marker_scale=0.1, marker_lifetime=2.0)
+    front.model.persons.keypoints[0, 3, 2] = 0.4
+    arrays = front.peer.subscribe(MarkerArray, f"{front.namespace}/markers")
+    wait_for(lambda: front.node.streams[0]._is_wanted("markers"), "the subscription")
+    front.ask(1)
+    joints = wait_for(lambda: arrays, "markers")[0].markers[0]
+    assert len(joints.points) == 16 and {point.z for point in joints.points} == {5.0}
+    assert joints.scale.x == pytest.approx(0.1) and joints.lifetime.sec == 2
