@@ -55,15 +55,16 @@ def open_file(
     given, path = Path(path), best_form(Path(path), engine, device, precision, input_size)
     if path.suffix != given.suffix and given.stem != model:  # What comes with the package is named after its model.
         raise EngineError(f"{given}: these are weights of {given.stem}, not of {model}")
+
+    def opened(name: str, reason: str, file: Path = path, size: tuple[int, int] | None = input_size) -> Engine:
+        return _open(file, model, name, reason, device, precision, size)
+
     built = choose_to_build(path, engine, device, precision)
     if built is None:
         name, reason = choose(path, engine, device, precision)
         if background and name == "pytorch_compiled":
-            first = _open(path, model, "pytorch", "runs at once", device, precision, input_size)
-            return SwitchingEngine(
-                first, name, lambda progress, size: _open(path, model, name, reason, device, precision, input_size)
-            )
-        return _open(path, model, name, reason, device, precision, input_size)
+            return SwitchingEngine(opened("pytorch", "runs at once"), name, lambda *_: opened(name, reason))
+        return opened(name, reason)
     name, reason = built
     if path.suffix == ".onnx":
         _check(read_label(path), path, input_size)
@@ -72,13 +73,13 @@ def open_file(
         build.find() if engine == "auto" or background else build.run(partial(log.info, "building for %s: %s", name))
     )
     if ready is not None:
-        return _open(ready, model, name, reason, device, precision, input_size)
+        return opened(name, reason, ready)
     first = _first(path, model, device, precision, input_size)
     if background:
         apart = Apart(build)
 
         def make(progress: Progress, size: tuple[int, int] | None) -> Engine:
-            return _open(apart.run(progress, size), model, name, reason, device, precision, size or input_size)
+            return opened(name, reason, apart.run(progress, size), size or input_size)
 
         return SwitchingEngine(first, name, make, apart.stop, for_one_size=first.info.resize != "stretch")
     first.reason += f"; {name} would be faster, if asked for: it has to be built first"
