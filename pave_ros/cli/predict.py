@@ -74,7 +74,7 @@ def predict(
     from pave_ros.sinks import make_sinks
 
     jobs = jobs_of(files, sequence)
-    estimator = options.open_estimator(context)
+    estimator = options.open_estimator(context)  # with the options above
     names = [kind.value for kind in formats or (Format.video, Format.jsonl)]
     _predict(jobs, estimator, make_sinks(names, output, jobs), track)
 
