@@ -237,3 +237,95 @@ def test_a_pasted_person_stands_in_front() -> None:
     under = (behind.keypoints[0, :, 1] >= 30) & (behind.keypoints[0, :, 1] < 50)
     assert labels.keypoints[0, :, 2].tolist() == np.where(under, 1, 2).tolist()
     assert scene.max() == 0
+
+
+def test_pictures_that_shrink_fill_what_they_are_mapped_to() -> None:
+    """Of 13 pixels six and a half are left, not six."""
+    image = np.full((13, 13, 3), 255, np.uint8)
+    assert augment.warp_image(image, augment.scaling(0.5), (7, 7), (0, 0, 0))[3, 6].min() > 60
+
+
+def test_turning_upside_down_keeps_left_and_right() -> None:
+    labels = labels_of({LEFT_WRIST: (10, 20), RIGHT_WRIST: (90, 30), NOSE: (50, 5)})
+    turned = augment.move(labels, augment.translation(120, 90) @ augment.rotation(180), (120, 90))
+    np.testing.assert_allclose(turned.keypoints[0, LEFT_WRIST, :2], [110, 70], atol=1e-4)
+    mirrored = augment.move(labels, augment.translation(0, 90) @ augment.scaling(1, -1), (120, 90))
+    np.testing.assert_allclose(mirrored.keypoints[0, RIGHT_WRIST, :2], [10, 70], atol=1e-4)
+
+
+def test_a_turned_box_is_the_one_around_its_ellipse() -> None:
+    labels = labels_of({NOSE: (60, 45)}, boxes=[[50, 35, 20, 20]], head_boxes=[[55, 40, 10, 10]])
+    turn = augment.translation(60, 45) @ augment.rotation(45) @ augment.translation(-60, -45)
+    turned = augment.move(labels, turn, (120, 90))
+    np.testing.assert_allclose(turned.boxes, labels.boxes, atol=1e-3)
+    np.testing.assert_allclose(turned.head_boxes, labels.head_boxes, atol=1e-3)
+
+
+def test_heads_out_of_the_picture_are_not_annotated_and_regions_end_at_its_border() -> None:
+    points = {NOSE: (100.0, 20.0), LEFT_WRIST: (30.0, 40.0), RIGHT_WRIST: (50.0, 40.0), 11: (40.0, 60.0)}
+    region = [[60, 10], [110, 10], [110, 30]]
+    labels = labels_of(points, boxes=[[25, 10, 85, 55]], head_boxes=[[90, 10, 20, 20]], ignore=[region])
+    left = augment.cropped(labels, (0, 0, 80, 90))
+    assert len(left) == 1 and np.isnan(left.head_boxes).all()
+    np.testing.assert_allclose(left.ignore[0], [[60, 10], [80, 10], [80, 30]])
+
+
+def test_a_window_ends_before_its_right_and_lower_border() -> None:
+    labels = labels_of({NOSE: (80, 20), LEFT_WRIST: (30, 90), RIGHT_WRIST: (79.9, 89.9), 11: (0, 0), 12: (9, 9)})
+    seen = augment.cropped(labels, (0, 0, 80, 90)).keypoints[0, :, 2] > 0
+    assert np.flatnonzero(seen).tolist() == [RIGHT_WRIST, 11, 12]
+
+
+def test_pictures_are_placed_and_stretched_within_their_limits() -> None:
+    rng, window = np.random.default_rng(0), (10.0, 20.0, 60.0, 50.0)
+    still = augment.View(flip=0, turn=0, shift=0, stretch=2)
+    matrices = np.array([augment.placed((100, 80), window, still, rng) for _ in range(200)])
+    np.testing.assert_allclose(matrices @ (50, 40, 1), np.tile([40.0, 45.0, 1.0], (200, 1)))
+    ratios = matrices[:, 0, 0] / matrices[:, 1, 1]
+    assert 0.5 <= ratios.min() < 0.6 and 1.8 < ratios.max() <= 2
+
+
+def test_labels_are_complete_together_only_when_all_of_them_are() -> None:
+    one = labels_of({NOSE: (50, 5)})
+    other = labels_of({NOSE: (20, 5)}, complete=False)
+    assert augment.joined([one, one]).complete
+    assert not augment.joined([one, other]).complete and not augment.joined([other, one]).complete
+
+
+def test_heads_and_regions_move_with_the_pictures_of_a_mosaic() -> None:
+    region = [[50, 40], [70, 40], [70, 50], [50, 50]]
+    labels = labels_of({NOSE: (60, 45)}, boxes=[[50, 35, 20, 20]], head_boxes=[[55, 40, 10, 10]], ignore=[region])
+    view = augment.View(flip=0, turn=0, stretch=1, shift=0, zoom=(0.7, 0.7))
+    clips = [([dotted(labels)], [labels])] * 4
+    _, (moved,) = augment.mosaic(clips, (240, 180), view, np.random.default_rng(0))
+    assert len(moved) == len(moved.ignore) == 4
+    noses = moved.keypoints[:, NOSE, :2]
+    np.testing.assert_allclose(moved.head_boxes[:, :2] + moved.head_boxes[:, 2:] / 2, noses, atol=0.01)
+    np.testing.assert_allclose([polygon.mean(axis=0) for polygon in moved.ignore], noses, atol=0.01)
+
+
+def test_who_was_hidden_before_still_counts() -> None:
+    labels = labels_of({NOSE: (50, 5), LEFT_WRIST: (10, 20)})
+    labels.keypoints[0, NOSE, 2] = 1
+    mask = np.zeros((90, 120), np.uint8)
+    mask[:10, 40:60] = 255  # over the nose, which nobody saw
+    covered = augment.covered(labels, mask)
+    assert not covered.crowd.any()
+    np.testing.assert_array_equal(covered.keypoints, labels.keypoints)
+
+
+def test_things_in_front_leave_the_picture_that_was_given() -> None:
+    image = np.zeros((90, 120, 3), np.uint8)
+    clip = ([image], [labels_of({NOSE: (50, 5)})])
+    (seen,), _ = augment.occlude(clip, np.random.default_rng(1), count=3, largest=1.0)
+    assert seen.any() and not image.any()
+
+
+def test_a_camera_does_each_thing_with_its_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    def brighter(images: list[Image], rng: np.random.Generator) -> list[Image]:
+        return [image + 1 for image in images]
+
+    monkeypatch.setattr(augment, "CAMERA", ((brighter, 0.25), (brighter, 0.0)))
+    rng, black = np.random.default_rng(0), np.zeros((1, 1, 3), np.uint8)
+    levels = [augment.filmed([black], rng)[0].max() for _ in range(400)]
+    assert max(levels) == 1 and np.mean(levels) == pytest.approx(0.25, abs=0.08)

@@ -131,3 +131,34 @@ def test_the_cameras_calibration_comes_with_its_images(tmp_path: Path, topic: st
         assert source.camera_info.k[0] == 30.0
     with open_source(record(tmp_path / "none", {topic: pictures, **others})) as source:
         assert source.camera_info is None
+
+
+def test_what_cannot_be_read_is_told_once_however_often_it_is_played(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = record(tmp_path / "walk", {"/image": [*images(), raw(ROS2, BEGIN + 10**9, 9, step=1)]})
+    with open_source(folder, loop=True) as source:
+        assert len(list(zip(source, range(13), strict=False))) == 13
+    assert caplog.text.count("1 images of /image cannot be read") == 1
+
+
+def test_a_file_of_ros1_in_the_folder_of_a_recording_is_read_itself(tmp_path: Path) -> None:
+    folder = record(tmp_path / "walk", {"/image": images()})
+    path = record1(folder / "old.bag", {"/image": [raw(ROS1, BEGIN, 77)]})
+    assert shown(path) == [(0, 77)]
+
+
+def test_a_stamp_that_steps_back_a_little_takes_no_time_back(tmp_path: Path) -> None:
+    with Writer(tmp_path / "walk", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        messages = [raw(ROS2, BEGIN + stamp * 10**6, 0) for stamp in (0, 100, 200, 150, 300)]
+        kind = messages[0].__msgtype__
+        connection = writer.add_connection("/image", kind, typestore=ROS2)
+        for i, message in enumerate(messages):
+            writer.write(connection, BEGIN + i * 100_000_000, ROS2.serialize_cdr(message, kind))
+    assert [stamp for stamp, _ in shown(tmp_path / "walk")] == [0, 100, 200, 200, 300]
+
+
+def test_the_rate_is_told_by_stamps_that_differ(tmp_path: Path) -> None:
+    folder = record(tmp_path / "walk", {"/image": [raw(ROS2, BEGIN + i // 3 * 10**8, 5) for i in range(6)]})
+    with open_source(folder) as source:
+        assert source.rate == pytest.approx(10)

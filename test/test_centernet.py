@@ -250,3 +250,30 @@ def test_a_spot_in_the_corner_lies_in_its_cell() -> None:
     raw = outputs([[(0.05, 0.05), (0.95, 0.95)]], [0.9], [(0, 0, 0), (1, 9, 9)])
     keypoints, _ = centernet_people(raw, (100, 100))
     assert keypoints[0, :, :2] == pytest.approx(np.array([[5, 5], [95, 95]]), abs=1e-3)
+
+
+def test_the_length_of_a_person_is_counted_in_cells() -> None:
+    spots, _ = centre_maps(people((0.0, 0.4, 1.0, 0.1)), 20, 80)  # 80 cells long, 2 high
+    assert sorted(set(spots[0].tolist()))[-2] == pytest.approx(math.exp(-1 / (2 * 3.2**2)))
+
+
+def test_unlabelled_keypoints_cost_nothing_and_a_large_person_no_more_than_a_small_one() -> None:
+    one = people((0.0, 0.0, 1.0, 1.0))
+    one.labelled[0, 4:] = False
+
+    def forward(images: torch.Tensor, pictures: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        assert len(cells) > 4
+        keypoints = torch.full((len(cells), 17, 2), 50.0)
+        keypoints[:, :4] = one.keypoints[0, :4] + 2
+        return torch.zeros(1, 6400), keypoints, torch.zeros(1, 17, 80, 80)
+
+    losses = centernet.criterion("coco17")(forward, torch.zeros(1, 3, 320, 320), [one], [0])  # type: ignore[arg-type]
+    assert float(losses["keypoints"]) == pytest.approx(10 * 4 * (2 + 2), rel=1e-4)
+    assert float(losses["oks"]) == pytest.approx(4, rel=1e-4)
+
+
+def test_unlabelled_joints_are_unknown_a_little_beyond_the_others_too() -> None:
+    one = people((0.25, 0.25, 0.5, 0.5))
+    one.labelled[0, 0] = False
+    known = joint_maps(one, 20, 20)[1][0]  # the person reaches from cell 5 to cell 15, with a tenth beyond to 4 and 16
+    assert not known[4:16, 4:16].any() and known[:4].all() and known[16:].all()

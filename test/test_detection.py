@@ -370,3 +370,21 @@ def test_a_pose_model_is_told_the_order_of_the_channels() -> None:
     detect = PoseDetector("a", lambda _, bgr: told.append(bgr) or Persons.from_keypoints([], [], "coco17"))
     detect(picture(), True)
     assert told == [True]
+
+
+@pytest.mark.parametrize(("size", "padded"), [((4000, 3), (4000, 40)), ((3, 4000), (40, 4000)), ((60, 40), (60, 40))])
+def test_flat_pictures_are_padded_at_their_far_side(
+    size: tuple[int, int], padded: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect = TorchvisionDetector(SMALL, None, "cpu")
+    seen: list[torch.Tensor] = []
+
+    def answer(images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        seen.extend(images)
+        return [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0), "scores": torch.zeros(0)}]
+
+    monkeypatch.setattr(detect, "_model", answer)
+    image = np.full((*size, 3), 255, np.uint8)
+    assert len(detect(image)) == 0
+    assert tuple(seen[0].shape) == (3, *padded)
+    assert bool((seen[0][:, : size[0], : size[1]] == 1).all()) and float(seen[0].sum()) == image.size

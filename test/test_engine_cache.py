@@ -177,3 +177,8 @@ def test_two_that_want_the_same_build_it_once(cache: EngineCache) -> None:
     for thread in threads:
         thread.join()
     assert make.calls == 1
+
+
+def test_the_order_of_the_facts_does_not_count(cache: EngineCache) -> None:
+    path = cache.get(FACTS, Maker())
+    assert cache.find(dict(reversed(FACTS.items()))) == path

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -23,7 +24,7 @@ from pave_ros.datasets import DatasetError, Labels, Sample, open_dataset
 from pave_ros.datasets.base import ListedDataset
 from pave_ros.evaluation.boxes import annotated_boxes, boxes_in
 from pave_ros.evaluation.coco import coco_ap
-from pave_ros.evaluation.evaluate import Run, from_results, part_of, quality, run, write_worst
+from pave_ros.evaluation.evaluate import Run, describe, from_results, part_of, quality, run, write_report, write_worst
 from pave_ros.evaluation.score import METRICS, score
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
@@ -362,3 +363,94 @@ def test_top_down_models_get_the_boxes_of_every_frame(tmp_path: Path) -> None:
     path.write_text(json.dumps(entries[-1:]))
     with pytest.raises(DatasetError, match=r"found\.json.*posetrack18"):
         boxes_in(path, data)
+
+
+def test_image_models_are_handed_the_frame_before_as_by_a_camera() -> None:
+    labels = Labels.from_keypoints(people(1, "coco17"), "coco17")
+    samples = [sample(i, labels, video="ab"[i // 3], frame=i % 3) for i in range(5)]
+    shown: list[list[int]] = []
+
+    class Still:
+        reach = 0
+
+        def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+            assert index in (-1, len(frames) - 1)
+            shown.append([round(frame.stamp * 30 / 1e9) for frame in frames])
+            return found(people(1, "coco17"), [0.9], "coco17")
+
+    run(ListedDataset("coco", skeletons.get("coco17"), samples), range(5), Still())
+    assert shown == [[0], [0, 1], [1, 2], [0], [0, 1]], "not where another video begins"
+
+
+def test_the_report_tells_the_median_time(tmp_path: Path) -> None:
+
+    write_report(tmp_path / "report.json", [], Run([], [], [0.001, 0.002, 0.9]), {"model": "m"})
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content == {"model": "m", "milliseconds": 2.0, "results": []}
+
+
+def test_strangers_lower_the_quality_only_where_they_are_sure_and_everybody_is_labelled() -> None:
+    one, two = people(1, "coco17"), people(2, "coco17")
+    labels = Labels.from_keypoints(one, "coco17")
+    assert quality(sample(1, labels), found(two, [0.9, 0.1], "coco17")) == 1, "somebody unsure"
+    double = found(two, [0.9, 0.8], "coco17")
+    region = np.array([[0, 0], [9, 0], [9, 9]], np.float32)
+    for others in (replace(labels, complete=False), replace(labels, ignore=(region,))):
+        assert quality(sample(1, others), double) == 1
+    crowd = Labels.from_keypoints(two, "coco17", crowd=[False, True])
+    assert quality(sample(1, crowd), double) == quality(sample(1, crowd), double[:1]) == 1
+    two[1, :, 2] = 0
+    unlabelled = Labels.from_keypoints(two, "coco17", boxes=[[0, 0, 60, 90], [200, 0, 60, 90]])
+    assert quality(sample(1, unlabelled), double[:1]) == 1
+
+
+def test_of_equally_bad_pictures_those_with_more_people_come_first(tmp_path: Path) -> None:
+    nobody = found(people(0, "coco17"), [], "coco17")
+    labels = [Labels.from_keypoints(people(count, "coco17"), "coco17") for count in (1, 2)]
+    image = np.zeros((300, 500, 3), np.uint8)
+    samples = [Sample(f"video/{i}", 500, 300, one, lambda: image) for i, one in enumerate(labels)]
+    written = write_worst(tmp_path, Run(samples, [nobody] * 2, []), 2)
+    assert [path.name for path in written] == ["001_video_1.jpg", "002_video_0.jpg"]
+    assert not image.any(), "the picture of a data set is not drawn on"
+
+
+def test_boxes_of_crowds_and_of_people_without_keypoints_are_left_out() -> None:
+    points = people(3, "coco17")
+    points[2, :, 2] = 0
+    boxes = [[0, 0, 60, 90], [200, 0, 60, 90], [400, 0, 60, 90]]
+    labels = Labels.from_keypoints(points, "coco17", boxes=boxes, crowd=[False, True, False])
+    assert annotated_boxes(sample(1, labels)).boxes.tolist() == boxes[:1]
+
+
+def test_a_report_names_the_detector_where_there_is_one() -> None:
+
+    about = dict(name="m", weights="w", device="cpu", engine="pytorch", precision="fp32", input_size=(64, 96))
+    for detector in ("yolo.onnx", ""):
+        told = describe(SimpleNamespace(**about, detector=detector))  # type: ignore[arg-type]
+        assert told.get("detector", "") == detector and ("detector" in told) == bool(detector)
+        assert (told["model"], told["input_size"]) == ("m", [64, 96])
+
+
+def test_command_asks_a_model_for_everybody_and_takes_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coco_files(tmp_path)
+    seen: dict[str, Any] = {}
+
+    def estimator(**options: Any) -> None:
+        seen.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("pave_ros.estimator.Estimator", estimator)
+    arguments = ["--model", "vitpose_s", "--boxes", "ground-truth", "--box-threshold", "0", "--smoothing", "never"]
+    arguments += ["--dataset", "coco", "--root", str(tmp_path), "--input-size", "64x96"]
+    RUNNER.invoke(cli.app, ["evaluate", *arguments])
+    assert (seen["score_threshold"], seen["max_persons"], seen["smoothing"]) == (0.0, 100, "never")
+    assert (seen["model"], seen["input_size"]) == ("vitpose_s", (64, 96))
+    assert (seen["top_down"].detector, seen["top_down"].box_threshold) == ("given", 0.0)
+
+
+def test_command_knows_that_a_file_of_matlab_has_no_parts(tmp_path: Path) -> None:
+    given = ["evaluate", "--dataset", "lsp", "--root", str(tmp_path / "joints.mat"), "--split", "train"]
+    refused = RUNNER.invoke(cli.app, given)
+    assert refused.exit_code == 2 and "a single annotation file has none" in refused.output

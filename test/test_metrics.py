@@ -320,3 +320,56 @@ def test_one_picture_with_others_in_it_is_enough() -> None:
     samples = [sample(i, Labels.from_keypoints(people(1, "coco17"), "coco17", complete=bool(i))) for i in range(2)]
     (result,) = score("coco", samples, [found(people(1, "coco17"), [0.9], "coco17")] * 2)
     assert "of the labelled people alone" in result.notes
+
+
+def test_pictures_of_one_number_are_two() -> None:
+    here, there = people(1, "coco17"), people(1, "coco17") + np.array([200, 0, 0], np.float32)
+    samples = [sample(1, Labels.from_keypoints(points, "coco17")) for points in (here, there)]
+    answers = [found(points, [0.9], "coco17") for points in (there, here)]
+    assert coco_ap(samples, answers).values["AR"] == 0
+
+
+def test_neither_crowds_nor_whom_the_data_set_leaves_out_are_counted() -> None:
+    labels = Labels.from_keypoints(people(3, "coco17"), "coco17", crowd=[False, True, False])
+    labels = replace(labels, uncounted=np.array([False, False, True]))
+    result = coco_ap([sample(1, labels)], [found(people(1, "coco17"), [0.9], "coco17")])
+    assert result.persons == 1 and result.values["AP"] == pytest.approx(1)
+
+
+def test_posetrack_joints_on_the_border_of_a_region_count() -> None:
+    region = [[0, -10], [900, -10], [900, 900], [0, 900]]  # the first joint lies on its left side
+    answer = found(people(1, "posetrack15"), [0.9], "posetrack15")
+    values = posetrack_ap([sample(1, posetrack(1, ignore=[region]))], [answer]).values
+    assert values["Mean"] == 1 and math.isnan(values["Ankle"]) == math.isnan(values["Wrist"])
+
+
+def test_posetrack_pairs_by_the_share_of_right_joints() -> None:
+    """One person has two joints, both right; the other fifteen, of which five are right."""
+    truth = people(2, "posetrack15", spacing=6.0)
+    labels = posetrack(2)
+    labels.keypoints[:] = truth
+    labels.keypoints[1, 2:] = 0
+    answer = truth[:1].copy()
+    answer[0, 5:, 1] += 200
+    values = posetrack_ap([sample(1, labels)], [found(answer, [0.9], "posetrack15")]).values
+    # It is the second one's: two joints of two people are right, the other three of the first are not.
+    assert values["Mean"] < 0.2
+
+
+def test_metrics_change_nothing_of_what_was_found() -> None:
+    region = [[-100, -100], [900, -100], [900, 900], [-100, 900]]
+    answer = found(people(1, "posetrack15"), [0.9], "posetrack15")
+    labels = posetrack(1, ignore=[region])
+    before = answer.keypoints.copy(), labels.keypoints.copy()
+    posetrack_ap([sample(1, labels)], [answer])
+    assert np.array_equal(answer.keypoints, before[0]) and np.array_equal(labels.keypoints, before[1])
+
+
+def test_pck_leaves_out_crowds_and_people_without_a_size_or_a_keypoint() -> None:
+    truth = people(4, "coco17")
+    truth[3, :, 2] = 0
+    boxes = [[200.0 * i, 0, 50, 100] for i in range(4)]
+    labels = Labels.from_keypoints(truth, "coco17", boxes=boxes, crowd=[False, True, False, False])
+    labels.boxes[2] = 0
+    result = pck([sample(1, labels)], [found(people(1, "coco17"), [0.9], "coco17")], "box")
+    assert (result.values["Mean"], result.persons) == (1, 1)

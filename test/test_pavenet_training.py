@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -407,3 +408,41 @@ def test_the_small_one_starts_from_the_embedded_models_first_stage(tmp_path: Pat
     save_file({**state, "pyramid.top.bias": torch.zeros(3)}, path)
     with pytest.raises(CheckpointError, match=r"'pyramid.top.bias' is \(3,\), pavenet_lite has \(64,\)"):
         objective.load_backbone(model, path)
+
+
+def test_moved_pictures_wander_by_shares_of_their_sides_and_grow_at_an_even_pace() -> None:
+    image = np.zeros((40, 400, 3), np.uint8)
+    labels = Labels.from_keypoints([[[210, 20, 2]] * 17], "coco17", boxes=[[195, 5, 30, 30]])
+    wandering = ClipSettings(frames=3, still_weight=1, degrees=0, shift=0.01, zoom=0)
+    clips = [moved(([image], [labels]), wandering, (400, 40), np.random.default_rng(n))[1] for n in range(40)]
+    across, down = np.abs([clip[2].keypoints[0, 0, :2] - (210, 20) for clip in clips]).mean(0)
+    assert 2 < across < 5 and 0.2 < down < 0.5
+    growing = ClipSettings(frames=5, still_weight=1, degrees=0, shift=0, zoom=0.1)
+    _, frames = moved(([image], [labels]), growing, (400, 40), np.random.default_rng(0))
+    distances = np.array([frame.keypoints[0, 0, 0] - 200 for frame in frames])
+    assert distances[2] == 10 and abs(distances[0] - 10) > 0.1
+    np.testing.assert_allclose(distances[1:] / distances[:-1], distances[1] / distances[0], rtol=1e-4)
+
+
+def test_clips_are_the_frames_around_an_annotated_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def brighter(images: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+        return [image + 1 for image in images]
+
+    frames = []
+    for i in range(5):
+        labels = Labels.from_keypoints([[[14.0 + i, 16, 2]] * 17], "coco17", boxes=[[10, 10, 12, 12]])
+        read = partial(np.full, (32, 32, 3), 20 * i, np.uint8)
+        frames.append(Sample(i, 32, 32, labels, read, video="v", frame=i, labelled=i == 2))
+    view = {"flip": 0, "turn": 0, "stretch": 1, "shift": 0, "zoom": [1, 1]}
+    data = {"smallest": 0, "clips": {"frames": 3, "videos": {"synthetic": {"split": "val"}}, "view": view}}
+    monkeypatch.setattr(augment, "CAMERA", ((brighter, 1.0),))
+    for smallest, people in ((0, 1), (100, 0)):
+        clips = clip_samples({**data, "smallest": smallest}, {"input_size": (32, 32)})
+        video = ListedDataset("video", skeletons.get("coco17"), frames)
+        monkeypatch.setitem(clips._videos, "synthetic", video)
+        for number in range(6):
+            images, target = clips[number]
+            assert images[:, 0, 16, 16].tolist() == [21, 41, 61]
+            assert len(target) == people
+            np.testing.assert_allclose(target.keypoints.numpy()[:, 0], np.full((people, 2), 0.5))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from videos import number, picture
 
+from pave_ros.pictures import decode_picture
 from pave_ros.video import (
     VideoError,
     open_source,
@@ -126,3 +127,16 @@ def test_pictures_have_suffixes_in_any_case_and_hidden_files_are_none(tmp_path: 
         (tmp_path / name).write_bytes(cv2.imencode(".jpg", picture(1))[1].tobytes())
     assert [path.name for path in pictures_in(tmp_path)] == ["A.JPG"]
     assert open_source(tmp_path / "A.JPG").length == 1
+
+
+def test_photos_are_turned_upright_unless_they_are_wanted_as_stored(tmp_path: Path) -> None:
+
+    path = tmp_path / "a.jpg"
+    cv2.imwrite(str(path), picture(1))
+    tag = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"  # turned by a quarter
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(tag) + 2).to_bytes(2, "big") + tag + data[2:])
+    assert read_picture(path).shape == (96, 64, 3)
+    assert read_picture(path, as_stored=True).shape == decode_picture(path.read_bytes()).shape == (64, 96, 3)
+    source = open_source(path)
+    assert (source.width, source.height) == (64, 96)

@@ -16,7 +16,8 @@ from pave_ros import models, skeletons
 from pave_ros.datasets.base import Labels
 from pave_ros.topdown.heatmaps import PERSON, keypoints_in, most_oks
 from pave_ros.topdown.styles import STYLES
-from pave_ros.training.crops import CropSettings, TrainingCrops, crop_samples
+from pave_ros.training import augmentation as augment
+from pave_ros.training.crops import CropSettings, TrainingCrops, _part, crop_samples
 from pave_ros.training.settings import ConfigError
 from pave_ros.training.simplebaseline import TrainingForward, criterion, shares
 from pave_ros.training.sources import SourceError
@@ -224,3 +225,70 @@ def test_what_oks_tolerates_goes_by_the_height_of_the_crop() -> None:
         heatmaps = np.zeros((1, 1, height, 48), np.float32)
         heatmaps[0, 0, 24, [10, 24, 33]] = 1.0, 0.8, 0.8
         assert most_oks(heatmaps, [0.107])[0, 0, 0] == pytest.approx(x, abs=1.5)
+
+
+def test_crops_count_pixels_from_the_middle_of_the_first_to_that_of_the_last(cache: Path) -> None:
+    samples = TrainingCrops(PLAIN, mixture(cache))
+    for number in range(12):
+        points = samples.crop(number)[1][:, :2]
+        np.testing.assert_allclose((points.min(0) + points.max(0)) / 2, (63.5, 47.5), atol=0.01)
+        np.testing.assert_allclose(samples[number][1].keypoints[0].numpy() * (127, 95), points, atol=1e-3)
+
+
+def test_crops_are_of_single_people_and_teach_hidden_joints(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).uniform(20, 90, (2, 17, 2))
+    keypoints = np.concatenate((points, np.full((2, 17, 1), 1)), 2)
+    keypoints[1, :3, 2] = 0
+    people = Labels.from_keypoints(keypoints, "coco17", crowd=[True, False])
+    write_store(tmp_path, "one", [Picture("0", np.zeros((110, 110, 3), np.uint8), people, "train")])
+    samples = TrainingCrops(PLAIN, mixture(tmp_path, weights={"one": 1}))
+    assert {int(samples[number][1].labelled.sum()) for number in range(12)} == {14}
+
+
+def test_crops_are_moved_scaled_and_turned_as_far_as_the_settings_say(cache: Path) -> None:
+    def spread(**changes: float) -> tuple[float, float, float]:
+        """Of the places, sizes and directions of people in crops."""
+        samples = TrainingCrops(replace(PLAIN, **changes), mixture(cache))
+        points = np.stack([samples.crop(number)[1][:, :2] for number in range(24)])
+        middle = (points[:, 5:7].mean(1) + points[:, 11:13].mean(1)) / 2
+        down = points[:, 11:13].mean(1) - points[:, 5:7].mean(1)
+        turn = np.degrees(np.arctan2(down[:, 0], down[:, 1]))
+        return float(middle[:, 1].std()), float(np.log(np.linalg.norm(down, axis=1)).std()), float(turn.std())
+
+    place, size, turn = spread()
+    assert place < 0.1 and size < 0.01 and turn < 5
+    assert spread(shift=0.1)[0] > 3
+    assert 0.08 < spread(scale=0.15)[1] < 0.25
+    assert 10 < spread(degrees=20, turned=1)[2] < 30
+
+
+def test_things_and_people_in_front_and_the_camera_change_the_picture(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def inverted(images: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+        return [255 - image for image in images]
+
+    def pictures(**changes: float) -> np.ndarray:
+        samples = TrainingCrops(replace(PLAIN, **changes), mixture(cache))
+        return np.stack([samples.crop(number)[0] for number in range(8)])
+
+    monkeypatch.setattr(augment, "CAMERA", ())
+    plain = pictures()
+    assert (pictures() == plain).all()
+    for name in ("occluded", "beside"):
+        assert (pictures(**{name: 1}) != plain).any((1, 2, 3)).sum() > 4
+    monkeypatch.setattr(augment, "CAMERA", ((inverted, 1.0),))
+    assert (pictures() == 255 - plain).all()
+
+
+def test_what_is_left_of_a_person_is_in_the_picture_and_the_rest_is_black() -> None:
+    rng, white = np.random.default_rng(0), np.full((100, 100, 3), 255, np.uint8)
+    keypoints = np.concatenate((rng.integers(5, 95, (17, 2)), np.full((17, 1), 2)), 1).astype(np.float32)
+    x, y = keypoints[:, :2].astype(int).T
+    counts = set()
+    for _ in range(60):
+        image, left = _part(white, keypoints, rng)
+        counts.add(int(left.sum()))
+        assert ((image[y, x, 0] > 0) == left).mean() > 0.8
+    assert min(counts) >= 5 and max(counts) == 17 and white.all()

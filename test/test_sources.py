@@ -24,6 +24,7 @@ from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.frames import Image
 from pave_ros.persons import Persons
 from pave_ros.skeletons import get
+from pave_ros.training import augmentation as augment
 from pave_ros.training import prepare
 from pave_ros.training.config import TrainingConfig
 from pave_ros.training.prepare import complete, pictures_of, store_of
@@ -36,6 +37,7 @@ from pave_ros.training.sources import (
     body_mask,
     can_cut,
     has_fallen,
+    somewhere,
     target_of,
     without_people,
 )
@@ -464,3 +466,123 @@ def test_preparing_completes_labels_once(tmp_path: Path) -> None:
         write_arrays(tmp_path / "tiny.teacher.npz", answers)
         with pytest.raises(StoreError, match=rf"tiny\.teacher\.npz: {told} of the teacher, but tiny has 1 pictures"):
             complete(tmp_path, store, teacher, Completion(), threads=1)
+
+
+def test_what_is_not_labelled_is_not_moved_by_half_a_pixel(cache: Path) -> None:
+    labels = standing()
+    labels.keypoints[0, 3] = 0
+    taught = mixture(cache, offset=0.5).taught(labels)
+    assert taught.keypoints[0, 3].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(taught.keypoints[0, 0], [50.5, 20.5, 2])
+
+
+def test_the_longer_side_tells_who_is_too_small_to_count() -> None:
+    boxes = [[10, 10, 5, 40], [40, 10, 40, 5], [90, 10, 9, 9]]
+    keypoints = np.zeros((3, 17, 3))
+    keypoints[:, 0] = [[12, 12, 2], [42, 12, 2], [92, 12, 2]]
+    target = target_of(Labels.from_keypoints(keypoints, "coco17", boxes=boxes), (200, 100), smallest=10)
+    np.testing.assert_allclose(target.boxes.numpy() * (200, 100, 200, 100), boxes[:2], rtol=1e-5)
+    np.testing.assert_allclose(target.ignored.numpy() * (200, 100, 200, 100), boxes[2:], rtol=1e-5)
+
+
+def test_crowds_without_keypoints_are_nobody_with_a_box_alone() -> None:
+    boxes = [[10, 10, 30, 40], [60, 10, 30, 40]]
+    labels = Labels.from_keypoints(np.zeros((2, 17, 3)), "coco17", boxes=boxes, crowd=[True, False])
+    target = target_of(labels, (100, 100))
+    assert len(target) == 0 and len(target.ignored) == 2
+    np.testing.assert_allclose(target.bare.numpy(), [[0.6, 0.1, 0.3, 0.4]], rtol=1e-5)
+
+
+def test_a_region_far_from_the_corner_stays_where_it_is() -> None:
+    labels = Labels.from_keypoints(np.zeros((0, 17, 3)), "coco17", ignore=[[[20, 10], [40, 10], [40, 50]]])
+    np.testing.assert_allclose(target_of(labels, (200, 100)).ignored.numpy(), [[0.1, 0.1, 0.1, 0.4]], rtol=1e-5)
+
+
+def test_pictures_for_validation_are_never_drawn(cache: Path) -> None:
+    scenes, rng = TrainingScenes(mixture(cache)), np.random.default_rng(0)
+    assert {scenes.draw(rng).split for _ in range(60)} == {"train"}
+    for part in scenes._sources:
+        assert {part.draw_cutout(rng).split for _ in range(30)} == {"train"}
+
+
+def test_whom_to_paste_is_not_sought_where_nobody_can_be_cut_out(cache: Path) -> None:
+    limbs = standing((30, 10)).keypoints.copy()
+    limbs[0, 9] = 0
+    image = np.full((200, 160, 3), 60, np.uint8)
+    write_store(cache, "few", [Picture("p", image, Labels.from_keypoints(limbs, "coco17"), "train")])
+    scenes, rng = TrainingScenes(mixture(cache, weights={"one": 1, "few": 9})), np.random.default_rng(0)
+    for _ in range(20):
+        cutout = scenes.draw_cutout(rng)
+        assert cutout.masks[0].shape == cutout.images[0].shape[:2] == (200, 160)
+
+
+def test_one_person_is_pasted_or_several(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes, pasted = TrainingScenes(mixture(cache, paste=1, pasted=3)), []
+    monkeypatch.setattr(scenes, "_pasted", lambda clip, aspect, rng: pasted.append(0) or clip)
+    counts = set()
+    for number in range(30):
+        pasted.clear()
+        scenes.scene(number)
+        counts.add(len(pasted))
+    assert counts == {1, 2, 3}
+
+
+def test_the_chances_of_a_mixture_are_those_of_its_scenes(cache: Path) -> None:
+    never = {"tiles": [1], "zoom": [1, 1], "paste": 0, "occlude": 0, "empty": 0}
+
+    def people_and_hidden(**options: object) -> tuple[int, int]:
+        scenes = TrainingScenes(mixture(cache, **{**never, **options}))
+        labels = [scenes.scene(number)[1] for number in range(20)]
+        return sum(map(len, labels)), sum(int((one.keypoints[..., 2] == 1).sum()) for one in labels)
+
+    assert people_and_hidden() == (20, 0)
+    assert people_and_hidden(occlude=1)[1] > 0
+    assert people_and_hidden(paste=1)[0] > 25
+    assert people_and_hidden(empty=1)[0] < 20
+
+
+def test_pictures_beside_others_have_a_scale_of_their_own(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mosaic, seen = augment.mosaic, set()
+
+    def watched(clips: Any, size: Any, view: Any, *rest: Any) -> Any:
+        seen.add((len(clips), view.zoom))
+        return mosaic(clips, size, view, *rest)
+
+    monkeypatch.setattr(augment, "mosaic", watched)
+    scenes = TrainingScenes(mixture(cache, tiles=[1, 1], zoom=[0.5, 1.5], tile_zoom=[0.8, 1.2]))
+    for number in range(20):
+        scenes.scene(number)
+    assert seen == {(1, (0.5, 1.5)), (2, (0.8, 1.2))}
+
+
+def test_pictures_with_people_who_are_not_annotated_have_no_empty_parts() -> None:
+    labels = Labels.from_keypoints(np.zeros((0, 17, 3)), "coco17", ignore=[[[0, 0], [20, 0], [20, 40]]])
+    image = np.zeros((200, 400, 3), np.uint8)
+    for seed in range(5):
+        (part,), (people,) = without_people(image, labels, np.random.default_rng(seed))
+        assert part.shape == image.shape and len(people.ignore) == 1
+
+
+def test_people_below_the_smallest_size_are_neither_taught_nor_counted(cache: Path) -> None:
+    settings = mixture(cache, smallest=1000, empty=0, zoom=[1, 1])
+    for samples in (TrainingScenes(settings), ValidationPictures(settings)):
+        for number in range(3):
+            _, target = samples[number]
+            assert len(target) == 0 and len(target.ignored) > 0
+
+
+def test_groups_and_people_without_a_face_are_not_cut_out() -> None:
+    keypoints = standing().keypoints
+    assert not can_cut(Labels.from_keypoints(keypoints, "coco17", crowd=[True]), masked=True)
+    keypoints[0, 1:5] = 0
+    assert not can_cut(Labels.from_keypoints(keypoints, "coco17"), masked=False)
+
+
+def test_pasted_people_keep_their_shape_in_a_stretched_scene_and_are_not_blown_up() -> None:
+    rng = np.random.default_rng(0)
+    for box in ([5, 5, 40, 90], [5, 5, 10, 20]):
+        for _ in range(20):
+            matrix = somewhere(box, (300, 300), 2.0, rng)
+            unsqueezed = np.diag([2.0, 1.0]) @ matrix[:2, :2]
+            across, down = np.linalg.norm(unsqueezed, axis=0)
+            assert across == pytest.approx(down) and 300 * 0.119 <= down * box[3] <= 300.1 and down <= 2.001

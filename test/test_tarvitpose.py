@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pave_ros import models
+from pave_ros import models, skeletons
 from pave_ros.checkpoints import loading
 from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.engines.onnx_export import export_onnx
@@ -410,3 +410,43 @@ def test_the_network_learns_a_joint(system: str) -> None:
 def test_clips_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="5 frames, not 3"):
         TrainingForward(tiny())(torch.zeros(1, 3, 3, 64, 48))
+
+
+def test_mirrored_crops_count_from_the_middle_of_the_last_pixel() -> None:
+    image, points = picture()
+    plain, mirrored = (
+        HeatmapCriterion("coco17", 16, (384, 288), training.Augmentation(0, 0, 0, chance, 0)).crops(
+            image[None, None], [target(points, 200, 160)], [0]
+        )
+        for chance in (0, 1)
+    )
+    torch.testing.assert_close(mirrored[0], plain[0].flip(-1))
+    expected = plain[1][:, list(skeletons.get("coco17").mirror)]
+    torch.testing.assert_close(mirrored[1], torch.stack((287 - expected[..., 0], expected[..., 1]), -1))
+
+
+def test_crops_are_scaled_once_and_turned_twice_their_deviation_at_most() -> None:
+    varied = HeatmapCriterion("coco17", 1, (384, 288), training.Augmentation(0.2, 20.0, 1.0, 0.0, 0.0))
+    box, rng = np.array([60.0, 30.0, 60.0, 80.0], np.float32), np.random.default_rng(0)
+    places = [varied._place(box, np.zeros((0, 2)), np.zeros(0, bool), rng)[0] for _ in range(300)]
+    scales = np.array([3.84 / math.hypot(place[0, 0], place[1, 0]) for place in places])
+    turns = np.array([math.degrees(math.atan2(place[1, 0], place[0, 0])) for place in places])
+    assert np.ptp(scales / scales.mean()) == pytest.approx(0.4, abs=0.02)
+    assert 30 < np.abs(turns).max() <= 40.01
+
+
+def test_halves_are_shown_of_people_with_many_joints_and_have_a_size() -> None:
+    halving = HeatmapCriterion("coco17", 1, (384, 288), training.Augmentation(0, 0, 0, 0, halved=1))
+    box = np.array([60.0, 30.0, 60.0, 80.0], np.float32)
+    points, upper = np.random.default_rng(0).uniform(60, 90, (9, 2)), np.arange(9) < 4
+    whole = halving._place(box, points[:0], upper[:0], np.random.default_rng(0))[0]
+    for count, halved in ((8, False), (9, True)):
+        place, _ = halving._place(box, points[:count], upper[:count], np.random.default_rng(0))
+        assert np.allclose(place, whole) != halved
+    size = training.half_body(np.full((4, 2), 5.0), np.ones(4, bool), (288, 384), True)[2:]
+    assert size[0] > 0 and size[1] == pytest.approx(size[0] * 4 / 3)
+
+
+def test_joints_beyond_the_right_or_lower_border_are_out_of_the_crop() -> None:
+    _, inside = training.gaussians(torch.tensor([[[48.0, 64.0], [48.5, 5.0], [5.0, 64.5]]]), (64, 48))
+    assert inside.tolist() == [[True, False, False]]

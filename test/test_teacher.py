@@ -163,3 +163,64 @@ def test_sides_are_set_straight_where_they_are_unsure() -> None:
 def test_complete_labels_are_left_alone() -> None:
     labels = annotated(person(), complete=True)
     assert Completion()(labels, found(person((80, 0)), scores=(0.9,)), SIZE) is labels
+
+
+def test_pictures_with_several_people_are_looked_at_again_from_closer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, small = person(), person((80, 0)), person((0, 300))
+    teacher = Teacher(fake_teacher(tmp_path / "teacher.onnx", np.zeros((1, 56))), size=256, threads=1)
+    for first, sizes, count in (([one], [256], 1), ([one, two], [256, 448], 3)):
+        answers = [found(*first, scores=(0.8,) * len(first)), found(small, scores=(0.7,))]
+        looks: list[int] = []
+        monkeypatch.setattr(teacher, "_look", lambda image, size: looks.append(size) or answers[len(looks) - 1])  # noqa: B023
+        assert len(teacher(np.zeros((8, 8, 3), np.uint8))) == count
+        assert looks == sizes
+
+
+def test_the_least_sure_are_nobody() -> None:
+    people = found(person(), person((80, 0)), person((0, 300)), scores=(0.8, 0.05, 0.04))
+    np.testing.assert_allclose(distinct(people).scores, [0.8, 0.05])
+
+
+def test_whoever_is_set_straight_gets_a_face_too() -> None:
+    labels = Completion()(annotated(person()[MIRROR]), found(person(), scores=(0.9,)), SIZE, sides=True)
+    assert len(labels) == 1 and (labels.keypoints[0, :5, 2] == 2).all()
+    np.testing.assert_allclose(labels.keypoints[0, :, :2], STANDING)
+
+
+def test_faces_alone_are_filled_and_keep_what_is_annotated() -> None:
+    labels = annotated(person())
+    labels.keypoints[0, 0] = 51, 22, 2
+    labels.keypoints[0, 9] = 0
+    completed = Completion()(labels, found(person(), scores=(0.8,)), SIZE)
+    assert completed.keypoints[0, 0].tolist() == [51, 22, 2] and (completed.keypoints[0, 9] == 0).all()
+    assert (completed.keypoints[0, 1:5, 2] == 2).all()
+
+
+def test_a_few_joints_are_no_person_and_nobody_is_added_out_of_the_picture() -> None:
+    few, gone = person((80, 0), keypoint_score=0.1), person((400, 0))
+    few[:5, 2] = 0.8
+    labels = Completion()(annotated(person()), found(few, gone, scores=(0.6, 0.6)), SIZE)
+    assert labels.crowd.tolist() == [False, True]
+    assert (labels.keypoints[1] == 0).all()
+
+
+def test_three_joints_do_not_tell_who_somebody_is() -> None:
+    labels = annotated(person())
+    labels.keypoints[0, 8:] = 0
+    assert (similarities(labels, found(person(), scores=(0.8,))) == 0).all()
+
+
+def test_whom_the_teacher_hardly_sees_is_not_even_a_region() -> None:
+    labels = Completion()(
+        annotated(person()), found(person((80, 0)), person((80, 150)), scores=(0.11, 0.13)), (300, 400)
+    )
+    assert labels.crowd.tolist() == [False, True] and labels.boxes[1, 1] == 168
+
+
+def test_sides_stay_where_the_teacher_sees_somebody_else() -> None:
+    wrong, other = annotated(person()[MIRROR]), found(person((0, 12)), scores=(0.9,))
+    assert 0.2 < similarities(annotated(person()), other)[0, 0] < 0.4
+    completed = Completion()(wrong, other, SIZE, sides=True)
+    np.testing.assert_allclose(completed.keypoints[0, 5:, :2], STANDING[MIRROR][5:])

@@ -412,3 +412,69 @@ def test_finished_weights_may_be_read_by_whoever_may_read_the_checkpoint(tmp_pat
     trainer = Trainer(config(tmp_path), Dots())
     trainer.save()
     assert trainer.weights_file.stat().st_mode == trainer._checkpoint.stat().st_mode
+
+
+def test_learning_rates_fall_along_a_cosine_from_the_warm_up_to_the_end(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, steps=12, warmup=2, final=0.1), Dots())
+    factors = [trainer.learning_rate_factor(step) for step in (0, 1, 2, 7, 12)]
+    assert factors == pytest.approx([0.5, 1, 1, 0.55, 0.1])
+
+
+@pytest.mark.parametrize(("accumulate", "clip_norm"), [(1, 0.0), (2, 0.0), (2, 0.5)])
+def test_a_step_takes_the_mean_of_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int, clip_norm: float
+) -> None:
+    settings = {"batch_size": 2, "accumulate": accumulate, "clip_norm": clip_norm, "warmup": 2}
+    trainer = Trainer(config(tmp_path, **settings, backbone_learning_rate=1e-5), Dots())
+    parameter = next(p for p in trainer.model.parameters() if p.requires_grad)
+    gradients: list[Tensor] = []
+    monkeypatch.setattr(trainer, "_criterion", lambda *_: {"sum": parameter.sum()})
+    monkeypatch.setattr(trainer._optimizer, "step", lambda *_: gradients.append(parameter.grad.clone()))
+    parts = trainer._batches()
+    losses = trainer._train_step([next(parts) for _ in range(accumulate)])
+    assert losses == {"sum": pytest.approx(float(parameter.sum()))}
+    if clip_norm:
+        assert float(gradients[0].norm()) == pytest.approx(clip_norm, rel=1e-4)
+    else:
+        torch.testing.assert_close(gradients[0], torch.ones_like(parameter))
+    assert parameter.grad is None, "the next step starts from nothing"
+    assert {group["lr"] for group in trainer._optimizer.param_groups} == {0.5e-3, 0.5e-5}
+
+
+def test_averages_follow_faster_in_the_beginning(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, ema_decay=0.5, ema_warmup=4), Dots())
+    for count, share in ((0, 1 - 0.5 * (1 - 0.7788)), (3, 1 - 0.5 * (1 - 0.3679)), (1000, 0.5)):
+        averaged = trainer._average(torch.zeros(1), torch.ones(1), count)
+        assert float(averaged) == pytest.approx(share, abs=1e-4)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_norms_keep_their_statistics_where_they_are_frozen(tmp_path: Path, frozen: bool) -> None:
+    trainer = Trainer(config(tmp_path, freeze_norms=frozen), Dots())
+    trainer._to_training_mode()
+    norms = [module for module in trainer.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert norms and {norm.training for norm in norms} == {not frozen} and trainer.model.training
+
+
+def test_what_is_frozen_stays_so_and_goes_on_with_the_same_alone(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, frozen=("backbone.",), weight_decay=0.1), Dots())
+    for name, parameter in trainer.model.named_parameters():
+        assert not (parameter.requires_grad and name.startswith("backbone.")), name
+    assert any(parameter.requires_grad for parameter in trainer.model.parameters())
+    trainer.save()
+    resumed = Trainer(config(tmp_path, frozen=("backbone.",), weight_decay=0.2), Dots())
+    assert {group["weight_decay"] for group in resumed._optimizer.param_groups} == {0.2}
+    with pytest.raises(TrainingError, match="of a run whose frozen is"):
+        Trainer(config(tmp_path, frozen=("encoder.",)), Dots())
+
+
+def test_a_network_is_scored_every_so_often_and_once_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    trainer = Trainer(
+        config(tmp_path, steps=4, validate_every=2), Dots(), lambda model: scored.append(trainer.step) or {}
+    )
+    monkeypatch.setattr(trainer, "_train_step", lambda batch: {"loss": 0.0})
+    trainer.run()
+    assert scored == [2, 4]

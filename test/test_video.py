@@ -20,7 +20,7 @@ import pytest
 from videos import make_mjpg, make_video, number, picture
 
 from pave_ros import video
-from pave_ros.containers import mp4_seconds
+from pave_ros.containers import is_matroska, mp4_seconds
 from pave_ros.frames import Frame
 from pave_ros.pictures import silent_opencv
 from pave_ros.video import (
@@ -385,3 +385,80 @@ def test_threads_give_opencv_its_log_back() -> None:
         for done in [threads.submit(silent, first) for first in (True, False)]:
             done.result(60)
     assert cv2.utils.logging.getLogLevel() == level
+
+
+def test_stamps_begin_at_0_and_rise_where_positions_do_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=5)
+    positions = (80.0, 120.0, 120.0, 90.0, 240.0)
+    monkeypatch.setattr(video, "_decoded", lambda *_: ((place, picture(i)) for i, place in enumerate(positions)))
+    assert [frame.stamp // 10**6 for frame in open_source(path)] == [0, 40, 80, 120, 160]
+
+
+@pytest.mark.parametrize("rate", [None, 100.0])
+@pytest.mark.parametrize(("count", "step"), [(20, 80.0), (40, 10.0)])
+def test_a_video_is_whole_by_its_frames_or_by_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, step: float, rate: float | None
+) -> None:
+    """Of a variable rate there may be fewer than were counted; or all of them, closer together."""
+    path = make_video(tmp_path / "a.mp4", frames=40)
+    monkeypatch.setattr(video, "_decoded", lambda *_: ((step * i, picture(i)) for i in range(count)))
+    assert len(list(open_source(path, rate))) == count
+
+
+@pytest.mark.parametrize(("count", "whole"), [(38, True), (37, False)])
+def test_a_video_may_lack_two_frames_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, whole: bool
+) -> None:
+    source = open_source(make_video(tmp_path / "a.mp4", frames=40))
+    monkeypatch.setattr(video, "_decoded", lambda *_: ((40.0 * i, picture(i)) for i in range(count)))
+    if whole:
+        assert len(list(source)) == count
+    else:
+        with pytest.raises(VideoError, match="ends after 37 of 40 frames"):
+            list(source)
+
+
+def test_damage_in_a_file_that_counts_too_few_frames_is_forgotten() -> None:
+    assert len(list(_decoded(Damaged("x.xxxx"), 3))) == 5  # type: ignore[arg-type]
+
+
+def test_a_source_that_was_closed_can_be_read_again(tmp_path: Path) -> None:
+    source = open_source(make_video(tmp_path / "a.mp4", frames=3))
+    next(iter(source))
+    source.close()
+    assert len(list(source)) == 3
+
+
+def test_only_quarter_turns_are_put_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "__version__", "4.6.0")
+
+    def wrong(turn: int) -> bool:
+        return video._turns_wrongly(types.SimpleNamespace(get=lambda _: turn))  # type: ignore[arg-type]
+
+    assert [turn for turn in (0, 90, 180, 270) if wrong(turn)] == [90, 270]
+
+
+def test_how_long_an_mp4_lasts_is_told_in_several_forms(tmp_path: Path) -> None:
+    """The header of version 1 has numbers of 64 bits; so may the size of a box, or none for one up to the end."""
+
+    def box(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + len(content), name) + content
+
+    def large(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I4sQ", 1, name, 16 + len(content)) + content
+
+    def last(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I4s", 0, name) + content
+
+    path = tmp_path / "a.mp4"
+    for header in (bytes(12) + struct.pack(">II", 1000, 2500), b"\1" + bytes(19) + struct.pack(">IQ", 1000, 2500)):
+        for outer in (box, large, last):
+            for inner in (box, large, last):
+                content = large(b"free", bytes(5)) + outer(b"moov", box(b"trak", b"") + inner(b"mvhd", header))
+                path.write_bytes(box(b"ftyp", b"isom") + content)
+                assert mp4_seconds(str(path)) == 2.5
+
+
+def test_addresses_tell_matroska_by_their_ending() -> None:
+
+    assert [is_matroska(f"http://host/a.{ending}") for ending in ("mkv", "webm", "mp4")] == [True, True, False]

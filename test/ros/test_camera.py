@@ -223,3 +223,29 @@ def test_what_cannot_work_ends_with_one_clear_line(arguments: tuple[str, ...], r
     assert process.wait() == 1
     lines = process.output.strip().splitlines()
     assert len(lines) == 1 and reason in lines[0], process.output
+
+
+def test_jpegs_have_the_quality_that_was_asked_for_and_a_picture_an_assumed_camera(folder: Path, peer: Peer) -> None:
+    cv2.imwrite(str(folder / "0.png"), np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8))
+    sizes = []
+    for quality in (5, 95):
+        given = {"source": str(folder / "0.png"), "image_transport": "compressed", "jpeg_quality": quality}
+        pictures = peer.subscribe(CompressedImage, "/image/compressed", DEEP)
+        infos = peer.subscribe(CameraInfo, "/camera_info", DEEP)
+        node = CameraNode(given)
+        assert node.start()
+        wait_for(lambda: pictures and infos, "a picture")  # noqa: B023
+        node.destroy_node()
+        sizes.append(len(pictures[-1].data))
+        assert infos[-1].k.tolist() == [64.0, 0.0, 31.5, 0.0, 64.0, 23.5, 0.0, 0.0, 1.0]
+    assert sizes[1] > 2 * sizes[0]
+
+
+@pytest.mark.parametrize("quality", [0, 101])
+def test_a_quality_that_cannot_be_is_refused(
+    quality: int, folder: Path, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = CameraNode({"source": str(folder), "jpeg_quality": quality})
+    assert not node.start()
+    node.destroy_node()
+    assert f"jpeg_quality must be from 1 to 100, not {quality}" in capfd.readouterr().err

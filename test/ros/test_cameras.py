@@ -113,3 +113,10 @@ def test_each_camera_has_its_own_complaints(make_node: Make, peer: Peer) -> None
         publisher.publish(image(1, step=1))
     for log in logs:
         wait_for(lambda: any("unreadable image" in line for line in log()), "a line about each")  # noqa: B023
+
+
+def test_advice_names_the_parameter_and_not_the_topic_of_the_camera(make_node: Make, peer: Peer) -> None:
+    both = Pair(make_node, peer)
+    subscriber = both.node.streams[1]._subscriber
+    assert subscriber is not None
+    assert subscriber._reason(2.0).endswith("or use image_transport compressed")

@@ -430,3 +430,65 @@ def test_pixels_of_a_smaller_depth_image_count_from_their_middle() -> None:
 def test_the_median_of_two_is_the_nearer() -> None:
     values = np.array([[2.0, np.nan, 1.0], [np.nan] * 3, [3.0, 1.0, 2.0]], np.float32)
     np.testing.assert_array_equal(depth.median(values), [1.0, np.nan, 2.0])
+
+
+def test_silence_of_depth_names_the_transport_for_depth(make_node: Make, peer: Peer) -> None:
+    rig = Rig(make_node, peer)
+    listener = rig.node.streams[0]._depth
+    assert listener is not None
+    assert listener._subscriber._reason(2.0).endswith("or use depth_transport compressedDepth")
+
+
+def test_a_depth_image_may_be_off_by_slop_exactly_and_of_two_the_later_counts() -> None:
+    matching = Matching(0.02)
+    asked = matching.add_image(40 * MS)
+    add(matching, 20)
+    assert matched(asked) == 20
+    add(matching, 60)
+    assert matched(asked) == 60
+
+
+def test_after_a_step_back_nothing_is_known_of_the_time_between_depth_images() -> None:
+    matching = Matching(10.0)
+    add(matching, 0, 1000)
+    matching.clear()
+    add(matching, 0)
+    asked = matching.add_image(100 * MS)
+    start = time.monotonic()
+    matching.wait(asked, 0.1)
+    assert time.monotonic() - start >= 0.1
+
+
+def test_nobody_waits_for_the_depth_of_what_is_forgotten() -> None:
+    matching = Matching(10.0)
+    asked = matching.add_image(100 * MS)
+    matching.clear()
+    start = time.monotonic()
+    assert matching.wait(asked, 60.0) is None and time.monotonic() - start < 30
+
+
+def test_older_compressed_depth_images_say_no_kind_of_compression() -> None:
+    for name in ("16UC1; compressedDepth", "16UC1 ; compressedDepth png"):
+        values, unit = depth_images.read(compressed(metres(2.5), "16UC1", format=name))
+        assert (values * unit == 2.5).all()
+
+
+def test_unknown_depth_of_compressed_metres_is_not_far_away() -> None:
+    values, unit = depth_images.read(compressed(np.array([[2.5, np.nan]], np.float32), "32FC1"))
+    assert unit == 1.0 and values[0, 0] == pytest.approx(2.5, rel=1e-3) and np.isnan(values[0, 1])
+
+
+def test_unsure_keypoints_do_not_say_how_far_away_a_person_is() -> None:
+    people, picture = StandIn().people((20, 10)), metres(3.0)
+    y = people.keypoints[0, :, 1]
+    border = int(np.sort(y)[11])  # most of them are above it
+    picture[:border] = 9.0
+    people.keypoints[0, y < border + 2, 2] = 0.1
+    assert (positions(message(picture), people)[0, y > border + 2, 2] == 3.0).all()
+
+
+def test_nothing_is_behind_the_camera() -> None:
+    picture = metres(3.0)
+    picture[:, :48] = -3.0
+    found = positions(message(picture))
+    assert np.isnan(found[0]).all() and found[1, :, 2] == pytest.approx(3.0)

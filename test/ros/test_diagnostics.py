@@ -184,3 +184,20 @@ def test_the_diagnostics_tell_how_far_a_faster_engine_is(peer: Peer, make_node: 
     diagnostics.wait_for(**{"engine": "pytorch", "faster engine": "tensorrt is being built: 35% (12 s)"})
     estimator.engine, estimator.engine_status = "tensorrt", "tensorrt was built and has taken over (90 s)"
     diagnostics.wait_for(**{"engine": "tensorrt", "faster engine": "tensorrt was built and has taken over (90 s)"})
+
+
+def test_the_history_is_told_in_megabytes() -> None:
+    reporter = Reporter("/pose_node", Statistics(memory=2_500_000), _time=0.0)
+    assert {item.key: item.value for item in reporter.report().values}["history (MB)"] == "2.5"
+
+
+def test_results_without_depth_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    counted = Statistics(received=30, published=30, without_depth=1, problem="no depth image")
+    reporter = Reporter("/pose_node", counted, {}, DETECTING, _time=clock.now)
+    clock.now += 1.0
+    status = reporter.report()
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, "no depth image")
+    clock.now += 1.0
+    counted.published = 60
+    assert reporter.report().level == DiagnosticStatus.OK, "it is there again"

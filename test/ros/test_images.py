@@ -269,3 +269,26 @@ def test_written_images_are_read_again(bgr: bool) -> None:
     assert again is written and not rgb_of(again).any(), "the message is used again"
     compressed = images.compress(BGR if bgr else RGB, bgr, header, quality=95)
     assert np.abs(rgb_of(compressed).astype(int) - RGB).max() <= 12
+
+
+@pytest.mark.parametrize("endian", [LITTLE, BIG])
+def test_the_byte_order_decides_which_byte_is_the_high_one(endian: int) -> None:
+    """Of the same brightness as 8 bits both bytes of a sample would be the same."""
+    rows = (GREY.astype(np.uint16) << 8).astype(">u2" if endian == BIG else "<u2").view(np.uint8)
+    read = rgb_of(message("mono16", endian, rows))
+    assert np.abs(read.astype(int) - GREY[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"width": WIDTH - 1}, f"nv12 needs an even width and height, not {WIDTH - 1} x {HEIGHT}"),
+        ({"data": array("B", bytes(WIDTH * HEIGHT))}, f"but {HEIGHT * 3 // 2} rows x step {WIDTH} are"),
+    ],
+)
+def test_bad_images_of_two_planes_say_what_is_wrong(changes: dict[str, Any], reason: str) -> None:
+    given = message(*CASES["nv12"][:3])
+    for name, value in changes.items():
+        setattr(given, name, value)
+    with pytest.raises(images.ImageError, match=reason):
+        images.read(given)

@@ -173,3 +173,22 @@ def test_the_label_stands_above_the_middle_of_the_person() -> None:
     place = found(array, "label", 1).pose.position
     assert (place.x, place.y, place.z) == pytest.approx((expected[0], expected[1] - 2 * 0.06, 3.0))
     assert [found(array, name, 1).scale.x for name in ("joints", "limbs")] == pytest.approx([0.06, 0.03])
+
+
+def test_a_picture_of_fewer_pixels_may_be_binned_on_one_side_and_rounded() -> None:
+    info = CameraInfo(width=640, height=480, k=[640.0, 0.0, 320.0, 0.0, 630.0, 240.0, 0.0, 0.0, 1.0])
+    assert Camera.of((80, 107), info) is not None, "a sixth, rounded"
+    assert Camera.of((480, 320), info) is None
+    info.binning_x = 2
+    assert Camera.of((480, 320), info) == Camera(320.0, 630.0, 160.0, 240.0)
+    assert Camera.of((240, 320), info) is None
+
+
+def test_a_camera_info_without_a_size_or_a_region_is_of_this_picture() -> None:
+    info = CameraInfo(k=[640.0, 0.0, 320.0, 0.0, 630.0, 240.0, 0.0, 0.0, 1.0])
+    for width, height in ((0, 0), (640, 0), (0, 480)):
+        info.width, info.height = width, height
+        assert Camera.of((480, 640), info) == Camera(640.0, 630.0, 320.0, 240.0)
+    info.width, info.height = 1280, 960
+    info.roi = RegionOfInterest(width=640)
+    assert Camera.of((480, 640), info) == Camera(320.0, 315.0, 160.0, 120.0)

@@ -60,3 +60,9 @@ def test_skeletons(name: str) -> None:
 @pytest.mark.parametrize("nanoseconds", [0, 1, 999_999_999, 1_000_000_000, 1_795_239_235_745_916_766])
 def test_stamps(nanoseconds: int) -> None:
     assert messages.nanoseconds(messages.stamp(nanoseconds)) == nanoseconds
+
+
+def test_an_age_that_is_too_large_for_us_is_the_largest() -> None:
+    message = messages.poses(some_people(1), Header(), (1, 1), "")
+    message.persons[0].age = 2**32 - 1
+    assert messages.persons(message).ages.tolist() == [2**31 - 1]

@@ -11,10 +11,10 @@ import pytest
 from conftest import CAMERA, MODEL, Start
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from peer import Peer, Process, wait_for
+from peer import Peer, Process, StandIn, wait_for
 from rclpy.context import Context
 from rclpy.exceptions import ParameterException
-from rclpy.lifecycle import LifecycleNodeMixin
+from rclpy.lifecycle import LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
@@ -210,3 +210,45 @@ def test_what_cannot_work_ends_with_one_clear_line(
     assert process.wait() == 1
     lines = [line for line in process.output.splitlines() if not line.startswith("[INFO]")]
     assert len(lines) == 1 and reason in lines[0], process.output
+
+
+def test_the_parameters_reach_the_model(
+    peer: Peer, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "model": "petr_r50", "weights": "random", "device": "cpu", "engine": "pytorch", "precision": "bf16",
+        "score_threshold": 0.25, "max_persons": 7, "smoothing": "never",
+    }  # fmt: skip
+    for size, expected in (([64, 96], (64, 96)), ([0, 0], None)):
+        node, stand_in = make_node(autostart=False, input_size=size, flip_test=True, box_threshold=0.4, **given)
+        seen: dict[str, Any] = {}
+        monkeypatch.setattr(
+            "pave_ros.estimator.Estimator",
+            lambda **options: seen.update(options) or stand_in,  # noqa: B023
+        )
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        top_down = seen.pop("top_down")
+        assert seen == {**given, "input_size": expected, "build_apart": True}
+        assert (top_down.flip_test, top_down.box_threshold) == (True, 0.4)
+
+
+def test_lookahead_beyond_what_a_model_looks_at_is_refused(peer: Peer, make_node: Callable[..., Any]) -> None:
+
+    node = make_node(autostart=False, lookahead=1)[0]
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.streams[0].reporter.error.startswith("lookahead 1: stand_in looks at 0 images on either side")
+
+
+def test_a_model_on_a_gpu_is_not_called_slow_and_its_size_is_height_by_width(
+    peer: Peer, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    told = "no CUDA device was found: the model runs on the CPU, which is slow"
+    monkeypatch.setattr(StandIn, "input_size", (32, 64))
+    for device, slow in (("cpu", True), ("cuda:0", False)):
+        monkeypatch.setattr(StandIn, "device", device)
+        node = make_node()[0]
+        log = peer.log(node.get_fully_qualified_name())
+        wait_for(lambda: any("waiting for images" in line for line in log()), "the whole beginning")  # noqa: B023
+        assert (told in log()) == slow
+        assert node.streams[0].reporter.facts["input size"] == "32x64"

@@ -18,6 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 from test_images import BAD, BAD_COMPRESSED, JPEG
 from visualization_msgs.msg import MarkerArray
 
+from pave_ros.frames import Frame, Taken
 from pave_ros.msg import Poses
 from pave_ros.ros import messages
 from pave_ros.ros.camera import camera_info
@@ -496,3 +497,61 @@ def test_markers_are_made_as_the_parameters_say(rig: Callable[..., Rig]) -> None
     joints = wait_for(lambda: arrays, "markers")[0].markers[0]
     assert len(joints.points) == 16 and {point.z for point in joints.points} == {5.0}
     assert joints.scale.x == pytest.approx(0.1) and joints.lifetime.sec == 2
+
+
+def test_the_time_in_the_model_and_the_memory_of_the_history_are_counted(rig: Callable[..., Rig]) -> None:
+    front = rig()
+    front.model.delay = 0.1
+    front.ask(1)
+    front.ask(2)
+    counted = front.node.streams[0].statistics
+    assert 0.2 <= counted.inference < 30
+    assert counted.memory == 64 * 96 * 3, "one picture"
+
+
+def test_an_image_that_waited_too_long_is_too_old_whatever_its_stamp(rig: Callable[..., Rig]) -> None:
+    front = rig(max_age=1.0)
+    front.model.delay = 2.0
+    ahead = time.time_ns() + 60 * SECOND
+    front.images.publish(image(ahead))
+    wait_for(lambda: front.model.windows, "the model")
+    front.send(image(ahead + 1))
+    counted = front.node.streams[0].statistics
+    assert (counted.too_old, counted.dropped, counted.published) == (1, 1, 1)
+    assert "max_age is 1 s" in counted.problem
+
+
+def test_what_fails_after_the_end_of_ros_is_not_counted(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    front = rig()
+    worker = front.node.streams[0]._worker
+    assert worker is not None
+    monkeypatch.setattr(worker, "_alive", lambda: False)
+    monkeypatch.setattr(front.model, "estimate", lambda frames, index: 1 / 0)
+    worker.work(Taken(Frame(1, image(1)), 0, 0))
+    counted = front.node.streams[0].statistics
+    assert counted.failed == 0 and counted.problem == ""
+
+
+def test_another_clock_is_suspected_only_where_stamps_are_minutes_old(rig: Callable[..., Rig]) -> None:
+    front = rig(max_age=1.0)
+    front.send(image(time.time_ns() - 20 * SECOND))
+    problem = front.node.streams[0].statistics.problem
+    assert "max_age is 1 s" in problem and "use_sim_time" not in problem
+
+
+def test_services_of_a_node_that_is_not_active_change_no_state(rig: Callable[..., Rig]) -> None:
+    front = rig()
+
+    def enable(value: bool) -> None:
+        assert front.peer.call(SetBool, f"{front.name}/enable", SetBool.Request(data=value)).success
+
+    assert front.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    answer = front.peer.call(Trigger, f"{front.name}/reset", Trigger.Request())
+    assert not answer.success and answer.message == "the node is not active"
+    enable(False)
+    assert front.node.streams[0].reporter.state == "inactive"
+    assert front.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert front.node.streams[0].reporter.state == "disabled"

@@ -165,3 +165,57 @@ def test_the_suffix_of_compressed_images_is_added_after_remapping(
         assert (image_topic(node, "raw"), image_topic(node, "compressed")) == (raw, compressed)
     finally:
         node.destroy_node()
+
+
+def test_publishers_that_differ_are_all_heard(peer: Peer, make_node: MakeNode) -> None:
+    for offer in (BEST_EFFORT, RELIABLE):
+        peer.node.create_publisher(Image, "/mixed/image", QoSProfile(depth=1, reliability=offer))
+    wait_for(lambda: peer.node.count_publishers("/mixed/image") == 2, "both publishers")
+    node, _ = make_node("-r", "image:=/mixed/image")
+    wait_for(
+        lambda: (qos := subscription(node, "/mixed/image")) and qos.reliability == BEST_EFFORT,
+        "a subscription that hears both",
+    )
+
+
+def test_one_publisher_that_is_heard_is_enough_to_look_elsewhere(peer: Peer, make_node: MakeNode) -> None:
+    node, _ = make_node(reliability="reliable")
+    for offer in (BEST_EFFORT, RELIABLE):
+        peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1, reliability=offer))
+    wait_for(lambda: node.count_publishers("image") == 2, "both publishers")
+    subscriber = node.streams[0]._subscriber
+    assert subscriber is not None
+    assert "Is the camera paused?" in subscriber._reason(PATIENCE)
+
+
+def test_an_override_is_not_followed_by_what_publishers_offer(peer: Peer, make_node: MakeNode) -> None:
+    override = {"qos_overrides./fixed/image.subscription.reliability": "best_effort"}
+    node, _ = make_node("-r", "__ns:=/fixed", **override)
+    subscriber = node.streams[0]._subscriber
+    assert subscriber is not None
+    before = subscriber._subscription
+    peer.node.create_publisher(Image, "/fixed/image", QoSProfile(depth=1, reliability=RELIABLE))
+    wait_for(subscriber._publishers, "the publisher")
+    subscriber._match()
+    assert subscriber._subscription is before and subscriber.reliability == BEST_EFFORT
+
+
+def test_an_image_that_comes_takes_the_advice_back(peer: Peer, make_node: MakeNode) -> None:
+    node, _ = make_node()
+    subscriber = node.streams[0]._subscriber
+    assert subscriber is not None
+    wait_for(lambda: "nobody publishes" in subscriber.advice, "the advice")
+    publisher = peer.publisher(Image, f"{node.get_namespace()}/image", 5)
+    received = node.streams[0].statistics.received
+    publisher.publish(image())
+    wait_for(lambda: node.streams[0].statistics.received > received, "the image")
+    assert subscriber.advice == ""
+
+
+def test_a_subscription_that_ended_looks_for_no_publisher(make_node: MakeNode) -> None:
+    node, _ = make_node()
+    subscriber = node.streams[0]._subscriber
+    assert subscriber is not None
+    assert subscriber._timer in list(node.timers)
+    node.trigger_deactivate()
+    assert subscriber._timer not in list(node.timers)
