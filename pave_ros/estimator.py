@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +177,7 @@ class Estimator:
     def idle_options(self) -> list[str]:
         """Names of the `TopDownOptions` that have no effect on this model."""
         if self._top_down is None:
-            return [option.name for option in fields(TopDownOptions)]
+            return TopDownOptions.names()
         return self._top_down.idle_options
 
     @property

@@ -13,6 +13,7 @@ from pave_ros.frames import Image
 
 AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # as camera_info and data sets count pixels
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"  # how the files begin
+PNG_END = b"IEND\xaeB`\x82"  # with its checksum, for compressed data may hold anything shorter
 
 
 def decode_picture(data: bytes, as_stored: bool = True) -> Image:
@@ -35,7 +36,7 @@ def _is_whole(data: bytes) -> bool:
     """Whether the end mark of a JPEG or PNG is there: decoders fill up with grey what is missing."""
     if data.startswith(JPEG):
         return data.find(b"\xff\xd9", _scan(data)) >= 0
-    return not data.startswith(PNG) or b"IEND" in data
+    return not data.startswith(PNG) or PNG_END in data
 
 
 def _scan(data: bytes) -> int:

@@ -68,8 +68,10 @@ def evaluate(
     one_file = root.suffix in (".json", ".mat")
     if one_file:
         options.refuse(context, ("split",), "a single annotation file has none")
+    from pave_ros.topdown.options import TopDownOptions, least_box
+
     if results is not None:
-        options.refuse(context, (*OF_MODELS, *options.of_top_down()), "the people of --results have been found")
+        options.refuse(context, (*OF_MODELS, *TopDownOptions.names()), "the people of --results have been found")
     _check_boxes(boxes, detector)
     from pave_ros.datasets import open_dataset
     from pave_ros.evaluation import evaluate as evaluation
@@ -87,7 +89,6 @@ def evaluate(
         about["results_file"] = str(results)
     else:
         from pave_ros.detection import GIVEN
-        from pave_ros.topdown.options import least_box
 
         given = _boxes(boxes, data)
         # Average precision looks at everybody, down to the least sure.

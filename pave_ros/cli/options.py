@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,13 +48,6 @@ Smoothing = Annotated[
 CloserLook = Annotated[bool, typer.Option(help="The embedded model looks for small people too.")]
 
 
-def of_top_down() -> list[str]:
-    """Options that say nothing where a model looks at whole pictures."""
-    from pave_ros.topdown.options import TopDownOptions
-
-    return [option.name for option in fields(TopDownOptions)]
-
-
 def refuse(context: typer.Context, names: Sequence[str], reason: str) -> None:
     """BadParameter where one of these options was given, which says nothing here."""
     for name in names:
@@ -80,7 +72,7 @@ def open_estimator(context: typer.Context, **changes: Any) -> Estimator:
     estimator = Estimator(
         **{name: given[name] for name in shared},
         input_size=parse_size(given["input_size"]),
-        top_down=TopDownOptions(**{name: given[name] for name in of_top_down()}),
+        top_down=TopDownOptions(**{name: given[name] for name in TopDownOptions.names()}),
     )
     refuse_idle(context, estimator)
     introduce(estimator)

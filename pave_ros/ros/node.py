@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import fields
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -176,9 +175,7 @@ class PoseNode(LifecycleNode):
             max_persons=settings.max_persons,
             smoothing=settings.smoothing,
             build_apart=True,
-            top_down=TopDownOptions(
-                **{option.name: getattr(settings, option.name) for option in fields(TopDownOptions)}
-            ),
+            top_down=TopDownOptions(**{name: getattr(settings, name) for name in TopDownOptions.names()}),
         )
         if settings.lookahead > estimator.reach:
             raise ValueError(

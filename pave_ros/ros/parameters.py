@@ -263,7 +263,7 @@ class Parameters:
         node.add_on_set_parameters_callback(self._on_set)
         for name, (default, row) in rows().items():
             declare(node, name, default, descriptor(default, row))
-        warn_of_misspellings(node, rows())
+        warn_of_misspellings(node, _FIELDS)
 
     def _on_set(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         ours = {parameter.name: _plain(parameter.value) for parameter in parameters if parameter.name in _FIELDS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pave_ros import models
 from pave_ros.topdown.heatmaps import DECODINGS
@@ -38,6 +38,11 @@ class TopDownOptions:
     reuse_features: bool = True
     detect_every: int = 0
     closer_look: bool = True
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Of all of them."""
+        return [option.name for option in fields(cls)]
 
     def __post_init__(self) -> None:
         if not 0 <= self.box_threshold <= 1:

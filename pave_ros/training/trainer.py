@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 import torch
 import torch.distributed as dist
 import yaml
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -187,17 +187,7 @@ class Trainer:
             task = progress.add_task("training", total=config.steps, completed=self.step, loss="")
             try:
                 while self.step < config.steps:
-                    batch = [next(parts) for _ in range(config.accumulate)]
-                    with uninterrupted():
-                        losses = self._train_step(batch)
-                        self.step += 1
-                    progress.update(task, completed=self.step, loss=f"loss {sum(losses.values()):.2f}")
-                    if log and config.log_every and self.step % config.log_every == 0:
-                        self._log(log, losses)
-                    if config.checkpoint_every and self.step % config.checkpoint_every == 0:
-                        self.save()
-                    if config.validate_every and self.step % config.validate_every == 0 and self.step < config.steps:
-                        self._score(log, progress)
+                    self._next_step(parts, log, progress, task)
             except KeyboardInterrupt:  # which comes between two steps
                 with uninterrupted():
                     self.save()
@@ -207,6 +197,21 @@ class Trainer:
         if log:
             log.close()
         return self.weights_file
+
+    def _next_step(self, parts: Iterator[Batch], log: SummaryWriter | None, progress: Progress, task: TaskID) -> None:
+        """Train a step, whole even if it is interrupted, and do what is due after it."""
+        config = self.config
+        batch = [next(parts) for _ in range(config.accumulate)]
+        with uninterrupted():
+            losses = self._train_step(batch)
+            self.step += 1
+        progress.update(task, completed=self.step, loss=f"loss {sum(losses.values()):.2f}")
+        if log and config.log_every and self.step % config.log_every == 0:
+            self._log(log, losses)
+        if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+            self.save()
+        if config.validate_every and self.step % config.validate_every == 0 and self.step < config.steps:
+            self._score(log, progress)
 
     def _score(self, log: SummaryWriter | None, progress: Progress) -> None:
         """Validate, and say how good the network is now."""
