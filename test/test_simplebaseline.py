@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_sources import cache as cache
-from test_sources import mixture
+from stored import cache as cache
+from stored import mixture
 
 from pave_ros import models, skeletons
 from pave_ros.datasets.base import Labels

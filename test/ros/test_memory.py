@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 from peer import Peer, wait_for
 from rclpy.qos import QoSProfile
+from rig import Rig
 from sensor_msgs.msg import Image
-from test_stream import Rig
 from visualization_msgs.msg import MarkerArray
 
 FRAMES, WARM_UP = 10_000, 2_000
