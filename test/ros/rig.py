@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pave_ros.msg import Poses
 from peer import Peer, image, wait_for
 from sensor_msgs.msg import CompressedImage, Image
 
+from pave_ros.msg import Poses
 from pave_ros.ros import messages
 from pave_ros.ros.node import PoseNode
 
