@@ -128,7 +128,8 @@ class FrameBuffer:
         self._history: deque[Frame] = deque(maxlen=capacity)  # What was kept.
         self._newest: Frame | None = None  # What is to be taken.
         self._last: int | None = None  # Stamp of what came last.
-        self._break: int | None = None  # Stamp of what came first after a break, while nothing since then was pushed.
+        # Stamp of what came first after a break, and its distance to the one before, while nothing since was pushed.
+        self._break: tuple[int, int] | None = None
         self._pushed = 0
         self._taken = 0
         self._unkept = 0  # Taken since one was kept.
@@ -147,25 +148,26 @@ class FrameBuffer:
         """A frame has come, which may be pushed later, or never."""
         with self._condition:
             if self._last is not None and self._breaks(stamp - self._last):
-                self._break = stamp
+                self._break = stamp, stamp - self._last
             self._last = stamp
 
-    def push(self, frame: Frame, seen: bool = False) -> bool:
-        """Store the newest frame; `seen` tells that `see` was called when it came. Returns True when it broke with the
-        past, so that the history was dropped: its stamp lies before the last one (a bag that loops), or more than
-        `max_gap` after it."""
+    def push(self, frame: Frame, seen: bool = False) -> float:
+        """Store the newest frame; `seen` tells that `see` was called when it came. Where the stamps broke with the
+        past, so that the history was dropped, returns by how many seconds: below zero after a step back (a bag that
+        loops), else more than `max_gap`. Returns 0.0 where they go on."""
         with self._condition:
             if not seen:
                 self.see(frame.stamp)
-            broke = self._break is not None and frame.stamp >= self._break
-            if broke:
+            jump = 0.0
+            if self._break is not None and frame.stamp >= self._break[0]:
+                jump = self._break[1] / 1e9
                 self._history.clear()
                 self.resets += 1
                 self._break = None
             self._newest = frame
             self._pushed += 1
             self._condition.notify()
-        return broke
+        return jump
 
     def _breaks(self, elapsed: int) -> bool:
         return elapsed < 0 or (self.max_gap > 0 and elapsed > self.max_gap * 1e9)

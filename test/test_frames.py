@@ -63,8 +63,8 @@ def test_a_frame_of_before_a_reset_is_none_of_the_new_history(end: Callable[[Fra
 
 def test_backward_stamps_start_afresh() -> None:
     buffer = FrameBuffer(capacity=4)
-    assert not buffer.push(Frame(10 * SECOND))
-    assert buffer.push(Frame(9 * SECOND))
+    assert buffer.push(Frame(10 * SECOND)) == 0.0
+    assert buffer.push(Frame(9 * SECOND)) == -1.0
     frame = taken(buffer)
     assert stamps(buffer.keep(frame)) == [9 * SECOND]
     assert (frame.passed_over, frame.resets) == (1, 1)
@@ -79,8 +79,8 @@ def test_equal_stamps_are_no_break() -> None:
 def test_gaps_longer_than_allowed_start_afresh() -> None:
     buffer = FrameBuffer(capacity=4, max_gap=0.5)
     buffer.push(Frame(0))
-    assert not buffer.push(Frame(SECOND // 2))
-    assert buffer.push(Frame(2 * SECOND))
+    assert buffer.push(Frame(SECOND // 2)) == 0.0
+    assert buffer.push(Frame(2 * SECOND)) == 1.5
     assert len(buffer) == 1
     unlimited = FrameBuffer(capacity=4)
     unlimited.push(Frame(0))
@@ -94,7 +94,7 @@ def test_frames_that_are_seen_and_not_pushed_bridge_a_gap_or_make_one() -> None:
         buffer.see(tenth * SECOND // 10)
         if tenth % 12 == 0:
             broke.append(buffer.push(Frame(tenth * SECOND // 10), seen=True))
-    assert broke == [False, False, True], "it came after one that was never pushed"
+    assert broke == [0.0, 0.0, 0.8], "it came after one that was never pushed"
 
 
 def test_what_was_not_kept_may_make_a_gap() -> None:
@@ -184,7 +184,7 @@ def test_a_frame_of_before_a_gap_that_is_pushed_late_is_no_break() -> None:
     buffer = FrameBuffer(capacity=4, max_gap=1.0)
     for second in (1, 2, 10):
         buffer.see(second * SECOND)
-    assert [buffer.push(Frame(second * SECOND), seen=True) for second in (1, 2, 10)] == [False, False, True]
+    assert [buffer.push(Frame(second * SECOND), seen=True) for second in (1, 2, 10)] == [0.0, 0.0, 8.0]
 
 
 def test_what_waits_when_all_is_forgotten_was_not_passed_over() -> None:
@@ -200,4 +200,4 @@ def test_the_last_of_two_breaks_counts() -> None:
     buffer.push(Frame(10 * SECOND))
     for second in (20, 5):  # a gap, then a bag that starts over, and nothing is pushed in between
         buffer.see(second * SECOND)
-    assert buffer.push(Frame(5 * SECOND), seen=True)
+    assert buffer.push(Frame(5 * SECOND), seen=True) == -15.0

@@ -243,9 +243,18 @@ class Stream:
 
     def _push(self, frame: Frame) -> None:
         frame.stamp = frame.stamp or self._now()  # some drivers leave it empty: then that of the arrival
-        if self._worker is not None and self._worker.buffer.push(frame, seen=True):
+        if self._worker is None:
+            return
+        jump = self._worker.buffer.push(frame, seen=True)
+        if jump < 0:
             self._log.info(
-                "the stamps of the images stepped back or over max_gap: starting afresh", **at_most_every(10.0)
+                f"the stamps of the images stepped back by {-jump:.3g} s: starting afresh", **at_most_every(10.0)
+            )
+        elif jump > 0:
+            self._log.info(
+                f"{jump:.3g} s between two images, over max_gap ({self._settings().max_gap:g}): starting afresh; a "
+                "camera that is always so slow needs a larger max_gap",
+                **at_most_every(10.0),
             )
 
     def _now(self) -> int:
