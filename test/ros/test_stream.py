@@ -125,6 +125,18 @@ def test_history_reaches_as_far_back_as_the_model_wants(
     assert front.ask(int(4.2 * SECOND)).context == 1, "an image that cannot be read is no context"
 
 
+@pytest.mark.parametrize(
+    ("stamp", "told"),
+    [(1, "stepped back by 4 s"), (6.5, "1.5 s between two images, over max_gap (1): starting afresh")],
+)
+def test_why_the_history_starts_afresh_is_told(rig: Callable[..., Rig], stamp: float, told: str) -> None:
+    front = rig(max_gap=1.0)
+    log = front.peer.log(front.node.get_fully_qualified_name())
+    front.ask(5 * SECOND)
+    front.ask(int(stamp * SECOND))
+    wait_for(lambda: [line for line in log() if told in line], told)
+
+
 def test_who_follows_people_is_handed_the_image_before(
     rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
