@@ -264,7 +264,8 @@ def _live(source: str, rate: float | None, loop: bool) -> Source:
             if rate is not None:
                 if stamp < due - 0.25e9 / rate:  # cameras are not quite regular
                     continue
-                due = max(due + 1e9 / rate, stamp)  # the mean counts, and nothing is made up for after a pause
+                # The mean counts, and nothing is made up for after a pause.
+                due = (due if stamp < due + 1e9 / rate else stamp) + 1e9 / rate
             yield Frame(stamp=stamp, payload=source, image=np.asarray(image, np.uint8), bgr=True)
 
     name = f"/dev/video{source}" if source.isdecimal() else source

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from pave_ros import models, skeletons
-from pave_ros.checkpoints import loading, packing
+from pave_ros.checkpoints import loading, packing, unpickling
 from pave_ros.checkpoints.layout import published_state, rows_of
 from pave_ros.checkpoints.loading import CheckpointError
 from pave_ros.skeletons import Skeleton
@@ -370,3 +370,52 @@ def test_a_truncated_file_is_named(published: State, tmp_path: Path) -> None:
     (tmp_path / "half.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match=r"half\.pth"):
         loading.read(tmp_path / "half.pth")
+
+
+def test_why_a_file_cannot_be_read_is_told_in_one_line() -> None:
+    assert unpickling.reason(RuntimeError("it is damaged\nframe #0: c10::Error")) == "it is damaged"
+    assert unpickling.reason(EOFError()) == "EOFError", "where nothing else is told"
+    assert unpickling.reason(RuntimeError("bad file. Re-running `torch.load` would read it")) == "bad file."
+
+
+def test_numbers_that_are_whole_are_packed_as_they_are() -> None:
+    state = {"count": torch.tensor(2049), "mask": torch.tensor([True, False])}
+    packed = packing.pack(state)
+    assert packed.keys() == state.keys()
+    for key, value in state.items():
+        assert packed[key].dtype == value.dtype and torch.equal(packed[key], value)
+
+
+def test_what_is_packed_in_eight_bits_and_what_in_sixteen() -> None:
+    large = torch.ones(packing.LEAST // 100, 100)
+    state = {"large": large, "small": large[1:], "vector": large.flatten()}
+    kinds = {key: value.dtype for key, value in packing.pack(state).items()}
+    half = torch.float16
+    assert kinds == {"large": torch.int8, "large.scale": torch.float32, "small": half, "vector": half}
+    assert {value.dtype for value in packing.pack(state, bits=16).values()} == {half}
+
+
+def test_eight_bits_hold_what_is_negative_and_what_is_nothing() -> None:
+    rows = torch.zeros(2, packing.LEAST)
+    rows[0] = torch.linspace(-1, 0.2, packing.LEAST)
+    packed = packing.pack({"weight": rows})
+    again = packing.unpack(packed)["weight"]
+    assert (again - rows).abs().max() < 0.5 / 127 + 1e-6
+    assert not again[1].any() and (packed["weight.scale"] > 0).all()
+
+
+def test_only_a_single_number_may_have_another_shape(published: State, tmp_path: Path) -> None:
+    scalar = next(key for key, value in published.items() if value.numel() == 1 and value.is_floating_point())
+    for shape in ((), (1, 1)):
+        loaded(tmp_path / "n.pth", {**published, scalar: published[scalar].reshape(shape)})
+    key = "transformer.decoder.layers.0.linear1.weight"
+    for value in (published[key].T.contiguous(), published[key].flatten(), torch.zeros(1)):
+        with pytest.raises(CheckpointError, match=rf"n\.pth: key '{key}' has shape \({value.shape[0]},"):
+            loaded(tmp_path / "n.pth", {**published, key: value})
+
+
+def test_the_head_decides_where_the_skeleton_beside_it_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "odd.pth"
+    loading.save(models.create("detrpose", "n", skeleton="crowdpose14"), path)
+    torch.save({**torch.load(path), "skeleton": "posetrack17"}, path)
+    assert loading.open_model("detrpose_n", path).info.skeleton == "crowdpose14"

@@ -295,3 +295,28 @@ def test_synthetic_scene_as_a_data_set() -> None:
 
 
 # Labels, samples, clips
+
+
+@pytest.mark.parametrize(
+    ("told", "complete"), [({}, True), ({"has_all_persons": 1}, True), ({"has_all_persons": 0}, False)]
+)
+def test_a_picture_may_say_that_not_everybody_is_annotated(
+    tmp_path: Path, told: dict[str, int], complete: bool
+) -> None:
+    write_json(tmp_path / "annotations_coco17.json", coco_file("coco17", **told))
+    write_picture(tmp_path / "images/a.png")
+    assert [one.labels.complete for one in open_dataset("coco", tmp_path, "all")] == [complete] * 2
+    of_lspet = open_dataset("lspet", tmp_path, "all")
+    assert not any(one.labels.complete for one in of_lspet), "of whose pictures nobody says so"
+
+
+def test_who_has_no_number_of_keypoints_is_counted(tmp_path: Path) -> None:
+    """Where it is told to be none, CrowdPose does not count who has hidden ones alone."""
+    content = coco_file("coco17")
+    content["annotations"] = [dict(content["annotations"][0], id=i) for i in range(3)]
+    content["annotations"][0]["num_keypoints"] = 0
+    content["annotations"][1]["num_keypoints"] = None
+    del content["annotations"][2]["num_keypoints"]
+    write_json(tmp_path / "labels.json", content)
+    write_picture(tmp_path / "images/a.png")
+    assert open_dataset("coco", tmp_path / "labels.json")[0].labels.counted.tolist() == [False, True, True]

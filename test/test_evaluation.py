@@ -454,3 +454,26 @@ def test_command_knows_that_a_file_of_matlab_has_no_parts(tmp_path: Path) -> Non
     given = ["evaluate", "--dataset", "lsp", "--root", str(tmp_path / "joints.mat"), "--split", "train"]
     refused = RUNNER.invoke(cli.app, given)
     assert refused.exit_code == 2 and "a single annotation file has none" in refused.output
+
+
+def test_boxes_without_a_score_are_sure(tmp_path: Path) -> None:
+    labels = Labels.from_keypoints(people(1, "coco17"), "coco17")
+    data = ListedDataset("coco", skeletons.get("coco17"), [sample(1, labels)])
+    write(tmp_path / "boxes.json", [{"image_id": 1, "bbox": [1, 2, 30, 40]}])
+    found = boxes_in(tmp_path / "boxes.json", data)(data[0])
+    assert (found.boxes.tolist(), found.scores.tolist()) == ([[1, 2, 30, 40]], [1])
+
+
+@pytest.mark.parametrize("folder", ["", "images/"])
+def test_boxes_go_by_the_names_of_pictures_with_or_without_their_folder(tmp_path: Path, folder: str) -> None:
+    """Also where a name has the form of PoseTrack 2018 and is no number in the data set."""
+    names = ["bonn/000001_bonn/00000001.jpg", "val/000001_bonn_test/000002.jpg"]
+    nobody = Labels.from_keypoints(people(0, "coco17"), "coco17")
+    data = ListedDataset(
+        "posetrack17", skeletons.get("coco17"), [replace(sample(1, nobody), id=folder + n) for n in names]
+    )
+    for named in (names, [f"images/{name}" for name in names]):
+        entries = [{"image_name": name, "bbox": [i, 0, 9, 9]} for i, name in enumerate(named, start=1)]
+        write(tmp_path / "boxes.json", [*entries, {"image_name": "elsewhere/00000001.jpg", "bbox": [7, 0, 9, 9]}])
+        found = boxes_in(tmp_path / "boxes.json", data)
+        assert [found(one).boxes[:, 0].tolist() for one in data] == [[1], [2]]

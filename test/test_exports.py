@@ -346,3 +346,22 @@ def test_an_exported_file_needs_neither_torch_nor_timm(exported: Path, checkpoin
     lines = done.stdout.splitlines()
     assert lines[:3] == ["openvino 20", "openvino 20", "onnxruntime 20"]
     assert "torch is not installed" in lines[3], "a checkpoint does need it"
+
+
+@pytest.mark.parametrize("system", ["simplebaseline", "detrpose"])
+def test_eight_bits_are_set_up_on_the_colours_of_pictures(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where nobody is in a picture, whoever looks at one person has nothing to see."""
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    people = Persons.from_keypoints(np.ones((1, 17, 3)), [1], "coco17", [[20, 10, 30, 40]])
+
+    def find(picture: np.ndarray, bgr: bool = False) -> Persons:
+        rgb = picture[..., ::-1] if bgr else picture
+        return people[: int((rgb == image).all())]
+
+    monkeypatch.setattr(calibration, "Estimator", lambda **_: find)
+    info = ModelInfo(system, "lite", "coco17", (32, 24), 4, (0.5,) * 3, (0.5,) * 3)
+    turned = np.ascontiguousarray(image[..., ::-1])
+    [one], [other] = (calibration.network_inputs([picture], info) for picture in ((image, False), (turned, True)))
+    assert one.shape == (1, 3, 32, 24)
+    np.testing.assert_array_equal(one, other)
+    assert len(calibration.network_inputs([(turned, False)], info)) == int(system == "detrpose")

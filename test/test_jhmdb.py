@@ -184,3 +184,59 @@ def test_lsp_says_what_is_missing(tmp_path: Path) -> None:
 
 
 # The synthetic scene
+
+
+@pytest.mark.parametrize(("split", "clip"), [("val", "two"), ("val2", "one"), ("test2", "one"), ("train1", "one")])
+def test_the_splits_of_jhmdb(jhmdb: Path, split: str, clip: str) -> None:
+    assert {s.video for s in open_dataset("jhmdb", jhmdb, split)} == {f"run/{clip}"}
+
+
+def test_joints_on_the_border_of_the_picture_are_in_it(jhmdb: Path) -> None:
+    joints = jhmdb_joints(1)
+    joints[:, :6, 0] = np.transpose([(1, 1), (320, 240), (0.5, 9), (9, 0.5), (321, 9), (9, 241)])  # from one
+    savemat(jhmdb / "joint_positions/run/one/joint_positions.mat", {"pos_img": joints})
+    found = open_dataset("jhmdb", jhmdb, "train")[0].labels.keypoints[0, :6].tolist()
+    assert found == [[0, 0, 2], [319, 239, 2], *[[0, 0, 0]] * 4]
+
+
+def test_the_validation_part_of_lspet_is_the_same_for_everybody(tmp_path: Path) -> None:
+    savemat(tmp_path / "joints.mat", {"joints": np.ones((14, 3, 25))})
+    for n in range(1, 26):
+        write_picture(tmp_path / f"images/im{n:05d}.jpg")
+    val = [4, 19, 20, 22, 23]
+    assert open_dataset("lspet", tmp_path, "val").ids == val
+    assert open_dataset("lspet", tmp_path, "train").ids == [n for n in range(1, 26) if n not in val]
+    with pytest.raises(DatasetError, match="no split 'test'"):
+        open_dataset("lspet", tmp_path, "test")
+
+
+@pytest.mark.parametrize("name", ["lsp", "lspet"])
+def test_where_to_get_lsp_and_lspet(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError, match=rf"to be had from http://sam\.johnson\.io/research/{name}\.html$"):
+        open_dataset(name, tmp_path)
+
+
+def test_what_is_done_to_a_frame_is_not_done_to_the_video(jhmdb: Path) -> None:
+    sample = open_dataset("jhmdb", jhmdb, "test")[1]
+    image = sample.image()
+    assert image.any()
+    image[:] = 0
+    assert sample.image().any()
+
+
+@pytest.mark.parametrize(("split", "numbers"), [
+    ("train", [1, 2]), ("test", [3, 4, 5]), ("val", [3, 4, 5]), ("all", [1, 2, 3, 4, 5]),
+])  # fmt: skip
+def test_pictures_of_lsp_have_their_own_joints(tmp_path: Path, split: str, numbers: list[int]) -> None:
+    """Picture n is 30 + n pixels wide, and its joints lie at (n, 2n)."""
+    joints = np.zeros((3, 14, 5))
+    joints[0], joints[1] = np.arange(1, 6), 2 * np.arange(1, 6)
+    savemat(tmp_path / "joints.mat", {"joints": joints})
+    (tmp_path / "images").mkdir()
+    for n in range(1, 6):
+        cv2.imwrite(str(tmp_path / f"images/im{n:04d}.jpg"), np.zeros((40, 30 + n, 3), np.uint8))
+    dataset = open_dataset("lsp", tmp_path, split)
+    assert dataset.ids == numbers
+    for sample, n in zip(dataset, numbers, strict=True):
+        assert sample.width == 30 + n and sample.image().shape == (40, 30 + n, 3)
+        assert (sample.labels.keypoints == [n, 2 * n, 2]).all()

@@ -104,3 +104,10 @@ def test_clips_stay_within_their_video() -> None:
     assert [s.id for s in dataset.clip(-2, (-2, -1, 0))] == [2, 3, 4]
     assert dataset.annotated == [0, 2, 3, 4, 5]
     assert [s.id for s in dataset[2:4].clip(1, (-1, 0, 1))] == [2, 3, 3]
+
+
+def test_a_frame_comes_directly_after_another_of_its_video_alone() -> None:
+    assert sample(2, "a").comes_after(sample(1, "a"))
+    for one, other in (((1, "a"), (2, "a")), ((1, "a"), (1, "a")), ((3, "a"), (1, "a")), ((2, "b"), (1, "a"))):
+        assert not sample(*one).comes_after(sample(*other))
+    assert not sample(2, None).comes_after(sample(1, None)), "single pictures"

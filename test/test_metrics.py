@@ -373,3 +373,22 @@ def test_pck_leaves_out_crowds_and_people_without_a_size_or_a_keypoint() -> None
     labels.boxes[2] = 0
     result = pck([sample(1, labels)], [found(people(1, "coco17"), [0.9], "coco17")], "box")
     assert (result.values["Mean"], result.persons) == (1, 1)
+
+
+@pytest.mark.parametrize(("width", "medium"), [(95, True), (97, False)])
+def test_strangers_are_medium_or_large_by_the_extent_of_what_was_found_of_them(width: int, medium: bool) -> None:
+    """The bound lies at 96 x 96 pixels."""
+    labels = Labels.from_keypoints(people(1, "coco17"), "coco17", areas=[100 * 100])
+    stranger = np.full((1, 17, 3), np.nan, np.float32)
+    stranger[0, :2] = [(400, 50, 1), (400 + width, 146, 1)]
+    both = found(np.concatenate((stranger, people(1, "coco17"))), [0.9, 0.8], "coco17")
+    values = coco_ap([sample(1, labels)], [both]).values
+    assert values["AP"] == pytest.approx(0.5) and values["AP_L"] == pytest.approx(1 if medium else 0.5)
+
+
+def test_who_was_found_without_a_keypoint_is_wrong_and_small() -> None:
+    labels = Labels.from_keypoints(people(1, "coco17"), "coco17", areas=[100 * 100])
+    nothing = np.full((1, 17, 3), np.nan, np.float32)
+    both = found(np.concatenate((nothing, people(1, "coco17"))), [0.9, 0.8], "coco17")
+    values = coco_ap([sample(1, labels)], [both]).values
+    assert (values["AP"], values["AP_L"]) == pytest.approx((0.5, 1))

@@ -257,3 +257,18 @@ def test_missing_parts_are_named(root: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="elsewhere/val.*not found in any folder above .*moved.json"):
         open_dataset("posetrack18", root)
+
+
+def test_a_video_in_both_formats_of_2017_is_read_once(tmp_path: Path) -> None:
+    folder = tmp_path / "annotations/val"
+    folder.mkdir(parents=True)
+    frames = frames_2017()
+    (folder / "16_mpii.json").write_text(json.dumps({"annolist": frames}))
+    savemat(folder / "16_mpii.mat", {"annolist": matlab(frames)})
+    for frame in frames:
+        frame["image"][0]["name"] = frame["image"][0]["name"].replace("clip", "other")
+    savemat(folder / "17_mpii.mat", {"annolist": matlab(frames)})
+    for clip in ("clip_mpii", "other_mpii"):
+        write_pictures(tmp_path, f"images/{clip}", ["00000001.png", "00000002.png"])
+    videos = [(s.video, s.frame) for s in open_dataset("posetrack17", tmp_path, "val")]
+    assert videos == [("16_mpii", 0), ("16_mpii", 1), ("17_mpii", 0), ("17_mpii", 1)]

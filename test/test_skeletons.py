@@ -39,3 +39,9 @@ def test_unknown_names_list_the_known_ones() -> None:
         skeletons.get("coco")
     with pytest.raises(KeyError, match="left_eye"):
         skeletons.get("coco17").index("tail")
+
+
+def test_sigmas_of_animals_are_those_of_their_evaluation() -> None:
+    eyes, nose, neck, tail = (0.025, 0.025), (0.026,), (0.035,), (0.035,)
+    front, back = (0.079, 0.072, 0.062), (0.107, 0.087, 0.089)
+    assert skeletons.get("ap10k17").sigmas == eyes + nose + neck + tail + 2 * front + 2 * back

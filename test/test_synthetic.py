@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from pave_ros import skeletons
+from pave_ros.datasets import synthetic
 from pave_ros.datasets.synthetic import SyntheticDataset
 from pave_ros.synthetic import Scene, SyntheticFrame
 from pave_ros.synthetic.activities import STANDING
@@ -342,3 +344,22 @@ def test_the_shutter_is_never_open_for_long() -> None:
     """Or people became ghosts where frames are rare."""
     slow, slower = (Scene(seed=3, width=160, height=120, rate=rate, noise=0).frame(0).image for rate in (0.1, 0.05))
     assert np.array_equal(slow, slower)
+
+
+def test_pictures_of_the_data_set_are_their_own_and_none_is_before_the_beginning() -> None:
+    dataset = SyntheticDataset(scenes=1, frames=2, width=96, height=64)
+    assert [sample.frame for sample in dataset.clip(1, (-50, -1, 0, 1))] == [0, 44, 45, 46]
+    first, again = dataset.clip(0, (-1, 0))
+    assert first.frame == again.frame == 0 and first.id == again.id
+    image = first.image()
+    assert image.any()
+    image[:] = 0
+    assert again.image().any()
+
+
+def test_who_shows_fewer_than_three_keypoints_counts_neither_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, visibility = scene(1).frame(0), np.ones((2, 17), np.uint8)
+    visibility[0, :3] = visibility[1, :2] = 2
+    two = replace(frame, persons=frame.persons[:2], areas=frame.areas[:2], visibility=visibility)
+    monkeypatch.setattr(synthetic, "_frame", lambda *_: two)
+    assert SyntheticDataset()[0].labels.crowd.tolist() == [False, True]

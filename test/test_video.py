@@ -228,76 +228,10 @@ def test_camera_that_is_not_there() -> None:
         open_source("/dev/video98")
 
 
-def test_live_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Camera:
-        """Delivers four pictures and is then unplugged."""
-
-        left, asked, released = 4, {}, False
-
-        def __init__(self, device: int | str) -> None:
-            assert device == 3
-
-        def isOpened(self) -> bool:  # noqa: N802
-            return True
-
-        def set(self, key: int, value: float) -> None:
-            self.asked[key] = value
-
-        def get(self, key: int) -> float:
-            return self.asked.get(key, 0.0)
-
-        def read(self) -> tuple[bool, np.ndarray | None]:
-            Camera.left -= 1
-            return (True, picture(1)) if Camera.left >= 0 else (False, None)
-
-        def release(self) -> None:
-            Camera.released = True
-
-    monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    with open_source("3", rate=15) as source:
-        assert (source.name, source.rate, source.length, source.width) == ("/dev/video3", 15, None, 96)
-        seen = []
-        with pytest.raises(VideoError, match="stopped delivering"):
-            seen += [frame.stamp for frame in source]
-    assert Camera.released
-
-
 def test_a_source_that_gives_nothing_any_more_ends() -> None:
     passes = iter([[Frame(0), Frame(1)], [], []])
     source = video.Source("fading", (8, 8), 30.0, lambda: (frame for frame in next(passes)), loop=True)
     assert len(list(source)) == 2
-
-
-def test_a_live_source_is_thinned_to_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gives 30 pictures a second whatever it was asked for, a little irregularly."""
-
-    class Stream:
-        def __init__(self, address: str) -> None:
-            self.now = 0
-            monkeypatch.setattr(video.time, "monotonic_ns", lambda: self.now)
-
-        def isOpened(self) -> bool:  # noqa: N802
-            return True
-
-        def set(self, key: int, value: float) -> None:
-            pass
-
-        def get(self, key: int) -> float:
-            return -1.0 if key == cv2.CAP_PROP_FRAME_COUNT else 30.0
-
-        def read(self) -> tuple[bool, np.ndarray]:
-            self.now += 33_333_333 + (2_000_000 if self.now // 33_333_333 % 2 else -2_000_000)
-            return True, picture(1)
-
-        def release(self) -> None:
-            pass
-
-    monkeypatch.setattr(cv2, "VideoCapture", Stream)
-    for rate, step in ((None, 1 / 30), (30, 1 / 30), (15, 1 / 15), (10, 1 / 10), (5, 1 / 5)):
-        with open_source("rtsp://camera/1", rate) as source:
-            assert source.rate == (rate or 30)
-            stamps = [frame.stamp for frame in itertools.islice(source, 60)]
-        assert np.diff(stamps).mean() / 1e9 == pytest.approx(step, rel=0.05), rate
 
 
 def test_a_file_at_an_address_is_a_video(tmp_path: Path) -> None:
@@ -462,3 +396,11 @@ def test_how_long_an_mp4_lasts_is_told_in_several_forms(tmp_path: Path) -> None:
 def test_addresses_tell_matroska_by_their_ending() -> None:
 
     assert [is_matroska(f"http://host/a.{ending}") for ending in ("mkv", "webm", "mp4")] == [True, True, False]
+
+
+def test_a_cut_off_video_is_told_of_at_any_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_video(tmp_path / "a.mp4", frames=40)
+    monkeypatch.setattr(video, "_decoded", lambda *_: ((40.0 * i, picture(i)) for i in range(20)))
+    for rate in (None, 5.0, 100.0):
+        with pytest.raises(VideoError, match="ends after 20 of 40 frames"):
+            list(open_source(path, rate))

@@ -281,3 +281,15 @@ def test_resolve(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         files.resolve("auto", "detrpose_s")
     with pytest.raises(FileNotFoundError, match=r"other.pth: no such weights file.*weights list"):
         files.resolve("other.pth", "detrpose_n")
+
+
+def test_a_file_of_nothing_is_no_weights(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "empty.pth").touch()
+    row = replace(server.row("ranges"), url=(tmp_path / "empty.pth").as_uri())
+    with pytest.raises(WeightsError, match="0 bytes came instead of the file; they were deleted"):
+        files.download(row)
+    assert not row.cached and not part(row).exists()
+
+
+def test_a_checksum_may_be_written_in_capitals(server: Server) -> None:
+    assert files.download(server.row("ranges", sha256=SHA256.upper())).read_bytes() == CONTENT

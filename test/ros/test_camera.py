@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,10 +18,12 @@ from peer import Peer, Process, wait_for
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from pave_ros.frames import Frame
 from pave_ros.msg import Poses
 from pave_ros.ros import images, messages
 from pave_ros.ros.camera import CameraNode, run_camera
 from pave_ros.synthetic import Scene
+from pave_ros.video import Source, open_source
 
 DEEP = QoSProfile(depth=50)
 
@@ -249,3 +253,93 @@ def test_a_quality_that_cannot_be_is_refused(
     assert not node.start()
     node.destroy_node()
     assert f"jpeg_quality must be from 1 to 100, not {quality}" in capfd.readouterr().err
+
+
+def test_a_camera_that_is_destroyed_lets_go_of_its_source(monkeypatch: pytest.MonkeyPatch, peer: Peer) -> None:
+    released = threading.Event()
+
+    def frames() -> Generator[Frame, None, None]:
+        while True:
+            yield Frame(0, image=np.zeros((8, 8, 3), np.uint8), bgr=True)
+
+    source = Source("odd", (8, 8), 1.0, frames, release=released.set)
+    monkeypatch.setattr("pave_ros.ros.camera.open_source", lambda *_: source)
+    node = CameraNode({"source": "odd"})
+    assert node.start() and not released.is_set()
+    node.destroy_node()
+    assert released.is_set()
+
+
+def test_a_camera_that_still_opens_its_source_has_not_ended(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, peer: Peer
+) -> None:
+    """A thread in OpenCV would crash the interpreter when that ends."""
+    answer = threading.Event()
+    monkeypatch.setattr("pave_ros.ros.camera.open_source", lambda *given: answer.wait() and open_source(*given))
+    node = CameraNode({"source": str(folder)})
+    assert node.stop(), "nothing was begun"
+    opening = threading.Thread(target=node.start, daemon=True)
+    opening.start()
+    wait_for(lambda: not node.stop(), "the opening", timeout=20)
+    answer.set()
+    opening.join(20)
+    assert node.stop()
+    node.destroy_node()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_the_end_of_ros_breaks_off_is_no_failure(ended: bool, monkeypatch: pytest.MonkeyPatch, peer: Peer) -> None:
+    with monkeypatch.context() as patch:
+
+        def frames() -> Generator[Frame, None, None]:
+            if ended:
+                patch.setattr(CameraNode, "context", SimpleNamespace(ok=lambda: False))
+            raise RuntimeError("cannot be published")
+            yield Frame(0)
+
+        patch.setattr("pave_ros.ros.camera.open_source", lambda *_: Source("odd", (8, 8), 1.0, frames))
+        node = CameraNode({"source": "odd"})
+        assert node.start() and node.stop()
+    assert node.failed == (not ended)
+    node.destroy_node()
+
+
+def test_a_source_that_paused_is_not_hurried_afterwards(monkeypatch: pytest.MonkeyPatch, peer: Peer) -> None:
+    now, waits = [100.0], []
+
+    def frames() -> Generator[Frame, None, None]:
+        for i in range(5):
+            now[0] += 10.0 if i == 2 else 0.0
+            yield Frame(i * 10**9, image=np.zeros((8, 8, 3), np.uint8), bgr=True)
+
+    class Waits(threading.Event):
+        """Time passes while somebody waits, and only then."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            now[0] += max(timeout or 0.0, 0.0)
+            return False
+
+    monkeypatch.setattr("pave_ros.ros.camera.monotonic", lambda: now[0])
+    monkeypatch.setattr("pave_ros.ros.camera.open_source", lambda *_: Source("odd", (8, 8), 1.0, frames))
+    ended = threading.Event()
+    node = CameraNode({"source": "odd"}, on_end=ended.set)
+    node._stopping = Waits()
+    peer.executor.add_node(node)
+    assert node.start() and ended.wait(30)
+    peer.executor.remove_node(node)
+    node.destroy_node()
+    assert waits == [0, 1, 0, 1, 1]
+
+
+def test_what_nobody_hears_is_not_made(monkeypatch: pytest.MonkeyPatch, peer: Peer) -> None:
+    """JPEGs and depth take their time."""
+    made: list[str] = []
+    monkeypatch.setattr("pave_ros.ros.images.compress", lambda *_: made.append("JPEG"))
+    monkeypatch.setattr("pave_ros.ros.depth_images.write", lambda *_: made.append("depth"))
+    pictures = peer.subscribe(Image, "/image", DEEP)
+    node = CameraNode({"source": "synthetic:width=96,height=64,persons=1", "image_transport": "both", "rate": 50.0})
+    assert node.start()
+    wait_for(lambda: len(pictures) > 1 or made, "pictures")
+    node.destroy_node()
+    assert not made and not node.failed

@@ -467,17 +467,6 @@ def test_nobody_waits_for_the_depth_of_what_is_forgotten() -> None:
     assert matching.wait(asked, 60.0) is None and time.monotonic() - start < 30
 
 
-def test_older_compressed_depth_images_say_no_kind_of_compression() -> None:
-    for name in ("16UC1; compressedDepth", "16UC1 ; compressedDepth png"):
-        values, unit = depth_images.read(compressed(metres(2.5), "16UC1", format=name))
-        assert (values * unit == 2.5).all()
-
-
-def test_unknown_depth_of_compressed_metres_is_not_far_away() -> None:
-    values, unit = depth_images.read(compressed(np.array([[2.5, np.nan]], np.float32), "32FC1"))
-    assert unit == 1.0 and values[0, 0] == pytest.approx(2.5, rel=1e-3) and np.isnan(values[0, 1])
-
-
 def test_unsure_keypoints_do_not_say_how_far_away_a_person_is() -> None:
     people, picture = StandIn().people((20, 10)), metres(3.0)
     y = people.keypoints[0, :, 1]

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -158,3 +159,40 @@ def test_a_thread_that_builds_an_engine_is_not_waited_for(make_node: Callable[..
     model.building = True
     assert not node.stop()
     model.building = False
+
+
+def test_all_cameras_have_four_seconds_to_end_however_often_the_node_is_told(
+    make_node: Callable[..., tuple[PoseNode, StandIn]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, _ = make_node(cameras=["front", "side"])
+    now, waited = [time.monotonic()], []
+
+    def never_ends(timeout: float) -> bool:
+        waited.append(round(timeout, 3))
+        now[0] += timeout / 2
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pave_ros.ros.node.monotonic", lambda: now[0])
+        for stream in node.streams:
+            patch.setattr(stream, "stop", never_ends)
+        assert not node.stop()
+        now[0] += 0.5
+        assert not node.stop()
+        now[0] += 5.0
+        assert not node.stop()
+    assert waited == [0, 0, 4, 2, 0, 0, 0.5, 0.25, 0, 0, 0, 0]
+
+
+def test_a_node_that_still_loads_its_model_has_not_ended(ros: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, model = threading.Event(), StandIn()
+    monkeypatch.setattr("pave_ros.estimator.Estimator", lambda **_: answer.wait() and model)
+    node = PoseNode()
+    assert node.stop(), "nothing was begun"
+    loading = threading.Thread(target=node.trigger_configure, daemon=True)
+    loading.start()
+    wait_for(lambda: not node.stop(), "the loading", timeout=20)
+    answer.set()
+    loading.join(20)
+    assert node.stop() and model.closed
+    node.destroy_node()

@@ -404,3 +404,22 @@ def test_services_of_a_node_that_is_not_active_change_no_state(rig: Callable[...
     assert front.node.streams[0].reporter.state == "inactive"
     assert front.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     assert front.node.streams[0].reporter.state == "disabled"
+
+
+def test_max_rate_counts_from_one_beginning_to_the_next(
+    rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that takes as long as that is not waited for."""
+    now = [0.0]  # seconds; none pass but in the model
+    monkeypatch.setattr("pave_ros.ros.worker.monotonic", lambda: now[0])
+    front = rig(max_rate=0.1)
+    estimate = front.model.estimate
+
+    def slow(*arguments: Any) -> Any:
+        now[0] += 10.0
+        return estimate(*arguments)
+
+    monkeypatch.setattr(front.model, "estimate", slow)
+    front.ask(1)
+    front.ask(2)
+    assert len(front.model.windows) == 2
