@@ -239,7 +239,10 @@ def test_numbers_that_are_none_are_named(published: State, tmp_path: Path) -> No
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
 def test_tensors_that_are_nested_are_refused(tmp_path: Path) -> None:
     torch.save({"odd": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])}, tmp_path / "nested.pth")
-    with pytest.raises(CheckpointError, match=r"nested\.pth: key 'odd' holds a sparse or nested tensor"):
+    # PyTorch 2.15 does not read them by itself any more.
+    with pytest.raises(
+        CheckpointError, match=r"nested\.pth: (key 'odd' holds a sparse or nested tensor|.*nested_tensor)"
+    ):
         loading.read(tmp_path / "nested.pth")
 
 
@@ -304,6 +307,16 @@ def test_what_training_leaves_beside_the_tensors(
         }
         torch.save({"model": published, **extra}, path, _use_new_zipfile_serialization=zipped)
     assert loading.read(path).keys() == published.keys()
+
+
+@pytest.mark.parametrize("module", [b"pathlib", b"pathlib._local"], ids=["before and after", "Python 3.13"])
+@pytest.mark.parametrize("kind", [b"PosixPath", b"WindowsPath"])
+def test_paths_are_read_whatever_python_wrote_them(tmp_path: Path, module: bytes, kind: bytes) -> None:
+    path = tmp_path / "trained.pth"
+    torch.save({"model": {"w": torch.ones(2)}, "path": Path("x")}, path, _use_new_zipfile_serialization=False)
+    content, changed = re.subn(rb"cpathlib(\._local)?\nPosixPath\n", b"c%b\n%b\n" % (module, kind), path.read_bytes())
+    path.write_bytes(content)
+    assert changed == 1 and loading.read(path)["w"].tolist() == [1, 1]
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ KNOWN = (
     "omegaconf.dictconfig.DictConfig",
     "omegaconf.listconfig.ListConfig",
     "omegaconf.nodes.AnyNode",
-    "pathlib.PosixPath",
+    *(f"{module}.{kind}Path" for module in ("pathlib", "pathlib._local") for kind in ("Posix", "Windows")),
     "typing.Any",
 )
 DICTIONARIES = ("mmcv.utils.config.ConfigDict", "mmengine.config.config.ConfigDict")  # filled like these
