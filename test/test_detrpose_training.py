@@ -21,7 +21,7 @@ from pave_ros.models.detrpose import Prediction
 from pave_ros.training import detrpose
 from pave_ros.training.backbones import load_backbone
 from pave_ros.training.detrpose import DETRPoseCriterion, noised_queries
-from pave_ros.training.matching import Matcher, keypoint_similarity, union
+from pave_ros.training.matching import Matcher, cheapest, keypoint_similarity, union
 from pave_ros.training.target import Target
 
 SIGMAS = torch.tensor([0.05, 0.1])
@@ -194,3 +194,83 @@ def test_a_backbone_starts_from_timms_file_by_name_and_from_others_by_order(tmp_
         CheckpointError, match=rf"holds {len(state)} tensors, {model.backbone_name} has {len(state) + 1}"
     ):
         load_backbone(model, path.with_suffix(".pth"))
+
+
+def test_keypoints_learn_from_all_matchings_and_classes_from_their_own() -> None:
+    """Each of two predictions has another query on the person, and one in either of two pictures half of it beside."""
+    person = replace(coco_target(), keypoints=torch.full((1, 17, 2), 0.25))
+    here, beside = torch.full((17, 2), 0.25), torch.tensor([0.75, 0.25]).repeat(17, 1)
+    predictions = [
+        Prediction(torch.zeros(2, 2, 2), torch.stack(order).expand(2, -1, -1, -1))
+        for order in ((here, beside), (beside, here))
+    ]
+    losses = DETRPoseCriterion("coco17", detrpose.Options(denoising=0))(
+        lambda images, noised: (predictions, []), torch.zeros(2, 3, 32, 32), [person, person], [0, 1]
+    )
+    for index in (0, 1):
+        # For each person the one that is right is to be 1, the three others 0, which counts a quarter of a quarter.
+        assert float(losses[f"classes_{index}"]) == pytest.approx(2 * math.log(2) * (1 + 3 / 16), rel=1e-4)
+        # Of the two queries for each person one is half a picture off, with all of its joints.
+        assert float(losses[f"keypoints_{index}"]) == pytest.approx(10 * 17 * 0.5 / 2, rel=1e-5)
+        assert float(losses[f"oks_{index}"]) == pytest.approx(4 * 1 / 2, rel=1e-4)
+
+
+def test_noised_queries_belong_to_the_people_of_their_place_in_every_group() -> None:
+    """With room for two people, a group has two slightly noised ones and two strongly noised ones."""
+    matches = detrpose.denoising_matches([target(1), target(2), target(0)], 2, torch.device("cpu"))
+    pairs = [list(zip(queries.tolist(), people.tolist(), strict=True)) for queries, people in matches]
+    assert pairs == [[(0, 0), (4, 0)], [(0, 0), (1, 1), (4, 0), (5, 1)], []]
+    noised, groups = noised_queries([target(1), target(2), target(0)], SIGMAS, [0, 1, 2], positives=4)
+    assert noised is not None and groups == 2
+    assert noised.used.nonzero().tolist() == [[0, 0], [0, 2], [0, 4], [0, 6], *([1, query] for query in range(8))]
+
+
+def test_noised_joints_stay_in_the_picture_and_those_not_labelled_start_at_the_centre() -> None:
+    corners = replace(
+        target(1, 4),
+        keypoints=torch.tensor([[[0.0, 0.0], [1.0, 1.0], [0.5, 0.2], [7.0, 7.0]]]),
+        labelled=torch.tensor([[True, True, True, False]]),
+    )
+    noised, _ = noised_queries([corners], torch.full((4,), 0.1), [0])
+    assert noised is not None
+    torch.testing.assert_close(noised.points[0, :, 3], torch.tensor([0.5, 0.4]).repeat(40, 1))
+    # The logit of where a query starts has to be finite.
+    assert float(noised.points.min()) == pytest.approx(0.001) and float(noised.points.max()) == pytest.approx(0.999)
+
+
+def test_a_quarter_of_the_noised_people_are_called_something_at_random() -> None:
+    noised, _ = noised_queries([target(100)], SIGMAS, [0], positives=2000)
+    assert noised is not None
+    labels = noised.labels[0]
+    assert float((labels != detrpose.PERSON).float().mean()) == pytest.approx(0.25 * 79 / 80, abs=0.02)
+    assert labels.unique().tolist() == list(range(80))
+
+
+def test_noised_people_cost_what_is_not_restored_of_each_group() -> None:
+    """One of two groups is restored, the other one half a picture off; that people nearby are not annotated is all one,
+    for noised queries are known."""
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    person = replace(coco_target(), keypoints=torch.full((1, 17, 2), 0.25), ignored=whole)
+    here, beside = torch.full((17, 2), 0.25), torch.tensor([0.75, 0.25]).repeat(17, 1)
+    nobody = Prediction(torch.zeros(2, 1, 2), beside.expand(2, 1, -1, -1))
+    restored = Prediction(torch.zeros(2, 4, 2), torch.stack((here, here, beside, here)).expand(2, -1, -1, -1))
+    losses = DETRPoseCriterion("coco17", detrpose.Options(denoising=2))(
+        lambda images, noised: ([nobody], [restored]), torch.zeros(2, 3, 32, 32), [person, person], [0, 1]
+    )
+    assert float(losses["denoised_keypoints_0"]) == pytest.approx(10 * 17 * 0.5 / 2, rel=1e-5)
+    assert float(losses["denoised_oks_0"]) == pytest.approx(4 * 1 / 2, rel=1e-4)
+    # The first query is to be 1, the third, whose OKS is 0, counts nothing; the six other logits are to be 0.
+    assert float(losses["denoised_classes_0"]) == pytest.approx(2 * math.log(2) * (1 + 6 / 16) / 2, rel=1e-4)
+
+
+def test_what_is_no_number_is_matched_where_nothing_else_is_left() -> None:
+    """The loss says that something is wrong, with a name and the batch; the matching does not break off before."""
+    nan, inf = float("nan"), float("inf")
+    for costs, expected in (
+        ([[nan], [3.0], [2.0]], ([2], [0])),
+        ([[nan, inf], [3.0, -inf], [1.0, -1.0]], ([1, 2], [1, 0])),
+        ([[nan, 1.0], [nan, 2.0]], ([0, 1], [1, 0])),
+        ([[inf]], ([0], [0])),
+    ):
+        ((queries, people),) = cheapest([torch.tensor(costs)])
+        assert (queries.tolist(), people.tolist()) == expected

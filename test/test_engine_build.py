@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pytest
 
 from pave_ros import Estimator, Persons, child, models
@@ -244,9 +245,19 @@ def test_a_process_of_its_own_ignores_what_lies_in_the_folder(tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def builds() -> list[psutil.Process]:
+    """The processes of this one that build an engine."""
+    return [
+        process
+        for process in psutil.process_iter(["ppid", "cmdline"])
+        if process.info["ppid"] == os.getpid() and "pave_ros.engines.build" in (process.info["cmdline"] or ())
+    ]
+
+
 def test_a_killed_process_says_so(checkpoint: Path) -> None:
     def kill(line: str) -> None:
-        subprocess.run(["pkill", "-9", "-P", str(os.getpid()), "-f", "pave_ros.engines.build"], check=True)
+        for process in builds():
+            process.kill()
 
     with pytest.raises(EngineError, match="the build was ended by SIGKILL"):
         build.Apart(build.Build("openvino", checkpoint, "detrpose_n")).run(kill)
@@ -267,18 +278,13 @@ def test_a_closed_engine_leaves_no_build_behind(
 ) -> None:
     engine = open_file(checkpoint, "detrpose_n", device="cpu", input_size=(64, 64), background=True)
     assert isinstance(engine, SwitchingEngine)
-    command = ["pgrep", "-P", str(os.getpid()), "-f", "pave_ros.engines.build"]
-    while (
-        not early
-        and engine._thread.is_alive()
-        and subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-    ):
+    while not early and engine._thread.is_alive() and not builds():
         time.sleep(0.01)
     assert engine.building
     engine.close()
     engine._thread.join(30)
     assert not engine.building and engine.name == "pytorch"
-    assert subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 1
+    assert not builds()
     assert not caplog.records, "nobody waits for it any more"
 
 

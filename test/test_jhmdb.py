@@ -13,6 +13,7 @@ from scipy.io import savemat
 
 from pave_ros import skeletons
 from pave_ros.datasets import DatasetError, open_dataset
+from pave_ros.training.prepare import jhmdb_masks
 
 
 def jhmdb_joints(frames: int) -> np.ndarray[Any, Any]:
@@ -240,3 +241,18 @@ def test_pictures_of_lsp_have_their_own_joints(tmp_path: Path, split: str, numbe
     for sample, n in zip(dataset, numbers, strict=True):
         assert sample.width == 30 + n and sample.image().shape == (40, 30 + n, 3)
         assert (sample.labels.keypoints == [n, 2 * n, 2]).all()
+
+
+def test_masks_of_puppets_are_those_of_a_frame_if_it_has_one(tmp_path: Path) -> None:
+    """As published, or of a video that has another name; of a single frame as well."""
+    parts = np.array([[[0, 1], [2, 0], [0, 3]]] * 2)  # of two frames, 3x2 pixels
+    for place, content in (("puppet_mask/walk/puppet_mask", parts), ("puppet_masks/a", parts[..., 1])):
+        (tmp_path / place).parent.mkdir(parents=True)
+        savemat(tmp_path / f"{place}.mat", {"part_mask": content})
+    write_json(tmp_path / "annotations.json", {"sequences": [{"jhmdb_name": "run", "video": "videos/a.mp4"}]})
+    mask = jhmdb_masks(tmp_path)
+    first, second, single = mask("walk", 0), mask("walk", 1), mask("run", 0)
+    assert first is not None and second is not None and single is not None
+    assert first.tolist() == [[0, 255, 0]] * 2 and first.dtype == np.uint8
+    assert second.tolist() == single.tolist() == [[255, 0, 255]] * 2
+    assert mask("walk", 2) is None and mask("run", 1) is None and mask("jump", 0) is None

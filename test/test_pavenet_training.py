@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -446,3 +448,42 @@ def test_clips_are_the_frames_around_an_annotated_one(tmp_path: Path, monkeypatc
             assert images[:, 0, 16, 16].tolist() == [21, 41, 61]
             assert len(target) == people
             np.testing.assert_allclose(target.keypoints.numpy()[:, 0], np.full((people, 2), 0.5))
+
+
+def test_joints_are_refined_of_those_who_were_matched_and_compared_with_the_same_people() -> None:
+    """The decoder here gives back the poses of the queries that it is to refine; the first stage finds the people with
+    other queries than the decoder of poses."""
+    truth = [target([[[0.3, 0.3]] * 17, [[0.6, 0.6]] * 17], [[1] * 17] * 2), target([[[0.5, 0.5]] * 17], [[1] * 17])]
+    poses = torch.tensor([[0.9, 0.6, 0.3, 0.9], [0.9, 0.9, 0.9, 0.5]])[..., None, None].expand(-1, -1, 17, 2)
+    chosen: list[list[list[int]]] = []
+
+    def forward(clips: Tensor, choose: Any) -> pavenet.Predictions:
+        tokens, last = (Prediction(torch.zeros(2, 4, 1), places, None) for places in (poses.flip(1), poses))
+        queries = choose(last)
+        chosen.append(queries.tolist())
+        joints = poses[torch.arange(2)[:, None], queries]
+        return pavenet.Predictions(tokens, [last], [Prediction(None, joints, None)], [poses], None)
+
+    network: Any = SimpleNamespace(variant=SimpleNamespace(petr=True), forward_training=forward)
+    losses = objective.criterion("coco17").losses(network, torch.zeros(2, 1, 3, 64, 64), truth)
+    assert chosen == [[[1, 2], [3, 0]]], "padded with the first query"
+    for name, loss in losses.items():
+        # Of eight queries three are somebody; for three people.
+        by_hand = 2 * (3 * 0.25 + 5 * 0.75) / 4 * math.log(2) / 3 if name.endswith("classes") else 0
+        assert float(loss) == pytest.approx(by_hand, abs=1e-4), name
+
+
+def test_who_is_annotated_counts_where_others_are_not() -> None:
+    prediction = Prediction(torch.zeros(1, 2, 1), torch.tensor([[[[0.9, 0.9]], [[0.9, 0.9]]]]), None)
+    truth = target([[[0.9, 0.9]]], [[1]], ignored=[[0.8, 0.8, 0.2, 0.2]])
+    loss = objective.class_loss(prediction, [truth], [(torch.tensor([1]), torch.tensor([0]))])
+    assert float(loss) == pytest.approx(0.25 * 0.5**2 * math.log(2))
+
+
+def test_weights_of_some_parts_leave_those_of_the_others_as_published() -> None:
+    criterion = objective.criterion("coco17", keypoints={"joints": 5}, oks={"tokens": 1.5})
+    of_petr, plain = criterion.weights[True], criterion.weights[False]
+    assert of_petr.keypoints == {"tokens": 70, "poses": 70, "joints": 5}
+    assert of_petr.oks == {"tokens": 1.5, "poses": 2, "joints": 3}
+    assert plain.keypoints == {"tokens": 1, "poses": 1, "joints": 5} and plain.oks == {"tokens": 1.5}
+    assert (of_petr.classes, of_petr.heatmaps, plain.classes, plain.heatmaps) == (2, 4, 0.5, 0)

@@ -322,3 +322,35 @@ def test_a_batch_without_people_has_losses_too(tiny: querypose.QueryPose) -> Non
     assert losses["classes_0"] > 0
     assert losses["boxes_0"] == losses["overlap_0"] == losses["keypoints_0"] == 0
     torch.stack(list(losses.values())).sum().backward()
+
+
+def test_every_stage_has_its_own_matching_and_counts_over_all_people() -> None:
+    """Two pictures of other sizes, of whose people the second one has no keypoints; first the second query finds them,
+    20 and 40 pixels to the right of where they are, then the first one."""
+    sizes = torch.tensor([[200.0, 100.0], [400.0, 200.0]])
+    box = [[0.1, 0.1, 0.2, 0.4]]
+    one = target([[[0.25, 0.3]]], box, [])
+    two = Target(**{name: value[:0] for name, value in vars(one).items()} | {"bare": torch.tensor(box)})
+    found = torch.tensor([[100.0, 0.0, 180.0, 100.0], [40.0, 10.0, 80.0, 50.0]]) * torch.tensor([[[1.0]], [[2.0]]])
+    spots = torch.full((2, 2, 1, 2), 0.1)
+    stages = [Prediction(torch.zeros(2, 2, 1), boxes, spots, spots) for boxes in (found, found.flip(1))]
+    losses = QueryPoseCriterion()(
+        lambda images, objective: objective(stages, sizes, lambda error: error.sum(-1)),  # type: ignore[arg-type]
+        torch.zeros(2, 3, 8, 8),
+        [one, two],
+        [0, 1],
+    )
+    for stage in (0, 1):
+        # A query that is right is to be 1, the other one 0: a quarter and three quarters of a quarter of ln 2.
+        assert float(losses[f"classes_{stage}"]) == pytest.approx(2 * math.log(2) / 4, rel=1e-5)
+        assert float(losses[f"boxes_{stage}"]) == pytest.approx(5 * (2 * 20 / 200), rel=1e-5)
+        assert float(losses[f"overlap_{stage}"]) == pytest.approx(2 * (1 - 1 / 3), rel=1e-5)
+
+
+def test_keypoints_do_not_pull_at_the_box_that_they_are_counted_in() -> None:
+    boxes, points = BOXES.clone().requires_grad_(), PREDICTION.keypoints.clone().requires_grad_()
+    prediction = Prediction(PREDICTION.logits, boxes, points, PREDICTION.sigmas)
+    matches = [(torch.tensor([1]), torch.tensor([0]))]
+    losses = QueryPoseCriterion().losses(prediction, [PERSON], matches, SIZE, lambda error: error.sum(-1))  # type: ignore[arg-type]
+    by_box, by_points = torch.autograd.grad(losses["keypoints"], (boxes, points), allow_unused=True)
+    assert by_box is None and by_points is not None and by_points.any()

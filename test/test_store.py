@@ -9,19 +9,23 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from annotations import coco_file, write_json, write_picture
 from stored import cache as cache
 from stored import mixture, picture, standing
 from test_teacher import STANDING, fake_teacher
 
 from pave_ros import skeletons
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
+from pave_ros.persons import Persons
 from pave_ros.skeletons import get
 from pave_ros.training import prepare
+from pave_ros.training import store as store_module
 from pave_ros.training.prepare import complete, pictures_of, store_of
 from pave_ros.training.sources import (
     SourceError,
@@ -37,7 +41,7 @@ from pave_ros.training.store import (
     write_arrays,
     write_store,
 )
-from pave_ros.training.teacher import Completion
+from pave_ros.training.teacher import Completion, watch
 
 
 def test_a_store_gives_back_what_was_put_in(cache: Path) -> None:
@@ -225,3 +229,108 @@ def test_preparing_completes_labels_once(tmp_path: Path) -> None:
         write_arrays(tmp_path / "tiny.teacher.npz", answers)
         with pytest.raises(StoreError, match=rf"tiny\.teacher\.npz: {told} of the teacher, but tiny has 1 pictures"):
             complete(tmp_path, store, teacher, Completion(), threads=1)
+
+
+def test_a_store_that_was_looked_at_goes_to_workers_without_its_pictures(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 160, 3), np.uint8)
+    store = write_store(tmp_path, "noisy", [Picture("a", noise, standing(), "train")])
+    before = store.image(0)
+    packed = pickle.dumps(store)
+    assert len(packed) < 8000 < (tmp_path / "noisy.bin").stat().st_size
+    np.testing.assert_array_equal(pickle.loads(packed).image(0), before)
+
+
+def test_pictures_keep_their_colours_and_sizes(tmp_path: Path) -> None:
+    wide = np.zeros((20, 40, 3), np.uint8)
+    wide[:] = 200, 100, 0
+    store = write_store(tmp_path, "wide", [Picture("a", wide, standing(), "train")])
+    assert store.sizes == [(40, 20)] and store.image(0).shape == (20, 40, 3)
+    np.testing.assert_allclose(store.image(0)[10, 20].astype(int), [200, 100, 0], atol=3)
+
+
+def test_what_was_there_before_is_not_taken_for_the_new_pictures(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what a teacher saw, nor the index, where the new one cannot be written."""
+    for ending in ("labels", "teacher"):
+        (cache / f"one.{ending}.npz").touch()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(store_module, "write_arrays", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_store(cache, "one", [picture(i) for i in range(3)])
+    assert [file.name for file in cache.glob("one*")] == ["one.bin"]
+    with pytest.raises(StoreError, match=r"one\.npz: no such file"):
+        PictureStore(cache, "one")
+
+
+def test_every_third_annotated_frame_is_prepared_with_its_mask() -> None:
+    image, mask = np.zeros((200, 160, 3), np.uint8), np.full((200, 160), 255, np.uint8)
+    frames = [Sample(f"v/{i}", 160, 200, standing(), lambda: image, "v", i, labelled=i != 6) for i in range(10)]
+    alone = Sample("p", 160, 200, standing(), lambda: image)
+    asked = []
+    everything = ListedDataset("some", get("coco17"), [*frames, alone])
+    prepared = pictures_of(everything, "val", 3, lambda *of: asked.append(of) or mask, "jhmdb15")
+    assert [(one.id, one.split, one.mask is mask) for one in prepared] == [
+        ("v/0", "val", True), ("v/3", "val", True), ("v/9", "val", True), ("p", "val", False),
+    ]  # fmt: skip
+    assert asked == [("v", 0), ("v", 3), ("v", 9)]
+    (one,) = pictures_of(ListedDataset("one", get("coco17"), [alone]), "train", skeleton="jhmdb15")
+    assert one.labels.skeleton == "jhmdb15"
+
+
+@pytest.mark.parametrize(("name", "swapped"), [("lspet", True), ("jhmdb", False)])
+def test_sides_are_set_straight_where_a_data_set_mixes_them_up(tmp_path: Path, name: str, swapped: bool) -> None:
+    straight = standing((30, 10)).keypoints
+    mirrored = Labels.from_keypoints(straight[:, list(get("coco17").mirror)], "coco17", complete=False)
+    store = write_store(tmp_path, name, [Picture("a", np.zeros((200, 160, 3), np.uint8), mirrored, "train")])
+    persons = Persons.from_keypoints(straight, [0.9], "coco17")
+    write_arrays(tmp_path / f"{name}.teacher.npz", {"answers": watch(lambda image: persons, [store.image(0)])})
+    complete(tmp_path, store, tmp_path / "teacher.onnx", Completion())
+    found = PictureStore(tmp_path, name).labels[0]
+    np.testing.assert_allclose(found.keypoints[0], straight[0] if swapped else mirrored.keypoints[0])
+
+
+def test_a_teacher_of_people_does_not_look_at_animals(tmp_path: Path) -> None:
+    write_json(tmp_path / "all.json", coco_file("coco17"))
+    for name in ("a", "b"):
+        write_picture(tmp_path / f"images/{name}.png")
+    teacher = fake_teacher(tmp_path / "teacher.onnx", np.zeros((1, 56)))
+    prepare.prepare(tmp_path, teacher, coco=tmp_path / "all.json", macaque=tmp_path / "all.json", threads=1)
+    assert sorted(file.name for file in tmp_path.glob("*.npz")) == [
+        "coco.labels.npz", "coco.npz", "coco.teacher.npz", "macaque.npz",
+    ]  # fmt: skip
+
+
+def test_the_synthetic_scene_is_prepared_in_all_shapes_and_its_backs_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each shape a third of the scenes, rounded up, each seen four times; at least three are for validation."""
+    scenes = []
+
+    class Deserted:
+        """Nobody, who is drawn faster."""
+
+        def __init__(self, width: int, height: int, **options: Any) -> None:
+            scenes.append((options["seed"], width, height, options["backs"]))
+            self.image = np.zeros((height, width, 3), np.uint8)
+
+        def frame(self, number: int) -> SimpleNamespace:
+            none = np.zeros((0, 17, 3), np.float32)
+            people = {"persons": Persons.from_keypoints(none, [], "coco17"), "visibility": none[..., 0]}
+            return SimpleNamespace(image=self.image, areas=none[:, 0, 0], **people)
+
+    monkeypatch.setattr(prepare, "SYNTHETIC_SIZES", ((68, 64), (96, 65), (66, 97)))
+    monkeypatch.setattr("pave_ros.datasets.synthetic.Scene", Deserted)
+    prepare.prepare(tmp_path, back_scenes=4)
+    assert not (tmp_path / "synthetic.npz").exists()
+    backs = PictureStore(tmp_path, "synthetic_backs")
+    assert backs.splits == ["train"] * 24 + ["val"] * 12
+    sizes = [(68, 64)] * 8 + [(96, 65)] * 8 + [(66, 97)] * 8
+    assert backs.sizes == [*sizes, *sizes[::2]]
+    # Other scenes than those in which nobody turns.
+    assert [seed for seed, *_ in scenes] == [500_000, 500_001] * 3 + [1_500_000] * 3
+    assert {share for *_, share in scenes} == {0.8}
+    scenes.clear()
+    prepare.prepare(tmp_path, scenes=1)
+    assert len(PictureStore(tmp_path, "synthetic")) == 24 and {share for *_, share in scenes} == {0}

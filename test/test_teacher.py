@@ -224,3 +224,16 @@ def test_sides_stay_where_the_teacher_sees_somebody_else() -> None:
     assert 0.2 < similarities(annotated(person()), other)[0, 0] < 0.4
     completed = Completion()(wrong, other, SIZE, sides=True)
     np.testing.assert_allclose(completed.keypoints[0, 5:, :2], STANDING[MIRROR][5:])
+
+
+def test_sides_stay_where_they_are_nearly_the_same() -> None:
+    """Of whom the teacher sees from the side; others in the picture do not matter."""
+    narrow = person()
+    narrow[:, 0] = 50 + (narrow[:, 0] - 50) * 0.1
+    wrong, seen = annotated(narrow[MIRROR]), found(narrow, person((120, 0)), scores=(0.9, 0.8))
+    assert 0.5 < similarities(wrong, seen)[0, 0] < 0.95
+    rise = similarities(annotated(narrow), seen)[0, 0] - similarities(wrong, seen)[0, 0]
+    for swap, expected in ((rise + 0.05, narrow[MIRROR]), (rise - 0.05, narrow)):
+        completed = Completion(swap=swap)(wrong, seen, (300, 200), sides=True)
+        assert len(completed) == 2
+        np.testing.assert_allclose(completed.keypoints[0, 5:, :2], expected[5:, :2])

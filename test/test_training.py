@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.multiprocessing
 from dots import Dots, config
+from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -478,3 +480,16 @@ def test_a_network_is_scored_every_so_often_and_once_in_the_end(
     monkeypatch.setattr(trainer, "_train_step", lambda batch: {"loss": 0.0})
     trainer.run()
     assert scored == [2, 4]
+
+
+def test_finished_weights_keep_what_a_backbone_brought_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "imagenet.safetensors"
+    state = timm.create_model(models.create("detrpose_n").backbone_name).state_dict()
+    save_file({name: value + 1 for name, value in state.items()}, file)
+    trainer = Trainer(config(tmp_path, backbone=file, start_share=1.0), Dots())
+    start = weights(trainer)
+    with torch.no_grad():
+        for parameter in trainer.averaged.module.parameters():
+            parameter += 1
+    for name, value in dict(trainer.finished().named_parameters()).items():
+        torch.testing.assert_close(value, start[name] + (not name.startswith("backbone.")), msg=name)

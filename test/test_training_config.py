@@ -12,10 +12,12 @@ import pytest
 import torch
 import torch.multiprocessing
 from dots import Dots, config
+from stored import cache as cache
 
 from pave_ros import models
 from pave_ros.cli.train import train
 from pave_ros.training.config import TrainingConfig
+from pave_ros.training.samples import samples_of
 from pave_ros.training.settings import ConfigError
 from pave_ros.training.sources import Mixture
 from pave_ros.training.trainer import Trainer, TrainingError
@@ -173,3 +175,14 @@ def test_what_comes_with_the_project_names_parts_that_there_are(path: Path) -> N
     Mixture.from_dict(
         {"cache": ".", "weights": {}, **{k: v for k, v in settings.data.items() if k not in ("clips", "crops")}}
     )
+
+
+def test_pictures_take_their_size_and_chance_from_beside_the_data(cache: Path) -> None:
+    data = {"cache": cache, "weights": {"one": 1}}
+    pictures = [
+        samples_of(config(cache, data=data, input_size=(96, 64), seed=seed, skeleton=skeleton))[0]
+        for seed, skeleton in ((0, "coco17"), (1, "coco17"), (0, "crowdpose14"))
+    ]
+    assert {image.shape for image, _ in pictures} == {(3, 96, 64)}
+    assert [people.keypoints.shape[1] for _, people in pictures] == [17, 17, 14]
+    assert not torch.equal(pictures[0][0], pictures[1][0])
