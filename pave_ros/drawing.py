@@ -144,9 +144,8 @@ def _draw_label(image: Image, text: str, box: Floats, color: Color, taken: list[
         return  # so crowded that there is no place for it
     taken.append((left, top, left + label_width, top + label_height))
     cv2.rectangle(image, (left, top), (left + label_width, top + label_height), color, cv2.FILLED)
-    dark_text = float(np.dot(color, (0.3, 0.59, 0.3))) > 110
     origin = (left + pad, top + pad + text_height)
-    cv2.putText(image, text, origin, _FONT, scale, _DARK if dark_text else _LIGHT, 1, cv2.LINE_AA)
+    cv2.putText(image, text, origin, _FONT, scale, _DARK, 1, cv2.LINE_AA)  # every hue is bright enough for that
 
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pave_ros.drawing import contact_sheet, draw
+from pave_ros.drawing import contact_sheet, draw, hue
 from pave_ros.persons import Persons
 from pave_ros.skeletons import SKELETONS
 
@@ -149,3 +150,122 @@ def test_contact_sheet() -> None:
     assert (sheet[-80, -8 - cell // 2] == 200).all() and (sheet[-80, -20] == 20).all()  # the tall one is in the middle
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([])
+
+
+def test_numbers_that_follow_each_other_have_colours_that_are_far_apart() -> None:
+    for number in range(50):
+        apart = abs(hue(number + 1) - hue(number))
+        assert 0.3 < apart < 0.7, "around the circle"
+
+
+def test_a_person_of_number_0_keeps_the_colour_too() -> None:
+    two = replace(people((20, 40, 150), (170, 40, 150)), track_ids=np.array([9, 0], np.int32))
+    swapped = two[np.array([1, 0])]
+    assert (draw(canvas(), two, label=False) == draw(canvas(), swapped, label=False)).all()
+
+
+def test_a_keypoint_that_is_just_sure_enough_is_drawn() -> None:
+    person = people((60, 60, 150), scores=0.5)
+    assert (draw(canvas(), person, keypoint_threshold=0.5) == draw(canvas(), person)).all()
+
+
+def test_people_who_are_apart_are_drawn_as_each_alone() -> None:
+    """With number, score, label and box of their own."""
+    two = replace(people((20, 60, 150), (170, 60, 150)), track_ids=np.array([7, 12], np.int32))
+    alone = draw(draw(canvas(), two[:1], boxes=True), two[1:], boxes=True)
+    assert (draw(canvas(), two, boxes=True) == alone).all()
+
+
+def test_the_label_tells_numbers_from_0_on_and_none_of_who_is_not_followed() -> None:
+    nobody = people((60, 60, 150))
+    labels = [draw(canvas(), replace(nobody, track_ids=np.array([number], np.int32))) for number in (-1, -2, 0)]
+    assert (labels[0] == labels[1]).all() and (labels[0] != labels[2]).any()
+
+
+def test_a_label_stands_above_the_middle_of_the_person() -> None:
+    person = people((60, 60, 150))
+    rows, columns = np.nonzero((draw(canvas(), person) != draw(canvas(), person, label=False)).any(-1))
+    assert abs((columns.min() + columns.max()) / 2 - 135) <= 2 and 30 < rows.min() < rows.max() < 70
+
+
+@pytest.mark.parametrize(("wrist", "drawn"), [(-20, True), (-300, True), (-330, False), (610, True), (650, False)])
+def test_a_limb_is_drawn_up_to_the_border_that_it_leaves_through(wrist: float, drawn: bool) -> None:
+    """Also one that ends far outside, up to the picture's width; beyond that it is not to be believed."""
+    keypoints = np.full((1, 17, 3), np.nan, np.float32)
+    keypoints[0, 7], keypoints[0, 9] = (160, 120, 1), (wrist, 120, 1)
+    image = draw(canvas(), Persons.from_keypoints(keypoints, [1], "coco17"), label=False)
+    assert changed(image)[120, 0 if wrist < 0 else -1] == drawn and changed(image)[120, 160]
+
+
+@pytest.mark.parametrize("options", [{"keypoint_threshold": 0.95}, {"boxes": True}, {"label": False}])
+def test_options_count_on_any_view(options: dict[str, Any]) -> None:
+    straight, mirrored = canvas(), canvas()
+    draw(straight, people((60, 60, 150)), **options)
+    draw(mirrored[:, ::-1], people((60, 60, 150)), **options)
+    assert np.array_equal(straight, mirrored[:, ::-1])
+
+
+def test_every_picture_of_a_sheet_has_its_own_caption() -> None:
+    images = [np.full((60, 80, 3), 90, np.uint8)] * 2
+    both = contact_sheet(images, columns=2, width=400, captions=["one", "two"])
+    swapped = contact_sheet(images, columns=2, width=400, captions=["two", "one"])
+    cell = (400 - 3 * 8) // 2
+    left, right = np.s_[:, 8 : 8 + cell], np.s_[:, 16 + cell : 16 + 2 * cell]
+    assert (both[left] == swapped[right]).all() and (both[right] == swapped[left]).all()
+    assert (both[left] != both[right]).any()
+
+
+def test_left_limbs_are_lighter_right_ones_deeper_and_those_between_neither() -> None:
+    image = draw(canvas(1280, 960), people((200, 60, 800)), label=False).astype(int)
+    for (x, y), color in {
+        (0.7, 0.325): (255, 153, 153),  # left upper arm
+        (0.225, 0.475): (217, 11, 11),  # right forearm
+        (0.52, 0.085): (255, 153, 153),  # nose to left eye
+        (0.5, 0.25): (255, 76, 76),  # shoulders
+    }.items():
+        assert np.abs(image[round(60 + 800 * y), round(200 + 800 * x)] - color).max() <= 1
+
+
+@pytest.mark.parametrize(("joint", "color"), [(0, (255, 76, 76)), (9, (255, 153, 153)), (10, (217, 11, 11))])
+def test_a_keypoint_is_a_white_spot_in_the_colour_of_its_side(joint: int, color: tuple[int, int, int]) -> None:
+    keypoints = np.full((1, 17, 3), np.nan, np.float32)
+    keypoints[0, joint] = (640, 480, 1)
+    person = Persons.from_keypoints(keypoints, [1], "coco17", [[400, 200, 400, 600]])
+    image = draw(canvas(1280, 960), person, label=False).astype(int)
+    assert (image[480, 640] == 255).all() and (np.abs(image[480] - color).max(-1) <= 1).any()
+
+
+def test_the_best_person_is_drawn_on_top() -> None:
+    two = people((200, 60, 800), (200, 60, 800))
+    arm = draw(canvas(1280, 960), two, label=False)[60 + 260, 200 + 560].astype(int)
+    assert np.abs(arm - (255, 153, 153)).max() <= 1, "the first one's red, not the second one's blue"
+
+
+def test_a_label_is_written_dark_on_a_bright_ground() -> None:
+    person = people((60, 60, 150))
+    before, after = draw(canvas(), person, label=False), draw(canvas(), person)
+    label = after[(before != after).any(-1)]
+    assert label[:, 0].max() == 255 and label[:, 0].min() < 60 and label[:, 1].max() < 100, "nothing white on red"
+
+
+def test_people_without_numbers_have_colours_of_their_own() -> None:
+    image = draw(canvas(640, 480), people((0, 100, 300), (300, 100, 300)), label=False)
+    left, right = image[:, :300], image[:, 300:]
+    assert (left[..., 0] >= left[..., 2]).all() and (left[..., 0] > left[..., 2]).any(), "red and grey"
+    assert (right[..., 2] >= right[..., 0]).all() and (right[..., 2] > right[..., 0]).any(), "blue and grey"
+
+
+def test_people_whose_boxes_are_unknown_are_drawn_by_their_keypoints() -> None:
+    known = people((60, 60, 150))
+    unknown = replace(known, boxes=np.full((1, 4), np.nan, np.float32))
+    assert np.array_equal(draw(canvas(), unknown, boxes=True), draw(canvas(), known, boxes=True))
+
+
+@pytest.mark.parametrize(("width", "box"), [(4000, 40), (320, 300)])
+def test_lines_are_neither_invisible_nor_clumsy(width: int, box: int) -> None:
+    """However small or large a person is in the picture; with their dark rim and soft borders."""
+    keypoints = np.full((1, 17, 3), np.nan)
+    keypoints[0, [7, 9]] = (140, 100, 1), (180, 100, 1)  # the left forearm
+    person = Persons.from_keypoints(keypoints, [0.9], "coco17", [[140, 0, box, box]])
+    found = changed(draw(canvas(width, 200), person, label=False))[:, 160].sum()
+    assert 8 <= found <= 11

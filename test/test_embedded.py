@@ -447,3 +447,43 @@ def test_its_first_stage_gives_boxes_as_unsure_as_asked_for() -> None:
 
 def test_it_follows_people_without_smoothing_too() -> None:
     assert Estimator(device="cpu", smoothing="never").earlier == 1
+
+
+@pytest.mark.parametrize(("made_for_it", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_bf16_where_the_processor_is_made_for_it(
+    monkeypatch: pytest.MonkeyPatch, made_for_it: bool, precision: str
+) -> None:
+    monkeypatch.setattr(openvino, "computes_in_bf16", lambda: made_for_it)
+    exported = shipped.exported_path(files.EMBEDDED_DETECTOR.path)
+    assert openvino.OpenVinoEngine(exported).precision == precision
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt_rtx"])
+def test_tensorrt_is_built_from_the_network_itself(pair: tuple[Path, Path], engine: str) -> None:
+    """In 16 bits; what is exported computes in 32."""
+    assert shipped.best_form(pair[0], engine, "cuda", "auto", None) == pair[0]
+
+
+def test_a_size_is_named_by_its_height_first() -> None:
+    assert shipped.exported_path(Path("a.safetensors"), (256, 192)) == Path("a.256x192.onnx")
+    assert shipped.exported_path(Path("a.safetensors"), (256, 192), int8=True) == Path("a.256x192.int8.onnx")
+
+
+def test_a_gpu_that_torch_cannot_use_is_of_no_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not shipped._has_cuda()
+
+
+def test_eight_bits_are_taken_for_their_own_size_and_with_openvino(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    checkpoint, exported = pair
+    wide = shipped.exported_path(checkpoint, (256, 256))
+    for path in (wide, shipped.exported_path(checkpoint, int8=True)):
+        path.touch()
+    assert shipped.best_form(checkpoint, "auto", "cpu", "auto", (256, 256)) == wide
+    for module in (shipped, choice):
+        monkeypatch.setattr(module, "is_installed", lambda name: name != "openvino")
+    assert shipped.best_form(checkpoint, "auto", "cpu", "auto", None) == exported, "ONNX Runtime is no faster in 8 bits"

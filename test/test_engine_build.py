@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from pave_ros import Estimator, Persons, child, models
-from pave_ros.checkpoints import loading
+from pave_ros.checkpoints import files, loading
 from pave_ros.engines import build, cache, open_file
 from pave_ros.engines.base import Engine, EngineError
 from pave_ros.engines.cache import EngineCache
@@ -333,3 +333,80 @@ def test_the_time_of_a_build_stands_still_when_it_is_over(monkeypatch: pytest.Mo
 def test_pictures_are_kept_while_a_size_is_waited_for() -> None:
     engine = SwitchingEngine(FakeEngine("first"), "openvino", SlowBuild(FakeEngine("better")), for_one_size=True)
     assert engine.encode(picture(1)).images is not None
+
+
+def test_a_build_is_of_this_content_model_version_and_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "facts_of_gpu", lambda library, device: {"gpu": f"{library} on {device}"})
+    path = tmp_path / "n.onnx"
+    path.write_bytes(b"one")
+    known = build.Build("tensorrt", path, "detrpose_n", "cuda:1").facts()
+    assert known == build.Build("tensorrt", path, "detrpose_n", "cuda:1").facts()
+    assert known["gpu"] == "tensorrt on cuda:1"
+    assert build.Build("tensorrt", path, "detrpose_s", "cuda:1").facts() != known
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(build, "__version__", "999")
+        assert build.Build("tensorrt", path, "detrpose_n", "cuda:1").facts() != known
+    path.write_bytes(b"two")
+    assert build.Build("tensorrt", path, "detrpose_n", "cuda:1").facts() != known, "other weights under the same name"
+
+
+def test_of_a_video_model_both_parts_are_built_and_the_first_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[tuple[str, str]] = []
+
+    def write(library: str, source: Path, target: Path, progress: Callable[[str], None]) -> Path:
+        built.append((library, source.name))
+        target.write_bytes(source.read_bytes())
+        return target
+
+    monkeypatch.setattr(build, "facts_of_gpu", lambda library, device: {})
+    monkeypatch.setattr(build, "build_tensorrt", write)
+    for part in ("encode", "decode"):
+        (tmp_path / f"clip.{part}.onnx").write_text(part)
+    wanted = build.Build("tensorrt_rtx", tmp_path / "clip.encode.onnx", "pavenet_lite")
+    made = wanted.run(cache=EngineCache(tmp_path / "engines"))
+    assert (made.name, made.read_text()) == ("clip.encode.rtx", "encode")
+    assert made.with_name("clip.decode.rtx").read_text() == "decode"
+    assert built == [("tensorrt_rtx", "clip.encode.onnx"), ("tensorrt_rtx", "clip.decode.onnx")]
+
+
+@pytest.mark.parametrize(("asked", "written"), [("fp32", "fp32"), ("fp16", "half"), ("auto", "half")])
+def test_tensorrt_computes_in_sixteen_bits_unless_asked_otherwise(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, written: str
+) -> None:
+    def export(network: object, path: Path, input_size: object, precision: str) -> Path:
+        path.write_text(precision)
+        return path
+
+    def write(library: str, source: Path, target: Path, progress: object) -> Path:
+        target.write_bytes(source.read_bytes())
+        return target
+
+    monkeypatch.setattr(build, "facts_of_gpu", lambda library, device: {})
+    monkeypatch.setattr(build, "build_tensorrt", write)
+    monkeypatch.setattr("pave_ros.engines.onnx_export.export_onnx", export)
+    wanted = build.Build("tensorrt", checkpoint, "detrpose_n", precision=asked)
+    assert wanted.run(cache=EngineCache(tmp_path / "engines")).read_text() == written
+
+
+def test_who_asks_for_one_size_of_a_model_of_any_has_to_choose_it(tmp_path: Path) -> None:
+    wanted = build.Build("openvino", files.SHIPPED / "pavenet_lite.safetensors", "pavenet_lite")
+    with pytest.raises(EngineError, match="pavenet_lite takes pictures of any proportions, an engine only one size"):
+        wanted.run(cache=EngineCache(tmp_path / "engines"))
+
+
+def test_an_engine_that_is_asked_for_is_built_at_once_and_for_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAVE_ROS_CACHE", str(tmp_path / "cache"))
+    path, model = tmp_path / "s.safetensors", "simplebaseline_lite"
+    loading.save(models.create(model), path)
+    pixels = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    plain, built = (open_file(path, model, name, "cpu", input_size=(64, 96)) for name in ("pytorch", "onnxruntime"))
+    assert (built.name, built.reason, built.info.input_size) == ("onnxruntime", "asked for", (64, 96))
+    expected, found = (engine.decode([engine.encode(pixels)])["heatmaps"] for engine in (plain, built))
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    other = open_file(path, model, "auto", "cpu", input_size=(96, 64))
+    assert (other.name, other.info.input_size) == ("pytorch", (96, 64)), "what was built is for another size"

@@ -182,3 +182,14 @@ def test_two_that_want_the_same_build_it_once(cache: EngineCache) -> None:
 def test_the_order_of_the_facts_does_not_count(cache: EngineCache) -> None:
     path = cache.get(FACTS, Maker())
     assert cache.find(dict(reversed(FACTS.items()))) == path
+
+
+def test_many_entries_of_a_model_live_side_by_side(cache: EngineCache) -> None:
+    different = [{**FACTS, "weights": str(number)} for number in range(20)]
+    made = [cache.get(facts, Maker()) for facts in different]
+    assert [cache.find(facts) for facts in different] == made and len(set(made)) == 20
+
+
+def test_it_lies_beside_the_downloaded_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAVE_ROS_CACHE", str(tmp_path))
+    assert EngineCache().folder == tmp_path / "engines"

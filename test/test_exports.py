@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from pave_ros.checkpoints import files, loading
 from pave_ros.engines import open_file, openvino, tensorrt
 from pave_ros.engines.base import Engine, EngineError, Outputs
 from pave_ros.engines.export import Request, write
-from pave_ros.engines.exported import Label, first_of_two, read_label
-from pave_ros.engines.onnx_export import export_onnx
+from pave_ros.engines.exported import Label, files_of, first_of_two, read_label
+from pave_ros.engines.onnx_export import export_onnx, store_half
 from pave_ros.engines.onnxruntime import OnnxRuntimeEngine
 from pave_ros.engines.openvino import OpenVinoEngine, convert
 from pave_ros.engines.pytorch import PyTorchEngine
@@ -365,3 +366,87 @@ def test_eight_bits_are_set_up_on_the_colours_of_pictures(system: str, monkeypat
     assert one.shape == (1, 3, 32, 24)
     np.testing.assert_array_equal(one, other)
     assert len(calibration.network_inputs([(turned, False)], info)) == int(system == "detrpose")
+
+
+def test_a_file_of_that_very_name_comes_before_the_two_of_a_video_model(tmp_path: Path) -> None:
+    for name in ("clip.encode.onnx", "clip.decode.onnx"):
+        (tmp_path / name).touch()
+    assert first_of_two(tmp_path / "clip.onnx") == tmp_path / "clip.encode.onnx"
+    (tmp_path / "clip.onnx").touch()
+    assert first_of_two(tmp_path / "clip.onnx") is None
+    assert files_of(tmp_path / "clip.onnx") == {"whole": tmp_path / "clip.onnx"}
+
+
+def test_a_part_under_the_name_of_the_other_is_refused(tmp_path: Path) -> None:
+    encode = export_onnx(Clip().eval(), tmp_path / "clip.onnx")
+    shutil.copy(encode, tmp_path / "clip.decode.onnx")
+    with pytest.raises(EngineError, match=r"clip\.decode\.onnx: its name and its metadata \(encode\) disagree"):
+        OnnxRuntimeEngine(encode, "cpu")
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="multiples of 32"):
+        export_onnx(Clip(), tmp_path / "clip.onnx", (50, 64))
+    with pytest.raises(EngineError, match="unknown precision 'bf16' of an ONNX file; known: fp32, fp16, half"):
+        export_onnx(Clip(), tmp_path / "clip.onnx", precision="bf16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_beyond_sixteen_bits_are_kept_in_full(tmp_path: Path) -> None:
+    weights = {"fine.weight": np.full((16, 32), 60000, np.float32), "huge.weight": np.full((16, 32), 70000, np.float32)}
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = onnx.helper.make_graph([], "graph", [], [], tensors)
+    store_half(graph)
+    assert [tensor.name for tensor in graph.initializer] == ["fine.weight_half", "huge.weight"]
+    for tensor, value in zip(graph.initializer, weights.values(), strict=True):
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), value)
+
+
+@pytest.mark.parametrize(("precision", "network"), [("fp32", "fp32"), ("fp16", "half")])
+def test_tensorrt_is_asked_for_what_is_wanted(
+    precision: str, network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+
+    def export(model: object, file: Path, size: object, *, precision: str, batch: int) -> None:
+        calls.append((size, precision, batch))
+        file.touch()
+
+    def build(library: str, file: Path, target: Path, batch: int, capabilities: tuple[str, ...]) -> None:
+        calls.append((library, batch, capabilities))
+        target.touch()
+
+    monkeypatch.setattr("pave_ros.engines.export.export_onnx", export)
+    monkeypatch.setattr(tensorrt, "builder_for", lambda *_: None)
+    monkeypatch.setattr(tensorrt, "build", build)
+    request = Request("tensorrt_rtx", precision, SIZE, 3, (), ("SM86", "SM89"))
+    assert write(Clip(), tmp_path / "n.rtx", request) == [tmp_path / "n.rtx"]
+    assert calls == [(SIZE, network, 3), ("tensorrt_rtx", 3, ("SM86", "SM89"))]
+
+
+def test_openvino_s_files_of_a_video_model_lie_together(tmp_path: Path) -> None:
+    written = write(Clip().eval(), tmp_path / "clip.xml", Request("openvino"))
+    assert [path.name for path in written] == ["clip.encode.xml", "clip.decode.xml"]
+    assert len(list(tmp_path.iterdir())) == 4, "each with its weights"
+    frames = list(np.random.default_rng(0).random((3, 1, 3, 64, 64), np.float32))
+    assert answer(OpenVinoEngine(written[0], precision="fp32"), *frames).keys() == {"change", "now"}
+
+
+def test_pictures_are_stretched_to_the_size_of_a_file(tmp_path: Path) -> None:
+    """Whatever the network itself takes."""
+    model = Clip()
+    model.info = replace(model.info, resize="fit")
+    assert read_label(export_onnx(model, tmp_path / "clip.onnx", (32, 64))).info == replace(
+        Clip().info, input_size=(32, 64), resize="stretch"
+    )
+
+
+@pytest.mark.parametrize("engine", [OnnxRuntimeEngine, OpenVinoEngine])
+def test_features_of_a_frame_stay_what_they_are(tmp_path: Path, engine: type[Engine]) -> None:
+    """Whatever is computed of the frames behind it."""
+    opened = engine(export_onnx(Clip(), tmp_path / "clip.onnx"))  # type: ignore[call-arg]
+    first, second = np.random.default_rng(0).random((2, 1, 3, 64, 64), np.float32)
+    kept = opened.encode(first)
+    before = [part.copy() for part in kept]
+    assert not np.array_equal(opened.encode(second)[0], before[0])
+    assert all(np.array_equal(part, one) for part, one in zip(kept, before, strict=True))

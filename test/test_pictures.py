@@ -6,6 +6,7 @@ import itertools
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from videos import number, picture
 
-from pave_ros.pictures import decode_picture
+from pave_ros.pictures import decode_picture, silent_opencv
 from pave_ros.video import (
     VideoError,
     open_source,
@@ -140,3 +141,39 @@ def test_photos_are_turned_upright_unless_they_are_wanted_as_stored(tmp_path: Pa
     assert read_picture(path, as_stored=True).shape == decode_picture(path.read_bytes()).shape == (64, 96, 3)
     source = open_source(path)
     assert (source.width, source.height) == (64, 96)
+
+
+def test_opencv_is_silent_until_the_last_who_wants_it_so_is_done() -> None:
+    log = cv2.utils.logging
+    before = log.getLogLevel()
+    with silent_opencv():
+        with silent_opencv():
+            pass
+        assert log.getLogLevel() == log.LOG_LEVEL_SILENT != before
+    assert log.getLogLevel() == before
+
+
+def test_opencv_speaks_again_after_an_error() -> None:
+    before = cv2.utils.logging.getLogLevel()
+    with pytest.raises(KeyboardInterrupt), silent_opencv():
+        raise KeyboardInterrupt
+    assert cv2.utils.logging.getLogLevel() == before
+
+
+def test_a_cut_off_picture_that_holds_the_name_of_its_end_is_cut_off() -> None:
+    data = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8))[1].tobytes()
+    note = b"tEXtnote\0IEND"
+    noted = data[:33] + struct.pack(">I", len(note) - 4) + note + struct.pack(">I", zlib.crc32(note)) + data[33:]
+    assert np.array_equal(decode_picture(noted), decode_picture(data)), "the first 33 bytes are signature and header"
+    with pytest.raises(ValueError, match="cut off"):
+        decode_picture(noted[: len(noted) // 2])
+
+
+@pytest.mark.parametrize("fills", [0, 1, 2])
+def test_a_whole_thumbnail_behind_fill_bytes_makes_no_whole_picture(fills: int) -> None:
+    thumbnail, data = (cv2.imencode(".jpg", picture(1, width=width))[1].tobytes() for width in (32, 96))
+    segment = b"\xff" * fills + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+    whole = data[:2] + segment + data[2:]
+    assert decode_picture(whole).shape == (64, 96, 3)
+    with pytest.raises(ValueError, match="cut off"):
+        decode_picture(whole[:-50])

@@ -404,3 +404,62 @@ def test_coco_counts_no_pictures_of_what_broke_off(tmp_path: Path) -> None:
     sink.finish()
     (image,) = json.loads((tmp_path / "out" / "coco_images.json").read_text())
     assert image["id"] == 1 and image["file_name"] == whole.source
+
+
+def test_a_picture_is_one_whatever_the_case_of_its_ending(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", 40, 20).rename(tmp_path / "A.PNG")
+    assert run([path], tmp_path / "out")[1] == ["A.png", "persons.jsonl", "coco.json", "coco_images.json"]
+    assert lines(tmp_path / "out")[0]["persons"][0]["track_id"] == -1
+
+
+def test_three_of_the_same_name_do_not_collide_either(tmp_path: Path) -> None:
+    paths = [save(tmp_path / folder / "a.png", 40, 20) for folder in "xyz"]
+    assert run(paths, tmp_path / "out", "video")[1] == ["a.png", "a_2.png", "a_3.png"]
+
+
+def test_the_folder_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "walk/1.png", 40, 20)
+    monkeypatch.chdir(tmp_path / "walk")
+    assert jobs_of(["."], True) == [Job(".", "walk", True)]
+
+
+def test_a_file_whose_only_result_cannot_be_written_does_not_count(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "in" / f"{'a' * 250}.png", 40, 20), save(tmp_path / "in/b.png", 40, 20)]
+    summary, written = run(paths, tmp_path / "out", "video")
+    assert written == ["b.png"] and (summary.files, summary.frames, summary.persons) == (1, 1, 1)
+
+
+def test_progress_is_told_of_every_job_and_every_picture(tmp_path: Path) -> None:
+    told: list[Any] = []
+    run(
+        [save(tmp_path / "a.png", 40, 20), save_video(tmp_path / "clip.mp4", 3)],
+        tmp_path / "out",
+        opened=lambda job, source: told.append((job.name, source.length)),
+        advanced=lambda job: told.append(job.name),
+    )
+    assert told == [("a", 1), "a", ("clip", 3), "clip", "clip", "clip"]
+
+
+def test_people_of_a_video_are_followed_at_its_own_pace(tmp_path: Path) -> None:
+    """Whoever is not seen for more than a second has a new number afterwards."""
+
+    class Hidden(Truth):
+        def estimate(self, frames: Sequence[Frame], index: int = -1) -> Persons:
+            found = super().estimate(frames, index)
+            return found[:0] if 1 <= frames[index].stamp // 500_000_000 <= 3 else found
+
+    with VideoWriter(tmp_path / "clip.mp4", 2) as writer:
+        for _ in range(6):
+            writer.write(picture(40, 30))
+    run([tmp_path / "clip.mp4"], tmp_path / "out", "jsonl", estimator=Hidden())
+    found = [[person["track_id"] for person in line["persons"]] for line in lines(tmp_path / "out")]
+    assert found == [[1], [], [], [], [2], [2]]
+
+
+def test_a_file_that_vanished_meanwhile_does_not_stop_the_others(tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{name}.png", 40, 20) for name in "ab"]
+    jobs = jobs_of(list(map(str, paths)))
+    paths[0].unlink()
+    summary, written = predict(jobs, Truth(), make_sinks(["jsonl"], tmp_path / "out", jobs))  # type: ignore[arg-type]
+    assert (summary.files, len(summary.problems)) == (1, 1) and str(paths[0]) in summary.problems[0]
+    assert [line["file"] for line in lines(tmp_path / "out")] == [str(paths[1])]

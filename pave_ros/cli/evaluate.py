@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,9 +63,8 @@ def evaluate(
     """Score a model, or a results file, on a data set, in the numbers of the papers."""
     if bool(worst) != (pictures is not None):
         raise typer.BadParameter("--worst says how many and --pictures where to; give both", param_hint="--worst")
-    read = (root, results, *map(Path, (boxes, weights, detector, detector_weights)))
-    if output is not None and output.resolve() in {path.resolve() for path in read if path}:
-        raise typer.BadParameter(f"would write over {output}, which is read here", param_hint="--output")
+    if output is not None:
+        _check_output(output, root, (results, *map(Path, (boxes, weights, detector, detector_weights))))
     one_file = root.suffix in (".json", ".mat")
     if one_file:
         options.refuse(context, ("split",), "a single annotation file has none")
@@ -114,6 +114,17 @@ def evaluate(
     if pictures is not None:
         for path in evaluation.write_worst(pictures, done, worst):
             print(path)
+
+
+def _check_output(output: Path, root: Path, read: Sequence[Path | None]) -> None:
+    """BadParameter where the report would take the place of what is read, or of a file of the data set."""
+    from pave_ros.evaluation.evaluate import is_report
+
+    target = output.resolve()
+    if target in {path.resolve() for path in (root, *read) if path}:
+        raise typer.BadParameter(f"would write over {output}, which is read here", param_hint="--output")
+    if target.is_file() and root.resolve() in target.parents and not is_report(target):
+        raise typer.BadParameter(f"would write over {output}, which belongs to the data set", param_hint="--output")
 
 
 def _check_boxes(boxes: str, detector: str) -> None:

@@ -171,6 +171,15 @@ def write_report(path: Path, results: Sequence[Result], done: Run, about: dict[s
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def is_report(path: Path) -> bool:
+    """Whether `write_report` may have written this file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"milliseconds", "results"} <= content.keys()
+
+
 def quality(sample: Sample, persons: Persons) -> float:
     """How well one picture was understood, 0..1: the sum of the OKS of all annotated people, over their number and
     that of the sure people besides, unless not everybody was annotated. 1 where there is nobody."""
