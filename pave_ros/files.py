@@ -19,7 +19,8 @@ def complete(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)
+        if error.errno is not None:  # else its text would give way to the name
+            error.filename = error.filename or str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from stored import cache as cache
 from stored import mixture, picture, standing
 from test_teacher import STANDING, fake_teacher
 
-from pave_ros import skeletons
+from pave_ros import files, skeletons
 from pave_ros.datasets.base import Labels, ListedDataset, Sample
 from pave_ros.persons import Persons
 from pave_ros.skeletons import get
@@ -334,3 +335,15 @@ def test_the_synthetic_scene_is_prepared_in_all_shapes_and_its_backs_apart(
     scenes.clear()
     prepare.prepare(tmp_path, scenes=1)
     assert len(PictureStore(tmp_path, "synthetic")) == 24 and {share for *_, share in scenes} == {0}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(OSError("encoder error"), "encoder error"), (OSError(28, "No space left"), "[Errno 28] No space left: '{}'")],
+)
+def test_why_a_file_was_not_completed_is_told(tmp_path: Path, error: OSError, told: str) -> None:
+    path = tmp_path / "x.bin"
+    with pytest.raises(OSError, match=re.escape(told.format(path))), files.complete(path) as partial:
+        partial.touch()
+        raise error
+    assert list(tmp_path.iterdir()) == []
