@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -18,7 +20,7 @@ from test_cli import clip as clip
 from test_cli import demos as demos
 from test_evaluation import RUNNER, coco_files, write
 
-from pave_ros import catalogue, cli
+from pave_ros import __version__, catalogue, cli
 from pave_ros.checkpoints import files
 from pave_ros.models.base import PoseModel
 from pave_ros.predict import Summary
@@ -246,3 +248,19 @@ def test_command_looks_at_boxes_as_unsure_as_counts(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("pave_ros.estimator.Estimator", lambda **options: seen.append(options["top_down"]))
     RUNNER.invoke(cli.app, ["evaluate", "--dataset", "synthetic", "--model", model])
     assert seen[0].box_threshold == least
+
+
+def test_the_version_is_all_that_is_told_where_it_is_asked_for(call: Call) -> None:
+    result = call("--version", "models")
+    assert (result.returncode, result.stdout) == (0, f"pave_ros {__version__}\n")
+
+
+def test_names_that_are_not_utf_8_are_printed_as_they_are(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xff/weights"
+    os.makedirs(folder)
+    Path(os.fsdecode(folder), "detrpose_hgnetv2_s.pth").touch()
+    root = os.fsdecode(os.path.dirname(folder))
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8:strict", files.CACHE_VARIABLE: root}
+    command = [sys.executable, "-m", "pave_ros.cli", "weights", "path", "detrpose_s"]
+    done = subprocess.run(command, capture_output=True, env=env, check=False)
+    assert done.stdout == folder + b"/detrpose_hgnetv2_s.pth\n", done.stderr

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,8 +27,9 @@ from torch.utils._pytree import tree_leaves
 from pave_ros import Estimator, models
 from pave_ros.checkpoints import loading
 from pave_ros.engines import cuda_graphs, open_file
+from pave_ros.engines.base import EngineError
 from pave_ros.engines.cuda_graphs import Recorded
-from pave_ros.engines.pytorch import PyTorchEngine, prepared, store_as_computed
+from pave_ros.engines.pytorch import PyTorchEngine, prepared, resolve_device, store_as_computed
 from pave_ros.engines.switching import SwitchingEngine
 from pave_ros.frames import Image as Picture
 from pave_ros.models import deformable, layers
@@ -304,3 +306,30 @@ def test_a_compiled_network_takes_over_once_it_is_compiled(tmp_path: Path, monke
     assert sorted(compiled) == ["_decoded", "_encoded"]
     np.testing.assert_allclose(engine.decode([engine.encode(images)])["heatmaps"], expected, atol=1e-5)
     assert "taken over" in engine.status
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_torch_gives_networks_that_want_blue_first_what_they_want(bgr: bool, picture: Picture) -> None:
+    info = replace(models.create("detrpose_n").info, bgr=True)
+    image = cv2.resize(picture, (200, 150))
+    assert grey_levels(prepared(torch.from_numpy(image), info, bgr), network_input(image, info, bgr), info) < 1.001
+
+
+@pytest.mark.parametrize(("precision", "told"), [("fp16", 1), ("half", 1), ("bf16", 0), ("fp32", 0)])
+def test_values_that_are_too_large_are_told_of_the_precisions_that_have_few(
+    precision: str, told: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    engine = PyTorchEngine(models.create("simplebaseline_lite"), "cpu", input_size=(64, 64))
+    monkeypatch.setattr(engine, "decode_tensors", lambda window: {"heatmaps": torch.tensor([1.0, float("inf")])})
+    engine.precision = precision
+    engine.decode([])
+    assert len(caplog.messages) == told
+
+
+def test_gpus_are_counted_from_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(resolve_device(name)) for name in ("auto", "cuda", "cuda:1")] == ["cuda:0", "cuda:0", "cuda:1"]
+    with pytest.raises(EngineError, match="device cuda:2: there are 2 CUDA GPUs here, counted from 0"):
+        resolve_device("cuda:2")

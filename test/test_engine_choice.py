@@ -134,3 +134,22 @@ def test_pytorch_computes_in_16_bits_on_the_cpu_only_if_asked_to() -> None:
     by_itself, full, half = answers
     assert np.array_equal(by_itself, full)
     assert 0 < np.abs(half - full).mean() < 0.1 * np.abs(full).mean()
+
+
+def test_the_form_of_shipped_weights_is_chosen_by_all_that_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def record(*arguments: Any) -> None:
+        asked.append(arguments)
+        raise EngineError("enough")
+
+    monkeypatch.setattr(pave_ros.engines, "best_form", record)
+    with pytest.raises(EngineError, match="enough"):
+        open_file("n.pth", "detrpose_n", "pytorch", "cuda:1", "fp16", (64, 96))
+    assert asked == [(Path("n.pth"), "pytorch", "cuda:1", "fp16", (64, 96))]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "half"])
+def test_sixteen_bits_with_few_digits_need_a_gpu(precision: str) -> None:
+    with pytest.raises(EngineError, match=f"precision {precision} needs CUDA; on the CPU use fp32 or bf16"):
+        PyTorchEngine(models.create("simplebaseline_lite"), "cpu", precision)

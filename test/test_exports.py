@@ -450,3 +450,28 @@ def test_features_of_a_frame_stay_what_they_are(tmp_path: Path, engine: type[Eng
     before = [part.copy() for part in kept]
     assert not np.array_equal(opened.encode(second)[0], before[0])
     assert all(np.array_equal(part, one) for part, one in zip(kept, before, strict=True))
+
+
+def test_two_parts_have_to_be_both_and_the_larger_batches_count(tmp_path: Path) -> None:
+    info = ModelInfo("pavenet", "lite", "coco17", (64, 64), 32, (0.0,) * 3, (1.0,) * 3, window=3)
+
+    def write_part(name: str, said: str, batch: int) -> None:
+        a, b = (onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, (batch, 3)) for end in "ab")
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["a"], ["b"])], "graph", [a], [b])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+        onnx.helper.set_model_props(model, Label(info, said, "fp32", "abc", "1").properties())
+        onnx.save(model, tmp_path / f"clip.{name}.onnx")
+
+    for one, other in ((1, 4), (4, 1)):
+        write_part("encode", "encode", one)
+        write_part("decode", "decode", other)
+        assert OnnxRuntimeEngine(tmp_path / "clip.onnx", "cpu").batches == (4,)
+    write_part("decode", "encode", 1)
+    with pytest.raises(EngineError, match=r"clip\.decode\.onnx: its name and its metadata \(encode\) disagree"):
+        OnnxRuntimeEngine(tmp_path / "clip.onnx", "cpu")
+
+
+def test_only_the_end_of_a_name_tells_the_part(tmp_path: Path) -> None:
+    path = tmp_path / "my.encode.v2.onnx"
+    path.touch()
+    assert files_of(path) == {"whole": path}

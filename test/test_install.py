@@ -272,16 +272,16 @@ def test_scripts_prefer_the_python_of_their_prefix(tmp_path: Path) -> None:
 
 
 def test_scripts_ignore_what_lies_in_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "random.py").write_text("raise SystemExit('the wrong one')\n")
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('the wrong one')\n")
     script = tmp_path / "lib/pave_ros/pave_ros"
     script.parent.mkdir(parents=True)
-    script.write_text((ROOT / "cmake/script.sh.in").read_text().replace("@module@", "random"))
+    script.write_text((ROOT / "cmake/script.sh.in").read_text().replace("@module@", "colorsys"))
     python = tmp_path / "bin/python3"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     done = subprocess.run(["sh", script], cwd=tmp_path, text=True, capture_output=True, check=False)
-    assert "the wrong one" not in done.stderr and "cannot import name 'main' from 'random'" in done.stderr
+    assert "the wrong one" not in done.stderr and "cannot import name 'main' from 'colorsys'" in done.stderr
 
 
 def test_all_agree_on_the_version() -> None:
