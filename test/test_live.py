@@ -38,6 +38,15 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> PlugIn:
     return plug_in
 
 
+def seen_at(rate: float) -> list[int]:
+    """Milliseconds of the pictures that are seen until the camera is unplugged."""
+    stamps = []
+    with open_source("3", rate) as source, pytest.raises(VideoError, match="stopped delivering"):
+        for frame in source:
+            stamps.append(frame.stamp // 10**6)
+    return stamps
+
+
 def test_a_camera_is_asked_for_a_rate_where_one_is_wanted(camera: PlugIn) -> None:
     asked = camera(0, 0)
     with open_source("3") as source:
@@ -48,11 +57,7 @@ def test_a_camera_is_asked_for_a_rate_where_one_is_wanted(camera: PlugIn) -> Non
 
 def test_a_live_picture_may_come_a_quarter_of_its_time_too_soon(camera: PlugIn) -> None:
     camera(0, 0, 74, 76, 174, 176, 200, 274, 340, 399)  # the first is looked at when the source is opened
-    source, stamps = open_source("3", rate=10), []
-    with pytest.raises(VideoError, match="stopped delivering"):
-        for frame in source:
-            stamps.append(frame.stamp // 10**6)
-    assert stamps == [0, 76, 176, 340, 399], "due at 0, 100, 200, 300 and 400"
+    assert seen_at(10) == [0, 76, 176, 340, 399], "due at 0, 100, 200, 300 and 400"
 
 
 def test_live_camera(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +127,4 @@ def test_a_live_source_is_thinned_to_the_rate(monkeypatch: pytest.MonkeyPatch) -
 
 def test_nothing_is_made_up_for_after_a_pause(camera: PlugIn) -> None:
     camera(0, *range(0, 234, 33), *range(1200, 1434, 33))
-    source, stamps = open_source("3", rate=10), []
-    with pytest.raises(VideoError, match="stopped delivering"):
-        for frame in source:
-            stamps.append(frame.stamp // 10**6)
-    assert stamps == [0, 99, 198, 1200, 1299, 1398]
+    assert seen_at(10) == [0, 99, 198, 1200, 1299, 1398]

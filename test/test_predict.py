@@ -394,18 +394,6 @@ def test_coco_counts_the_frames_of_a_video_whose_name_has_a_number(tmp_path: Pat
     assert [one["image_id"] for one in json.loads((tmp_path / "out" / "coco.json").read_text())] == [1, 2, 3]
 
 
-def test_coco_counts_no_pictures_of_what_broke_off(tmp_path: Path) -> None:
-    broken, whole = jobs_of([str(save(tmp_path / f"{name}.png", 40, 20)) for name in "ab"], False)
-    (sink,) = make_sinks(["coco"], tmp_path / "out", [broken, whole])
-    seen = Frame(0, image=picture(40, 20), bgr=True)
-    for job, close in ((broken, sink.drop), (whole, sink.end)):
-        sink.add(job, 10.0, 0, seen, Truth().estimate([seen]))
-        close(job)
-    sink.finish()
-    (image,) = json.loads((tmp_path / "out" / "coco_images.json").read_text())
-    assert image["id"] == 1 and image["file_name"] == whole.source
-
-
 def test_a_picture_is_one_whatever_the_case_of_its_ending(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", 40, 20).rename(tmp_path / "A.PNG")
     assert run([path], tmp_path / "out")[1] == ["A.png", "persons.jsonl", "coco.json", "coco_images.json"]

@@ -14,7 +14,7 @@ from test_predict import Truth, lines, picture, run, save
 
 from pave_ros.frames import Frame
 from pave_ros.persons import Persons
-from pave_ros.predict import jobs_of
+from pave_ros.predict import Job, jobs_of
 from pave_ros.sinks import make_sinks
 from pave_ros.video import VideoError
 
@@ -55,15 +55,27 @@ def test_a_format_that_is_asked_for_twice_is_written_once(tmp_path: Path) -> Non
     assert (written, summary.problems) == (["persons.jsonl"], [])
 
 
-def test_coco_results_hold_nobody_of_what_broke_off(tmp_path: Path) -> None:
-    broken, whole = jobs_of([str(save(tmp_path / f"{number}.png", 40, 20)) for number in (3, 8)])
-    (sink,) = make_sinks(["coco"], tmp_path / "out", [broken, whole])
+def first_broke_off(folder: Path, *names: str) -> Job:
+    """COCO results of two pictures, of which the first broke off; the job of the other."""
+    broken, whole = jobs_of([str(save(folder / f"{name}.png", 40, 20)) for name in names])
+    (sink,) = make_sinks(["coco"], folder / "out", [broken, whole])
     seen = Frame(0, image=picture(40, 20), bgr=True)
     for job, close in ((broken, sink.drop), (whole, sink.end)):
         sink.add(job, 10.0, 0, seen, Truth().estimate([seen]))
         close(job)
     sink.finish()
+    return whole
+
+
+def test_coco_results_hold_nobody_of_what_broke_off(tmp_path: Path) -> None:
+    first_broke_off(tmp_path, "3", "8")
     assert [one["image_id"] for one in json.loads((tmp_path / "out/coco.json").read_text())] == [8]
+
+
+def test_coco_counts_no_pictures_of_what_broke_off(tmp_path: Path) -> None:
+    whole = first_broke_off(tmp_path, "a", "b")
+    (image,) = json.loads((tmp_path / "out" / "coco_images.json").read_text())
+    assert image["id"] == 1 and image["file_name"] == whole.source
 
 
 def test_inputs_that_are_named_from_where_one_is_are_not_written_over(

@@ -171,6 +171,17 @@ class Diagnostics:
         return seen
 
 
+def assert_stops_after(begin: Callable[[], Any], answer: threading.Event, node: Any) -> None:
+    """That a node is not said to have stopped while `begin` waits for the answer, but before and afterwards."""
+    assert node.stop(), "nothing was begun"
+    beginning = threading.Thread(target=begin, daemon=True)
+    beginning.start()
+    wait_for(lambda: not node.stop(), "the beginning", timeout=20)
+    answer.set()
+    beginning.join(20)
+    assert node.stop()
+
+
 class StandIn:
     """An estimator without a model: the same two people in every picture, after `delay` seconds."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import recordings
 from conftest import CAMERA, Start
-from peer import Peer, Process, wait_for
+from peer import Peer, Process, assert_stops_after, wait_for
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -277,13 +277,7 @@ def test_a_camera_that_still_opens_its_source_has_not_ended(
     answer = threading.Event()
     monkeypatch.setattr("pave_ros.ros.camera.open_source", lambda *given: answer.wait() and open_source(*given))
     node = CameraNode({"source": str(folder)})
-    assert node.stop(), "nothing was begun"
-    opening = threading.Thread(target=node.start, daemon=True)
-    opening.start()
-    wait_for(lambda: not node.stop(), "the opening", timeout=20)
-    answer.set()
-    opening.join(20)
-    assert node.stop()
+    assert_stops_after(node.start, answer, node)
     node.destroy_node()
 
 

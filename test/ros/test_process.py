@@ -14,7 +14,7 @@ from signal import SIGHUP, SIGINT, SIGTERM, Signals
 
 import pytest
 from conftest import MODEL, Start
-from peer import Peer, Process, StandIn, wait_for
+from peer import Peer, Process, StandIn, assert_stops_after, wait_for
 
 from pave_ros.msg import Poses
 from pave_ros.ros.node import PoseNode
@@ -188,11 +188,6 @@ def test_a_node_that_still_loads_its_model_has_not_ended(ros: None, monkeypatch:
     answer, model = threading.Event(), StandIn()
     monkeypatch.setattr("pave_ros.estimator.Estimator", lambda **_: answer.wait() and model)
     node = PoseNode()
-    assert node.stop(), "nothing was begun"
-    loading = threading.Thread(target=node.trigger_configure, daemon=True)
-    loading.start()
-    wait_for(lambda: not node.stop(), "the loading", timeout=20)
-    answer.set()
-    loading.join(20)
-    assert node.stop() and model.closed
+    assert_stops_after(node.trigger_configure, answer, node)
+    assert model.closed
     node.destroy_node()
