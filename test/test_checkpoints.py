@@ -62,7 +62,10 @@ def test_written_checkpoints_are_the_published_ones(published: State, tmp_path: 
         written = loading.read(tmp_path / name)
         assert written.keys() == published.keys()
         for key, value in published.items():
-            torch.testing.assert_close(written[key].reshape(value.shape).to(value.dtype), value, rtol=0, atol=0)
+            # The anchors are computed anew, and logarithms differ in the last bit from processor to processor.
+            tolerance = 1e-6 if key == "transformer.anchors" else 0
+            restored = written[key].reshape(value.shape).to(value.dtype)
+            torch.testing.assert_close(restored, value, rtol=tolerance, atol=tolerance)
 
 
 def test_a_network_that_was_fused_is_not_saved(tmp_path: Path) -> None:
