@@ -12,6 +12,8 @@ from PIL import Image as PillowImage
 from pave_ros.frames import Image
 from pave_ros.models.info import ModelInfo
 
+_BILINEAR = 2  # Pillow's number for it: 9.0, that of Ubuntu 22.04, has no Image.Resampling, the types no other name.
+
 
 def check_image(image: Image) -> None:
     """ValueError unless the picture is (H, W, 3) uint8 with something in it."""
@@ -52,7 +54,7 @@ def _resized(image: Image, info: ModelInfo) -> npt.NDArray[Any]:
     smaller = (min(image.shape[1], width), min(image.shape[0], height))
     if smaller != image.shape[1::-1]:
         if info.pillow:  # as published; what is enlarged differs by a grey level at most, for a tenth of the time
-            return np.array(PillowImage.fromarray(image).resize((width, height), PillowImage.Resampling.BILINEAR))
+            return np.array(PillowImage.fromarray(image).resize((width, height), _BILINEAR))
         # Averages what it shrinks as well, less smoothly, and faster.
         image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), np.uint8)
     return image if smaller == (width, height) else cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
