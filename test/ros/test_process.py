@@ -111,7 +111,8 @@ def test_a_signal_while_the_node_is_imported_ends_it_well(number: Signals, tmp_p
     bin_of.mkdir(parents=True)
     script = bin_of / "node"
     script.write_text(lines)
-    paths = {"PYTHONPATH": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    modules = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")  # a sourced workspace has its own there
+    paths = {"PYTHONPATH": modules, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with subprocess.Popen(
         ["sh", str(script)], env={**os.environ, **paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -97,8 +97,9 @@ def test_qos_overrides(make_node: MakeNode) -> None:
     ],
 )
 def test_silence_is_explained_with_its_cure(
-    offer: Any, reliability: str, advice: str, peer: Peer, make_node: MakeNode
+    offer: Any, reliability: str, advice: str, peer: Peer, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pave_ros.ros.subscriber.get_rmw_implementation_identifier", lambda: "rmw_fastrtps_cpp")
     node, _ = make_node(reliability=reliability)
     if offer is not None:
         peer.node.create_publisher(Image, f"{node.get_namespace()}/image", QoSProfile(depth=1, reliability=offer))
