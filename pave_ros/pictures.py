@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,19 +50,17 @@ def _scan(data: bytes) -> int:
 
 
 _LOG_LOCK = threading.Lock()
+_SILENT = 0  # OpenCV's number for it
 _levels: list[int] = []  # The level before, once for each thread that is silent now.
 
 
 @contextmanager
 def silent_opencv() -> Iterator[None]:
     """OpenCV reports a file or codec that does not open on stderr by itself; we raise instead."""
-    log = getattr(cv2.utils, "logging", None)  # Ubuntu 22.04's OpenCV 4.5 has none in Python
-    if log is None:
-        yield
-        return
+    log: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4, that of Ubuntu, has the functions without the module
     with _LOG_LOCK:
         _levels.append(_levels[0] if _levels else log.getLogLevel())
-        log.setLogLevel(log.LOG_LEVEL_SILENT)
+        log.setLogLevel(_SILENT)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -151,6 +152,17 @@ def test_opencv_is_silent_until_the_last_who_wants_it_so_is_done() -> None:
             pass
         assert log.getLogLevel() == log.LOG_LEVEL_SILENT != before
     assert log.getLogLevel() == before
+
+
+def test_opencv_4_is_silent_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the functions of the log without their module."""
+    levels = [4]
+    monkeypatch.setattr(cv2, "utils", SimpleNamespace())
+    monkeypatch.setattr(cv2, "getLogLevel", lambda: levels[-1], raising=False)
+    monkeypatch.setattr(cv2, "setLogLevel", levels.append, raising=False)
+    with silent_opencv():
+        assert levels[-1] == 0
+    assert levels == [4, 0, 4]
 
 
 def test_opencv_speaks_again_after_an_error() -> None:
